@@ -1,0 +1,47 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+.PHONY: help run build check lint setup test release-build fuzz clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 15
+
+run: ## serve Caddyfile.example; needs only Go
+	go run ./cmd/caddy run --config Caddyfile.example
+
+build: ## build Caddy with the module into bin/caddy
+	go build -o bin/caddy ./cmd/caddy
+
+check: lint ## lint, and the tests that need only Go
+	go test ./guard/... ./memstore/... ./playback/... ./api/... ./cmd/caddy/...
+	go test -C cmd/build ./...
+
+lint: ## gofmt, go vet and staticcheck
+	@unformatted=$$(find . \( -name '.?*' -o -name node_modules \) -prune -o -name '*.go' -exec gofmt -l {} +); \
+	if [[ $$unformatted ]]; then echo "gofmt these files:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go vet -C cmd/build ./...
+	go tool -modfile=tools/go.mod staticcheck ./...
+	go tool -C cmd/build -modfile=../../tools/go.mod staticcheck ./...
+
+setup: ## install or name the tools that the tests use
+	scripts/setup
+
+# The tests come last, so that the output ends with their summary.
+test: setup check release-build ## everything: check, release build, all tests with -race and none skipped
+	scripts/gotest
+
+release-build: ## build the release, bin/caddy-release, from xcaddy.json
+	go run -C cmd/build . -config '$(CURDIR)/xcaddy.json' -output '$(CURDIR)/bin/caddy-release'
+	@modules=$$(bin/caddy-release list-modules); \
+	for module in http.handlers.stream_guard stream_guard.stores.memory stream_guard.stores.redis; do \
+		grep -qx "$$module" <<<"$$modules" || { echo "bin/caddy-release lacks the module $$module"; exit 1; }; \
+	done
+
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	scripts/fuzz
+
+clean: ## remove bin
+	rm -rf bin

@@ -1,0 +1,2 @@
+// Package caddymodule is stream_guard as Caddy knows it.
+package caddymodule

@@ -1,0 +1,527 @@
+// Package guardtest is the conformance suite that every guard.Store passes.
+package guardtest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+// Harness gives the suite a store and its clock.
+type Harness struct {
+	Store guard.Store
+	// Advance moves the store's clock on.
+	Advance func(time.Duration)
+	// Size returns how many guards and marks the store holds under a user,
+	// whether or not List shows them.
+	Size func(user string) int
+}
+
+// Run runs every test of the contract against stores made by run, which calls
+// its argument once with a fresh, empty store.
+func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
+	for _, c := range []struct {
+		name string
+		test func(*suite)
+	}{
+		{"CreatesAGuard", (*suite).createsAGuard},
+		{"RepeatedAcquireChangesOnlyTimes", (*suite).repeatedAcquireChangesOnlyTimes},
+		{"RefreshExtendsBothTimes", (*suite).refreshExtendsBothTimes},
+		{"RefreshNeverCreates", (*suite).refreshNeverCreates},
+		{"LapsedGuardKeepsItsSlotUntilTTL", (*suite).lapsedGuardKeepsItsSlotUntilTTL},
+		{"LapsedGuardIsRefreshable", (*suite).lapsedGuardIsRefreshable},
+		{"ReclaimLapsedTakesTheLongestLapsed", (*suite).reclaimLapsedTakesTheLongestLapsed},
+		{"ReclaimLapsedNeverExceedsALoweredLimit", (*suite).reclaimLapsedNeverExceedsALoweredLimit},
+		{"LimitRefusesTheOneTooMany", (*suite).limitRefusesTheOneTooMany},
+		{"LimitOfZeroRefusesEverybody", (*suite).limitOfZeroRefusesEverybody},
+		{"LoweredLimitKeepsTheAdmitted", (*suite).loweredLimitKeepsTheAdmitted},
+		{"ParallelAcquiresAdmitExactlyTheLimit", (*suite).parallelAcquiresAdmitExactlyTheLimit},
+		{"ReleaseFreesTheSlotAtOnce", (*suite).releaseFreesTheSlotAtOnce},
+		{"ReleaseIsNotUndoneByARacingRefresh", (*suite).releaseIsNotUndoneByARacingRefresh},
+		{"StragglersOfAReleasePassWithoutASlot", (*suite).stragglersOfAReleasePassWithoutASlot},
+		{"RevokedPlaybackCannotCarryOn", (*suite).revokedPlaybackCannotCarryOn},
+		{"MovesToANewStreamInItsSlot", (*suite).movesToANewStreamInItsSlot},
+		{"LookNeverCreates", (*suite).lookNeverCreates},
+		{"ShareRefreshesWhatTheUserHasOnTheStream", (*suite).shareRefreshesWhatTheUserHasOnTheStream},
+		{"ListIsOldestFirst", (*suite).listIsOldestFirst},
+		{"ForeignIDTouchesNobody", (*suite).foreignIDTouchesNobody},
+		{"AnyBytesAreJustAName", (*suite).anyBytesAreJustAName},
+		{"MarksAreBounded", (*suite).marksAreBounded},
+		{"NothingIsLeftAfterTTL", (*suite).nothingIsLeftAfterTTL},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			run(t, func(t *testing.T, h Harness) { c.test(&suite{t, h}) })
+		})
+	}
+}
+
+var policy = guard.Policy{Limit: 3, Interval: 60 * time.Second, TTL: 90 * time.Second}
+
+type suite struct {
+	*testing.T
+	Harness
+}
+
+// id names the n-th playback of the tests.
+func id(n int) guard.ID { return guard.DeriveID("user", "", fmt.Sprint(n)) }
+
+func claim(n int) guard.Claim {
+	return guard.Claim{User: "user", ID: id(n), Stream: "movie", Device: "tv"}
+}
+
+func with(c guard.Claim, intent guard.Intent) guard.Claim {
+	c.Intent = intent
+	return c
+}
+
+// acquire expects an outcome and returns the verdict.
+func (s *suite) acquire(want guard.Outcome, c guard.Claim, p guard.Policy) guard.Verdict {
+	s.Helper()
+	v, err := s.Store.Acquire(context.Background(), c, p)
+	if err != nil {
+		s.Fatalf("acquire: %v", err)
+	}
+	if v.Outcome != want {
+		s.Fatalf("acquire: %v, want %v", v.Outcome, want)
+	}
+	if v.Limit != p.Limit {
+		s.Fatalf("verdict says limit %d, want %d", v.Limit, p.Limit)
+	}
+	return v
+}
+
+func (s *suite) refresh(want guard.Outcome, n int) guard.Verdict {
+	s.Helper()
+	v, err := s.Store.Refresh(context.Background(), "user", id(n), policy)
+	if err != nil {
+		s.Fatalf("refresh: %v", err)
+	}
+	if v.Outcome != want {
+		s.Fatalf("refresh: %v, want %v", v.Outcome, want)
+	}
+	return v
+}
+
+func (s *suite) release(want bool, n int) {
+	s.Helper()
+	found, err := s.Store.Release(context.Background(), "user", id(n), policy)
+	if err != nil || found != want {
+		s.Fatalf("release: %v, %v, want %v", found, err, want)
+	}
+}
+
+func (s *suite) revoke(want bool, n int) {
+	s.Helper()
+	found, err := s.Store.Revoke(context.Background(), "user", id(n), policy)
+	if err != nil || found != want {
+		s.Fatalf("revoke: %v, %v, want %v", found, err, want)
+	}
+}
+
+// holds expects the user to hold exactly these playbacks, oldest first.
+func (s *suite) holds(want ...int) []guard.Guard {
+	s.Helper()
+	guards, err := s.Store.List(context.Background(), "user")
+	if err != nil {
+		s.Fatalf("list: %v", err)
+	}
+	var got, ids []guard.ID
+	for _, g := range guards {
+		got = append(got, g.ID)
+	}
+	for _, n := range want {
+		ids = append(ids, id(n))
+	}
+	if !slices.Equal(got, ids) {
+		s.Fatalf("user holds %v, want %v", got, ids)
+	}
+	return guards
+}
+
+func (s *suite) createsAGuard() {
+	v := s.acquire(guard.Admitted, claim(1), policy)
+	g := v.Guard
+	if v.Held != 1 || g.ID != id(1) || g.User != "user" || g.Stream != "movie" || g.Device != "tv" {
+		s.Errorf("verdict %+v", v)
+	}
+	if got := g.ExpiresAt.Sub(g.CreatedAt); got != policy.Interval {
+		s.Errorf("expires %v after its creation, want %v", got, policy.Interval)
+	}
+	if got := g.RemovedAt.Sub(g.CreatedAt); got != policy.TTL {
+		s.Errorf("removed %v after its creation, want %v", got, policy.TTL)
+	}
+	if got := s.holds(1)[0]; got != g {
+		s.Errorf("list says %+v, acquire said %+v", got, g)
+	}
+}
+
+func (s *suite) repeatedAcquireChangesOnlyTimes() {
+	first := s.acquire(guard.Admitted, claim(1), policy).Guard
+	s.Advance(10 * time.Second)
+	v := s.acquire(guard.Refreshed, claim(1), policy)
+	again := v.Guard
+	if v.Held != 1 || !again.CreatedAt.Equal(first.CreatedAt) || !again.RemovedAt.After(first.RemovedAt) {
+		s.Errorf("first %+v, again %+v", first, again)
+	}
+	s.holds(1)
+}
+
+func (s *suite) refreshExtendsBothTimes() {
+	first := s.acquire(guard.Admitted, claim(1), policy).Guard
+	s.Advance(20 * time.Second)
+	v := s.refresh(guard.Refreshed, 1)
+	if d := v.Guard.ExpiresAt.Sub(first.ExpiresAt); d < 20*time.Second {
+		s.Errorf("expires_at moved by %v, want 20s", d)
+	}
+	if d := v.Guard.RemovedAt.Sub(first.RemovedAt); d < 20*time.Second {
+		s.Errorf("removed_at moved by %v, want 20s", d)
+	}
+	if v.Guard.Stream != "movie" || v.Guard.Device != "tv" || v.Held != 1 {
+		s.Errorf("refresh changed more than times: %+v", v)
+	}
+}
+
+func (s *suite) refreshNeverCreates() {
+	s.refresh(guard.Absent, 1)
+	s.holds()
+	s.acquire(guard.Admitted, claim(1), policy)
+	s.refresh(guard.Absent, 2)
+	s.holds(1)
+}
+
+func (s *suite) lapsedGuardKeepsItsSlotUntilTTL() {
+	one := policy
+	one.Limit = 1
+	s.acquire(guard.Admitted, claim(1), one)
+	s.Advance(policy.Interval + time.Second)
+	s.holds(1)
+	v := s.acquire(guard.Rejected, claim(2), one)
+	if v.FreeIn <= 0 || v.FreeIn > 29*time.Second {
+		s.Errorf("free in %v, want at most 29s", v.FreeIn)
+	}
+	s.Advance(policy.TTL - policy.Interval)
+	s.holds()
+	s.acquire(guard.Admitted, claim(2), one)
+}
+
+func (s *suite) lapsedGuardIsRefreshable() {
+	s.acquire(guard.Admitted, claim(1), policy)
+	s.Advance(policy.Interval + time.Second)
+	s.refresh(guard.Refreshed, 1)
+	s.Advance(policy.Interval + time.Second)
+	s.acquire(guard.Refreshed, claim(1), policy)
+	s.Advance(policy.Interval + time.Second)
+	s.holds(1)
+}
+
+func (s *suite) reclaimLapsedTakesTheLongestLapsed() {
+	two := policy
+	two.Limit, two.ReclaimLapsed = 2, true
+	s.acquire(guard.Admitted, claim(1), two)
+	s.Advance(time.Second)
+	s.acquire(guard.Admitted, claim(2), two)
+	s.Advance(time.Second)
+	s.refresh(guard.Refreshed, 1)
+
+	v := s.acquire(guard.Rejected, claim(3), two)
+	if v.FreeIn <= 0 || v.FreeIn > 59*time.Second {
+		s.Errorf("free in %v, want at most 59s: the interval of the guard that lapses first", v.FreeIn)
+	}
+	s.Advance(policy.Interval)
+	s.acquire(guard.Admitted, claim(3), two)
+	s.holds(1, 3)
+	// The late refresh of the one replaced is a new acquire.
+	s.refresh(guard.Absent, 2)
+	s.acquire(guard.Admitted, claim(2), two)
+	s.holds(3, 2)
+	s.acquire(guard.Rejected, claim(1), two)
+}
+
+func (s *suite) reclaimLapsedNeverExceedsALoweredLimit() {
+	p := policy
+	p.ReclaimLapsed = true
+	for n := range 3 {
+		s.acquire(guard.Admitted, claim(n), p)
+	}
+	s.Advance(policy.Interval)
+	s.refresh(guard.Refreshed, 0)
+	p.Limit = 1
+	s.acquire(guard.Rejected, claim(3), p)
+	s.holds(0, 1, 2)
+	p.Limit = 2
+	s.acquire(guard.Admitted, claim(3), p)
+	s.holds(0, 3)
+}
+
+func (s *suite) limitRefusesTheOneTooMany() {
+	for n := range 3 {
+		s.acquire(guard.Admitted, claim(n), policy)
+		s.Advance(time.Second)
+	}
+	v := s.acquire(guard.Rejected, claim(3), policy)
+	if v.Held != 3 || len(v.InTheWay) != 3 || v.InTheWay[0].ID != id(0) || v.InTheWay[2].Stream != "movie" {
+		s.Errorf("verdict %+v", v)
+	}
+	if v.FreeIn <= 0 || v.FreeIn > 87*time.Second {
+		s.Errorf("free in %v, want at most 87s", v.FreeIn)
+	}
+	s.acquire(guard.Refreshed, claim(1), policy)
+	s.holds(0, 1, 2)
+}
+
+func (s *suite) limitOfZeroRefusesEverybody() {
+	none := policy
+	none.Limit = 0
+	v := s.acquire(guard.Rejected, claim(1), none)
+	if v.FreeIn != policy.TTL {
+		s.Errorf("free in %v, want the ttl: no slot ever frees", v.FreeIn)
+	}
+	s.holds()
+}
+
+func (s *suite) loweredLimitKeepsTheAdmitted() {
+	for n := range 3 {
+		s.acquire(guard.Admitted, claim(n), policy)
+		s.Advance(time.Second)
+	}
+	one := policy
+	one.Limit = 1
+	for n := range 3 {
+		s.acquire(guard.Refreshed, claim(n), one)
+		s.Advance(time.Second)
+	}
+	// Two of the three must go before a slot is free.
+	v := s.acquire(guard.Rejected, claim(3), one)
+	if v.FreeIn <= 88*time.Second || v.FreeIn > 89*time.Second {
+		s.Errorf("free in %v, want 89s: when the last of the three goes", v.FreeIn)
+	}
+}
+
+func (s *suite) parallelAcquiresAdmitExactlyTheLimit() {
+	var admitted, rejected atomic.Int32
+	var wg sync.WaitGroup
+	for n := range 200 {
+		wg.Go(func() {
+			v, err := s.Store.Acquire(context.Background(), claim(n), policy)
+			switch {
+			case err != nil:
+				s.Errorf("acquire: %v", err)
+			case v.Outcome == guard.Admitted:
+				admitted.Add(1)
+			case v.Outcome == guard.Rejected:
+				rejected.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if admitted.Load() != 3 || rejected.Load() != 197 {
+		s.Errorf("%d admitted, %d rejected, want 3 and 197", admitted.Load(), rejected.Load())
+	}
+	if guards, _ := s.Store.List(context.Background(), "user"); len(guards) != 3 {
+		s.Errorf("user holds %d guards, want 3", len(guards))
+	}
+}
+
+func (s *suite) releaseFreesTheSlotAtOnce() {
+	for n := range 3 {
+		s.acquire(guard.Admitted, claim(n), policy)
+	}
+	s.release(true, 1)
+	s.release(false, 1)
+	s.release(false, 7)
+	s.holds(0, 2)
+	s.acquire(guard.Admitted, claim(3), policy)
+	// The released playback may start again like any other.
+	s.release(true, 0)
+	s.acquire(guard.Admitted, claim(1), policy)
+	s.holds(2, 3, 1)
+}
+
+func (s *suite) releaseIsNotUndoneByARacingRefresh() {
+	for range 20 {
+		s.acquire(guard.Admitted, claim(1), policy)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				if _, err := s.Store.Refresh(context.Background(), "user", id(1), policy); err != nil {
+					s.Errorf("refresh: %v", err)
+				}
+			})
+			wg.Go(func() {
+				if _, err := s.Store.Acquire(context.Background(), with(claim(1), guard.Continue), policy); err != nil {
+					s.Errorf("acquire: %v", err)
+				}
+			})
+		}
+		s.release(true, 1)
+		wg.Wait()
+		s.holds()
+	}
+}
+
+func (s *suite) stragglersOfAReleasePassWithoutASlot() {
+	s.acquire(guard.Admitted, claim(1), policy)
+	s.release(true, 1)
+	s.acquire(guard.Released, with(claim(1), guard.Continue), policy)
+	s.acquire(guard.Released, with(claim(1), guard.Share), policy)
+	s.refresh(guard.Absent, 1)
+	s.holds()
+	s.Advance(guard.Settle)
+	s.acquire(guard.Admitted, with(claim(1), guard.Continue), policy)
+	s.release(true, 1)
+	s.acquire(guard.Admitted, claim(1), policy)
+	s.acquire(guard.Refreshed, with(claim(1), guard.Continue), policy)
+}
+
+func (s *suite) revokedPlaybackCannotCarryOn() {
+	s.acquire(guard.Admitted, claim(1), policy)
+	s.revoke(false, 2)
+	s.revoke(true, 1)
+	s.revoke(false, 1)
+	s.release(false, 1)
+	s.holds()
+	for _, intent := range []guard.Intent{guard.Start, guard.Continue, guard.Look, guard.Share} {
+		v := s.acquire(guard.Revoked, with(claim(1), intent), policy)
+		if v.FreeIn <= 0 || v.FreeIn > policy.TTL {
+			s.Errorf("revoked for %v, want at most %v", v.FreeIn, policy.TTL)
+		}
+	}
+	s.refresh(guard.Revoked, 1)
+	s.acquire(guard.Admitted, claim(2), policy)
+	s.Advance(policy.TTL)
+	s.acquire(guard.Admitted, claim(1), policy)
+}
+
+func (s *suite) movesToANewStreamInItsSlot() {
+	one := policy
+	one.Limit = 1
+	s.acquire(guard.Admitted, claim(1), one)
+	c := claim(1)
+	c.Stream, c.Device = "channel 2", "phone"
+	if g := s.acquire(guard.Refreshed, c, one).Guard; g.Stream != "channel 2" || g.Device != "phone" {
+		s.Errorf("guard is on %q, %q", g.Stream, g.Device)
+	}
+	c.Stream, c.Device = "", ""
+	if g := s.acquire(guard.Refreshed, c, one).Guard; g.Stream != "channel 2" || g.Device != "phone" {
+		s.Errorf("an empty claim moved the guard to %q, %q", g.Stream, g.Device)
+	}
+	s.holds(1)
+}
+
+func (s *suite) lookNeverCreates() {
+	one := policy
+	one.Limit = 1
+	s.acquire(guard.Vacant, with(claim(1), guard.Look), one)
+	s.holds()
+	s.acquire(guard.Admitted, claim(1), one)
+	s.acquire(guard.Refreshed, with(claim(1), guard.Look), one)
+	s.acquire(guard.Rejected, with(claim(2), guard.Look), one)
+	one.ReclaimLapsed = true
+	s.Advance(policy.Interval)
+	s.acquire(guard.Vacant, with(claim(2), guard.Look), one)
+	s.holds(1)
+}
+
+func (s *suite) shareRefreshesWhatTheUserHasOnTheStream() {
+	s.acquire(guard.Admitted, claim(1), policy)
+	s.Advance(time.Second)
+	s.acquire(guard.Admitted, claim(2), policy)
+	s.Advance(60 * time.Second)
+	if g := s.acquire(guard.Refreshed, with(claim(9), guard.Share), policy).Guard; g.ID != id(1) {
+		s.Errorf("shared %v, want the oldest", g.ID)
+	}
+	s.Advance(60 * time.Second)
+	s.holds(1, 2)
+	other := with(claim(9), guard.Share)
+	other.Stream = "channel 2"
+	s.acquire(guard.Admitted, other, policy)
+	elsewhere := with(claim(8), guard.Share)
+	elsewhere.Device = "phone"
+	s.acquire(guard.Rejected, elsewhere, policy)
+	s.holds(1, 2, 9)
+}
+
+func (s *suite) listIsOldestFirst() {
+	for _, n := range []int{2, 0, 1} {
+		s.acquire(guard.Admitted, claim(n), policy)
+		s.Advance(time.Second)
+	}
+	s.refresh(guard.Refreshed, 2)
+	s.holds(2, 0, 1)
+	if guards, err := s.Store.List(context.Background(), "nobody"); err != nil || len(guards) != 0 {
+		s.Errorf("list of an unknown user: %v, %v", guards, err)
+	}
+}
+
+func (s *suite) foreignIDTouchesNobody() {
+	ctx := context.Background()
+	s.acquire(guard.Admitted, claim(1), policy)
+	if v, err := s.Store.Refresh(ctx, "mallory", id(1), policy); err != nil || v.Outcome != guard.Absent {
+		s.Errorf("foreign refresh: %v, %v", v.Outcome, err)
+	}
+	if found, err := s.Store.Release(ctx, "mallory", id(1), policy); err != nil || found {
+		s.Errorf("foreign release: %v, %v", found, err)
+	}
+	if found, err := s.Store.Revoke(ctx, "mallory", id(1), policy); err != nil || found {
+		s.Errorf("foreign revoke: %v, %v", found, err)
+	}
+	foreign := claim(1)
+	foreign.User = "mallory"
+	s.acquire(guard.Admitted, foreign, policy)
+	s.holds(1)
+}
+
+func (s *suite) anyBytesAreJustAName() {
+	long := make([]byte, guard.MaxLabel)
+	for i := range long {
+		long[i] = byte(i)
+	}
+	for _, user := range []string{"{a}b", "* ?[x]", "日本", "\xff\xfe", string(long), "a\x00b"} {
+		c := guard.Claim{User: user, ID: id(1), Stream: string(long), Device: "\x00"}
+		if g := s.acquire(guard.Admitted, c, policy).Guard; g.User != user || g.Stream != string(long) || g.Device != "\x00" {
+			s.Errorf("guard %+v", g)
+		}
+		if guards, err := s.Store.List(context.Background(), user); err != nil || len(guards) != 1 || guards[0].Stream != string(long) {
+			s.Errorf("list of %q: %v, %v", user, guards, err)
+		}
+	}
+}
+
+func (s *suite) marksAreBounded() {
+	s.acquire(guard.Admitted, claim(0), policy)
+	s.revoke(true, 0)
+	for n := 1; n <= 3*guard.MaxMarks; n++ {
+		s.acquire(guard.Admitted, claim(n), policy)
+		s.release(true, n)
+	}
+	if n := s.Size("user"); n > guard.MaxMarks {
+		s.Errorf("%d marks under one user, want at most %d", n, guard.MaxMarks)
+	}
+	// Releases do not wash a revocation away.
+	s.refresh(guard.Revoked, 0)
+	for n := 1; n <= 2*guard.MaxMarks; n++ {
+		s.acquire(guard.Admitted, claim(1000+n), policy)
+		s.revoke(true, 1000+n)
+	}
+	if n := s.Size("user"); n > guard.MaxMarks {
+		s.Errorf("%d marks under one user, want at most %d", n, guard.MaxMarks)
+	}
+}
+
+func (s *suite) nothingIsLeftAfterTTL() {
+	for n := range 3 {
+		s.acquire(guard.Admitted, claim(n), policy)
+	}
+	s.release(true, 0)
+	s.revoke(true, 1)
+	s.Advance(policy.TTL + 31*time.Second)
+	if n := s.Size("user"); n != 0 {
+		s.Errorf("%d records left under the user, want none", n)
+	}
+}

@@ -1,0 +1,80 @@
+package guard
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+)
+
+// ID names a guard: a UUID of version 8 (RFC 9562, section 5.8). Its first
+// half is random, or a hash of the playback's key; its second half is a hash of
+// the user, the device and the first half. Any node can therefore tell without
+// asking whether an id that a request carries was made for the user and the
+// device it comes from. That keeps honest clients apart; it is not a secret.
+type ID [16]byte
+
+// NewID makes an id for a playback that has no key of its own.
+func NewID(user, device string) ID {
+	var nonce [8]byte
+	rand.Read(nonce[:])
+	return bind(user, device, nonce)
+}
+
+// DeriveID makes the id of a playback from its key, the same on every node.
+func DeriveID(user, device, key string) ID {
+	sum := hash(user, device, key)
+	return bind(user, device, [8]byte(sum[:8]))
+}
+
+// Of reports whether the id was made for this user and device.
+func (id ID) Of(user, device string) bool {
+	return id == bind(user, device, [8]byte(id[:8]))
+}
+
+func bind(user, device string, nonce [8]byte) (id ID) {
+	copy(id[:], nonce[:])
+	id[6] = id[6]&0x0f | 0x80 // version 8
+	sum := hash(user, device, string(id[:8]))
+	copy(id[8:], sum[:8])
+	id[8] = id[8]&0x3f | 0x80 // variant 10
+	return id
+}
+
+// hash keeps its parts apart by their lengths, so that no two lists of parts
+// give the same input.
+func hash(parts ...string) [sha256.Size]byte {
+	buf := make([]byte, 0, 512)
+	for _, p := range parts {
+		buf = binary.AppendUvarint(buf, uint64(len(p)))
+		buf = append(buf, p...)
+	}
+	return sha256.Sum256(buf)
+}
+
+// String returns the usual form, xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx.
+func (id ID) String() string {
+	var b [36]byte
+	hex.Encode(b[0:8], id[0:4])
+	hex.Encode(b[9:13], id[4:6])
+	hex.Encode(b[14:18], id[6:8])
+	hex.Encode(b[19:23], id[8:10])
+	hex.Encode(b[24:36], id[10:16])
+	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
+	return string(b[:])
+}
+
+var errID = errors.New("not a UUID (xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx)")
+
+// ParseID reads the usual form of a UUID of any version, in either case.
+func ParseID(s string) (id ID, err error) {
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return ID{}, errID
+	}
+	digits := s[0:8] + s[9:13] + s[14:18] + s[19:23] + s[24:36]
+	if _, err := hex.Decode(id[:], []byte(digits)); err != nil {
+		return ID{}, errID
+	}
+	return id, nil
+}

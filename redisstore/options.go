@@ -1,0 +1,136 @@
+package redisstore
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// Options say where Redis is and how to talk to it. The zero value is one
+// server at 127.0.0.1:6379 without a password.
+type Options struct {
+	// URL is redis://, rediss:// or unix:// with user, password, host and
+	// database, for a single server. It excludes Addresses.
+	URL string
+
+	// Addresses are host:port or the path of a Unix socket. Several of them are
+	// seeds of a Cluster, or with MasterName the Sentinels.
+	Addresses  []string
+	MasterName string // the Sentinels' name for the master
+	Cluster    bool   // the one address is a Cluster's configuration endpoint
+
+	Username, Password                 string
+	SentinelUsername, SentinelPassword string
+	DB                                 int // not with a Cluster; default 0
+	TLS                                *tls.Config
+
+	PoolSize    int           // connections to each server; default 10 for each CPU
+	Timeout     time.Duration // bound on a whole call; default DefaultTimeout
+	DialTimeout time.Duration // bound on connecting; default Timeout
+	KeyPrefix   string        // in front of the user; default DefaultKeyPrefix
+}
+
+// Defaults of Options.
+const (
+	DefaultTimeout   = 500 * time.Millisecond
+	DefaultKeyPrefix = "sg:"
+)
+
+// Open returns a store on the Redis that the options name. It does not
+// connect: Redis may be away and come later. The error names the option at
+// fault.
+func Open(o Options) (*Store, error) {
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.DialTimeout == 0 {
+		o.DialTimeout = o.Timeout
+	}
+	if o.KeyPrefix == "" {
+		o.KeyPrefix = DefaultKeyPrefix
+	}
+	if err := o.readURL(); err != nil {
+		return nil, err
+	}
+	switch clustered := o.MasterName == "" && (o.Cluster || len(o.Addresses) > 1); {
+	case o.Cluster && o.MasterName != "":
+		return nil, errors.New("master_name and cluster exclude each other")
+	case o.DB < 0:
+		return nil, fmt.Errorf("db: %d is negative", o.DB)
+	case o.DB != 0 && clustered:
+		return nil, fmt.Errorf("db: %d, but a Cluster has only database 0", o.DB)
+	case o.PoolSize < 0:
+		return nil, fmt.Errorf("pool_size: %d is negative", o.PoolSize)
+	case o.Timeout < 0:
+		return nil, fmt.Errorf("timeout: %v is negative", o.Timeout)
+	case o.DialTimeout < 0:
+		return nil, fmt.Errorf("dial_timeout: %v is negative", o.DialTimeout)
+	}
+	client := redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs:            o.Addresses,
+		MasterName:       o.MasterName,
+		IsClusterMode:    o.Cluster,
+		Username:         o.Username,
+		Password:         o.Password,
+		SentinelUsername: o.SentinelUsername,
+		SentinelPassword: o.SentinelPassword,
+		DB:               o.DB,
+		TLSConfig:        o.TLS,
+		PoolSize:         o.PoolSize,
+
+		// Every wait is bounded by the call's own deadline. One immediate retry
+		// replaces a connection that died while idle; repeating is harmless.
+		ContextTimeoutEnabled: true,
+		DialTimeout:           o.DialTimeout,
+		ReadTimeout:           o.Timeout,
+		WriteTimeout:          o.Timeout,
+		PoolTimeout:           o.Timeout,
+		DialerRetries:         1,
+		MaxRetries:            1,
+		MinRetryBackoff:       -1,
+		MaxRetryBackoff:       -1,
+
+		// Nothing that needs a right beyond the scripts themselves.
+		DisableIdentity:          true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	return &Store{client: client, prefix: o.KeyPrefix, timeout: o.Timeout}, nil
+}
+
+func (o *Options) readURL() error {
+	if o.URL == "" {
+		return nil
+	}
+	if len(o.Addresses) > 0 {
+		return errors.New("url and address exclude each other")
+	}
+	// go-redis' error would quote the URL, and with it the password.
+	u, err := url.Parse(o.URL)
+	if err != nil {
+		return errors.New("url: not a URL")
+	}
+	if u.RawQuery != "" {
+		return fmt.Errorf("url: %s has a query: options are lines of their own", u.Redacted())
+	}
+	parsed, err := redis.ParseURL(o.URL)
+	if err != nil {
+		return fmt.Errorf("url: %s is not redis://, rediss:// or unix://", u.Redacted())
+	}
+	o.Addresses = []string{parsed.Addr}
+	o.DB = parsed.DB
+	if parsed.Username != "" {
+		o.Username = parsed.Username
+	}
+	if parsed.Password != "" {
+		o.Password = parsed.Password
+	}
+	if o.TLS == nil {
+		o.TLS = parsed.TLSConfig
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+// Package redistest runs real redis-servers for tests.
+package redistest
+
+import (
+	"bufio"
+	_ "embed"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Server is a redis-server of the test's own. It ends with the test.
+type Server struct {
+	Addr  string // host:port, on loopback
+	clock string
+	cmd   *exec.Cmd
+}
+
+// Start runs a redis-server on a free port, with further arguments in the form
+// of its command line ("--maxmemory", "1mb"), and returns when it serves.
+func Start(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	return start(tb, nil, args)
+}
+
+// StartWithClock runs a redis-server whose clock stands still until Advance
+// moves it.
+func StartWithClock(tb testing.TB) *Server {
+	tb.Helper()
+	clock := filepath.Join(tb.TempDir(), "clock")
+	s := &Server{clock: clock}
+	s.set(tb, time.Now())
+	shim, err := buildClock()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	started := start(tb, []string{"LD_PRELOAD=" + shim, "REDISTEST_CLOCK=" + clock}, nil)
+	started.clock = clock
+	return started
+}
+
+// Advance moves the clock of a server made by StartWithClock.
+func (s *Server) Advance(tb testing.TB, d time.Duration) {
+	tb.Helper()
+	b, err := os.ReadFile(s.clock)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	s.set(tb, time.UnixMicro(int64(binary.NativeEndian.Uint64(b))).Add(d))
+}
+
+func (s *Server) set(tb testing.TB, now time.Time) {
+	tb.Helper()
+	f, err := os.OpenFile(s.clock, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(now.UnixMicro())), 0); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Kill ends the server as a crash would.
+func (s *Server) Kill() {
+	s.cmd.Process.Kill()
+	s.cmd.Wait()
+}
+
+func start(tb testing.TB, env, args []string) *Server {
+	tb.Helper()
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		tb.Fatalf("redis-server is needed (Debian: apt-get install redis-server): %v", err)
+	}
+	// Another process may take the free port first: then try the next.
+	for range 5 {
+		var s *Server
+		if s, err = try(tb, path, env, args); err == nil {
+			tb.Cleanup(s.Kill)
+			return s
+		}
+	}
+	tb.Fatal(err)
+	return nil
+}
+
+func try(tb testing.TB, path string, env, args []string) (*Server, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	addr := l.Addr().String()
+	l.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	cmd := exec.Command(path, append([]string{
+		"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", tb.TempDir(),
+	}, args...)...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	var log strings.Builder
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		fmt.Fprintln(&log, lines.Text())
+		if strings.Contains(lines.Text(), "Ready to accept connections") {
+			go func() {
+				for lines.Scan() { // keep its log flowing
+				}
+			}()
+			return &Server{Addr: addr, cmd: cmd}, nil
+		}
+	}
+	cmd.Wait()
+	return nil, fmt.Errorf("redis-server did not start:\n%s", log.String())
+}
+
+//go:embed clock/clock.c
+var clockSource string
+
+// buildClock compiles clock.c once for the process.
+var buildClock = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "redistest")
+	if err != nil {
+		return "", err
+	}
+	source, shim := filepath.Join(dir, "clock.c"), filepath.Join(dir, "clock.so")
+	if err := os.WriteFile(source, []byte(clockSource), 0o600); err != nil {
+		return "", err
+	}
+	if out, err := exec.Command("cc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", shim, source).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the clock (Debian: apt-get install gcc): %w\n%s", err, out)
+	}
+	return shim, nil
+})

@@ -1,0 +1,248 @@
+// Package redisstore is a guard.Store on Redis: one key for each user, one
+// script for each verb.
+//
+// It works unchanged on Redis 6.2 and later, Valkey, Sentinel and Cluster, and
+// needs no Redis module.
+package redisstore
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+var (
+	//go:embed ledger.lua
+	ledger string
+
+	//go:embed acquire.lua
+	acquire string
+	//go:embed refresh.lua
+	refresh string
+	//go:embed release.lua
+	release string
+	//go:embed revoke.lua
+	revoke string
+	//go:embed list.lua
+	list string
+
+	acquireScript = redis.NewScript(ledger + acquire)
+	refreshScript = redis.NewScript(ledger + refresh)
+	releaseScript = redis.NewScript(ledger + release)
+	revokeScript  = redis.NewScript(ledger + revoke)
+	listScript    = redis.NewScript(ledger + list)
+)
+
+// Store keeps one ledger for each user under one key. Create it with Open.
+type Store struct {
+	client  redis.UniversalClient
+	prefix  string
+	timeout time.Duration
+}
+
+var _ guard.Store = (*Store)(nil)
+
+// Close closes the store's connections.
+func (s *Store) Close() error { return s.client.Close() }
+
+// Acquire implements guard.Store.
+func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	reply, err := s.run(ctx, acquireScript, c.User, c.ID[:], c.Stream, c.Device, int(c.Intent),
+		p.Limit, p.Interval.Milliseconds(), p.TTL.Milliseconds(), p.ReclaimLapsed)
+	if err != nil {
+		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
+	}
+	v, l, err := verdict(reply, c.User, p)
+	if err != nil {
+		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
+	}
+	switch v.Outcome {
+	case guard.Admitted, guard.Refreshed:
+		g := l.guard(c.ID)
+		if g == nil { // Share: another guard speaks for the claim
+			g = l.on(c.Stream, c.Device)
+		}
+		if g == nil {
+			return guard.Verdict{}, fmt.Errorf("acquiring a guard: %v, but it is not in the answer", v.Outcome)
+		}
+		v.Guard = *g
+	case guard.Rejected:
+		v.InTheWay = l.guards
+		v.FreeIn = guard.FreeIn(l.now, l.guards, p)
+	case guard.Revoked:
+		v.FreeIn = l.revokedUntil[c.ID].Sub(l.now)
+	}
+	return v, nil
+}
+
+// Refresh implements guard.Store.
+func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
+	reply, err := s.run(ctx, refreshScript, user, id[:], p.Interval.Milliseconds(), p.TTL.Milliseconds())
+	if err != nil {
+		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
+	}
+	v, l, err := verdict(reply, user, guard.Policy{})
+	if err != nil {
+		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
+	}
+	if g := l.guard(id); g != nil {
+		v.Guard = *g
+	}
+	return v, nil
+}
+
+// Release implements guard.Store.
+func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	found, err := s.run(ctx, releaseScript, user, id[:], p.TTL.Milliseconds())
+	if err != nil {
+		return false, fmt.Errorf("releasing a guard: %w", err)
+	}
+	return found == int64(1), nil
+}
+
+// Revoke implements guard.Store.
+func (s *Store) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	found, err := s.run(ctx, revokeScript, user, id[:], p.TTL.Milliseconds())
+	if err != nil {
+		return false, fmt.Errorf("revoking a guard: %w", err)
+	}
+	return found == int64(1), nil
+}
+
+// List implements guard.Store.
+func (s *Store) List(ctx context.Context, user string) ([]guard.Guard, error) {
+	reply, err := s.run(ctx, listScript, user)
+	if err != nil {
+		return nil, fmt.Errorf("listing guards: %w", err)
+	}
+	l, err := parse(reply, user)
+	if err != nil {
+		return nil, fmt.Errorf("listing guards: %w", err)
+	}
+	return l.guards, nil
+}
+
+func (s *Store) run(ctx context.Context, script *redis.Script, user string, args ...any) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return script.Run(ctx, s.client, []string{s.key(user)}, args...).Result()
+}
+
+func (s *Store) key(user string) string { return s.prefix + user }
+
+// verdict reads an answer of acquire or refresh: {outcome, now, records}.
+func verdict(reply any, user string, p guard.Policy) (guard.Verdict, *ledgerView, error) {
+	fields, ok := reply.([]any)
+	if !ok || len(fields) != 3 {
+		return guard.Verdict{}, nil, errReply
+	}
+	outcome, ok := fields[0].(int64)
+	if !ok || outcome < int64(guard.Admitted) || outcome > int64(guard.Absent) {
+		return guard.Verdict{}, nil, errReply
+	}
+	l, err := parse(fields[1:], user)
+	if err != nil {
+		return guard.Verdict{}, nil, err
+	}
+	return guard.Verdict{Outcome: guard.Outcome(outcome), Held: len(l.guards), Limit: p.Limit}, l, nil
+}
+
+// ledgerView is what a script answers of a user's ledger.
+type ledgerView struct {
+	now          time.Time
+	guards       []guard.Guard // oldest first
+	revokedUntil map[guard.ID]time.Time
+	records      int
+}
+
+var errReply = errors.New("unexpected answer from the script")
+
+// parse reads {now, records}; the records' layout is described in ledger.lua.
+func parse(reply any, user string) (*ledgerView, error) {
+	fields, ok := reply.([]any)
+	if !ok || len(fields) != 2 {
+		return nil, errReply
+	}
+	now, isNumber := fields[0].(int64)
+	value, isString := fields[1].(string)
+	if !isNumber || !isString {
+		return nil, errReply
+	}
+	value, ok = strings.CutPrefix(value, "1")
+	if !ok {
+		return nil, errReply
+	}
+	l := &ledgerView{now: time.UnixMilli(now).UTC()}
+	for r := (reader{rest: value}); len(r.rest) > 0; l.records++ {
+		kind := r.take(1)
+		g := guard.Guard{User: user}
+		copy(g.ID[:], r.take(16))
+		g.CreatedAt, g.ExpiresAt, g.RemovedAt = r.time(), r.time(), r.time()
+		g.Stream, g.Device = r.text(), r.text()
+		if r.short {
+			return nil, errReply
+		}
+		switch kind {
+		case "G":
+			l.guards = append(l.guards, g)
+		case "R":
+			if l.revokedUntil == nil {
+				l.revokedUntil = make(map[guard.ID]time.Time)
+			}
+			l.revokedUntil[g.ID] = g.RemovedAt
+		}
+	}
+	return l, nil
+}
+
+func (l *ledgerView) guard(id guard.ID) *guard.Guard {
+	for i := range l.guards {
+		if l.guards[i].ID == id {
+			return &l.guards[i]
+		}
+	}
+	return nil
+}
+
+func (l *ledgerView) on(stream, device string) *guard.Guard {
+	for i := range l.guards {
+		if l.guards[i].Stream == stream && l.guards[i].Device == device {
+			return &l.guards[i]
+		}
+	}
+	return nil
+}
+
+// reader takes fields off the front of a value. After running short it gives
+// zeros.
+type reader struct {
+	rest  string
+	short bool
+}
+
+func (r *reader) take(n int) string {
+	if n > len(r.rest) {
+		r.rest, r.short = "", true
+		return strings.Repeat("\x00", n)
+	}
+	field := r.rest[:n]
+	r.rest = r.rest[n:]
+	return field
+}
+
+func (r *reader) time() time.Time {
+	var ms int64
+	for _, b := range []byte(r.take(6)) {
+		ms = ms<<8 | int64(b)
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+func (r *reader) text() string { return r.take(int(r.take(1)[0])) }

@@ -1,0 +1,183 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/guard/guardtest"
+	"github.com/streamguard/streamguard/redisstore/redistest"
+)
+
+func open(tb testing.TB, o Options) *Store {
+	tb.Helper()
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Second // a busy machine is no fault
+	}
+	s, err := Open(o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestStore(t *testing.T) {
+	server := redistest.StartWithClock(t)
+	s := open(t, Options{Addresses: []string{server.Addr}})
+	guardtest.Run(t, func(t *testing.T, test func(*testing.T, guardtest.Harness)) {
+		if err := s.client.FlushAll(t.Context()).Err(); err != nil {
+			t.Fatal(err)
+		}
+		test(t, guardtest.Harness{
+			Store:   s,
+			Advance: func(d time.Duration) { server.Advance(t, d) },
+			Size: func(user string) int {
+				value, err := s.client.Get(t.Context(), s.key(user)).Result()
+				if errors.Is(err, redis.Nil) {
+					return 0
+				}
+				l, err := parse([]any{int64(0), value}, user)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l.records
+			},
+		})
+	})
+}
+
+var policy = guard.Policy{Limit: 3, Interval: 60 * time.Second, TTL: 90 * time.Second}
+
+func claim(user, playback string) guard.Claim {
+	return guard.Claim{User: user, ID: guard.DeriveID(user, "", playback), Stream: "movie"}
+}
+
+func TestKeyExpiresWithItsLastRecord(t *testing.T) {
+	server := redistest.StartWithClock(t)
+	s := open(t, Options{Addresses: []string{server.Addr}, KeyPrefix: "test:"})
+	if _, err := s.Acquire(t.Context(), claim("u", "1"), policy); err != nil {
+		t.Fatal(err)
+	}
+	if ttl := s.client.PTTL(t.Context(), "test:u").Val(); ttl != policy.TTL {
+		t.Errorf("the key lives for %v, want %v", ttl, policy.TTL)
+	}
+}
+
+func TestUnknownLayoutIsAnErrorAndStaysUntouched(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, Options{Addresses: []string{server.Addr}})
+	s.client.Set(t.Context(), s.key("u"), "2tomorrow", 0)
+	if _, err := s.Acquire(t.Context(), claim("u", "1"), policy); err == nil || !strings.Contains(err.Error(), "unknown layout version") {
+		t.Errorf("acquire: %v", err)
+	}
+	if got := s.client.Get(t.Context(), s.key("u")).Val(); got != "2tomorrow" {
+		t.Errorf("the value is now %q", got)
+	}
+}
+
+// The scripts must survive a server that has forgotten them.
+func TestScriptsComeBackAfterAFlush(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, Options{Addresses: []string{server.Addr}})
+	for range 2 {
+		if _, err := s.Acquire(t.Context(), claim("u", "1"), policy); err != nil {
+			t.Fatal(err)
+		}
+		s.client.ScriptFlush(t.Context())
+	}
+}
+
+func TestRedisAwayIsAnErrorNeverARefusal(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, Options{Addresses: []string{server.Addr}})
+	server.Kill()
+	ctx := t.Context()
+	if _, err := s.Acquire(ctx, claim("u", "1"), policy); err == nil {
+		t.Error("acquire: no error")
+	}
+	if _, err := s.Refresh(ctx, "u", guard.ID{}, policy); err == nil {
+		t.Error("refresh: no error")
+	}
+	if _, err := s.Release(ctx, "u", guard.ID{}, policy); err == nil {
+		t.Error("release: no error")
+	}
+	if _, err := s.Revoke(ctx, "u", guard.ID{}, policy); err == nil {
+		t.Error("revoke: no error")
+	}
+	if _, err := s.List(ctx, "u"); err == nil {
+		t.Error("list: no error")
+	}
+}
+
+func TestAnswersThatAreNotOursAreErrors(t *testing.T) {
+	for _, reply := range []any{
+		nil, "OK", []any{}, []any{int64(1)}, []any{int64(1), "x"}, []any{"1", "1"},
+		[]any{int64(1), "1G"}, []any{int64(1), "1" + strings.Repeat("G", 30)},
+		[]any{int64(1), ""},
+	} {
+		if _, err := parse(reply, "u"); err == nil {
+			t.Errorf("parse(%q): no error", reply)
+		}
+	}
+	for _, reply := range []any{nil, []any{int64(0), int64(1), "1"}, []any{int64(8), int64(1), "1"}, []any{int64(1), int64(1), "2"}} {
+		if _, _, err := verdict(reply, "u", policy); err == nil {
+			t.Errorf("verdict(%q): no error", reply)
+		}
+	}
+}
+
+func TestOpenNamesTheOptionAtFault(t *testing.T) {
+	for _, c := range []struct {
+		options Options
+		want    string
+	}{
+		{Options{URL: "http://h"}, "url: http://h is not redis://"},
+		{Options{URL: "redis://u:secret@h:1/x"}, "url: redis://u:xxxxx@h:1/x is not"},
+		{Options{URL: "redis://h?db=1"}, "options are lines of their own"},
+		{Options{URL: "redis://u:se%ZZcret@h"}, "url: not a URL"},
+		{Options{URL: "redis://h", Addresses: []string{"h:1"}}, "url and address exclude"},
+		{Options{MasterName: "m", Cluster: true}, "master_name and cluster exclude"},
+		{Options{DB: -1}, "db: -1 is negative"},
+		{Options{DB: 1, Addresses: []string{"a:1", "b:1"}}, "db: 1, but a Cluster"},
+		{Options{PoolSize: -1}, "pool_size: -1 is negative"},
+		{Options{Timeout: -time.Second}, "timeout: -1s is negative"},
+		{Options{DialTimeout: -time.Second}, "dial_timeout: -1s is negative"},
+	} {
+		_, err := Open(c.options)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("Open(%+v): %v, want %q", c.options, err, c.want)
+		}
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
+}
+
+func TestURLSaysEverythingASingleServerNeeds(t *testing.T) {
+	server := redistest.Start(t, "--requirepass", "p@ss")
+	s := open(t, Options{URL: "redis://:p%40ss@" + server.Addr + "/2"})
+	if _, err := s.Acquire(t.Context(), claim("u", "1"), policy); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.client.(*redis.Client).Options().DB; got != 2 {
+		t.Errorf("database %d, want 2", got)
+	}
+}
+
+func BenchmarkAcquire(b *testing.B) {
+	server := redistest.Start(b)
+	s := open(b, Options{Addresses: []string{server.Addr}})
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if _, err := s.Acquire(context.Background(), claim("u", "1"), policy); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
