@@ -1,0 +1,316 @@
+// Package api is /guards: guards by explicit call, for callers who would
+// rather say when a playback starts and stops than have it seen from its media.
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+// MaxBody is how many bytes a request's body may have.
+const MaxBody = 4 << 10
+
+// Caller is who makes a call, as the server knows and not as the body says.
+type Caller struct {
+	User   string
+	Device string    // "" where it is not known: then the body may name one
+	ID     *guard.ID // the playback that the request itself names, if any
+	Policy guard.Policy
+
+	// Base is the path of the API as the caller sees it: /guards.
+	Base string
+}
+
+// API answers below its prefix. It is an http.Handler.
+type API struct {
+	Store guard.Store
+
+	// Prefix is the path that Store's guards are found at: /guards.
+	Prefix string
+	// Caller tells who makes a call. Its error is answered as the Problem it
+	// is, or else as a 500.
+	Caller func(*http.Request) (Caller, error)
+	// RefreshAfter is what clients are told to wait between two refreshes.
+	RefreshAfter time.Duration
+	// RevealGuards shows the ids of the guards in the way of a refused playback.
+	RevealGuards bool
+	// OnError hears of a store that could not answer; may be nil.
+	OnError func(*http.Request, error)
+}
+
+// Guard is a guard in JSON.
+type Guard struct {
+	GuardID      string    `json:"guardId"`
+	StreamID     string    `json:"streamId,omitempty"`
+	DeviceID     string    `json:"deviceId,omitempty"`
+	CreatedAt    time.Time `json:"createdAt"`    // RFC 3339
+	ExpiresAt    time.Time `json:"expiresAt"`    // lapses then,
+	RemovedAt    time.Time `json:"removedAt"`    // is gone then, unless it is refreshed
+	RefreshAfter float64   `json:"refreshAfter"` // seconds
+}
+
+// Guards is the answer to GET /guards.
+type Guards struct {
+	Guards    []Guard `json:"guards"` // oldest first
+	Limit     int     `json:"limit"`
+	Remaining int     `json:"remaining"`
+}
+
+// Start is the body of POST /guards. An empty body is an empty object.
+type Start struct {
+	StreamID   string `json:"streamId"`
+	DeviceID   string `json:"deviceId"`
+	PlaybackID string `json:"playbackId"` // makes the call idempotent
+}
+
+// ServeHTTP implements http.Handler.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := a.serve(w, r); err != nil {
+		problem, ok := errors.AsType[*Problem](err)
+		if !ok {
+			if a.OnError != nil {
+				a.OnError(r, err)
+			}
+			problem = Unavailable()
+		}
+		problem.Write(w)
+	}
+}
+
+// serve routes a call. Its error is a *Problem, or the store's.
+func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
+	rest, ok := strings.CutPrefix(r.URL.Path, a.Prefix)
+	if !ok {
+		return notFound(r)
+	}
+	parts := strings.Split(strings.Trim(rest, "/"), "/")
+	type call = func(http.ResponseWriter, *http.Request, Caller, guard.ID) error
+	var methods map[string]call
+	switch {
+	case len(parts) == 1 && parts[0] == "":
+		methods = map[string]call{http.MethodGet: a.list, http.MethodPost: a.start}
+	case len(parts) == 1:
+		methods = map[string]call{http.MethodGet: a.get, http.MethodPatch: a.refresh, http.MethodDelete: a.release}
+	case len(parts) == 2 && parts[1] == "release":
+		methods = map[string]call{http.MethodPost: a.release}
+	default:
+		return notFound(r)
+	}
+	serve := methods[r.Method]
+	if r.Method == http.MethodHead {
+		serve = methods[http.MethodGet]
+	}
+	if serve == nil {
+		return notAllowed(w, r, methods)
+	}
+	// RFC 8470: what changes something waits until a replay is ruled out.
+	if r.TLS != nil && !r.TLS.HandshakeComplete && r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return NewProblem(http.StatusTooEarly, TooEarly, "sent in early data, which could be a replay: repeat it")
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	c, err := a.Caller(r)
+	if err != nil {
+		return err
+	}
+	var id guard.ID
+	if parts[0] != "" {
+		if id, err = guard.ParseID(parts[0]); err != nil {
+			return NewProblem(http.StatusBadRequest, InvalidGuardID, "guard id %q is %v", clip(parts[0]), err)
+		}
+	}
+	return serve(w, r, c, id)
+}
+
+func notFound(r *http.Request) *Problem {
+	return NewProblem(http.StatusNotFound, NotFound, "there is nothing at %q", clip(r.URL.Path))
+}
+
+func notAllowed[V any](w http.ResponseWriter, r *http.Request, methods map[string]V) error {
+	var allow []string
+	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodDelete, http.MethodOptions} {
+		_, ok := methods[m]
+		_, get := methods[http.MethodGet]
+		if ok || m == http.MethodHead && get || m == http.MethodOptions {
+			allow = append(allow, m)
+		}
+	}
+	if r.Method == http.MethodOptions {
+		w.Header().Set("Allow", strings.Join(allow, ", "))
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	p := NewProblem(http.StatusMethodNotAllowed, MethodNotAllowed, "%s is not one of %s", clip(r.Method), strings.Join(allow, ", "))
+	p.Allow = strings.Join(allow, ", ")
+	return p
+}
+
+func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID) error {
+	var body Start
+	if err := readBody(w, r, &body); err != nil {
+		return err
+	}
+	for _, field := range [][2]string{{"streamId", body.StreamID}, {"deviceId", body.DeviceID}, {"playbackId", body.PlaybackID}} {
+		name, value := field[0], field[1]
+		if len(value) > guard.MaxLabel {
+			return NewProblem(http.StatusBadRequest, InvalidBody, "%s has %d bytes, at most %d are allowed", name, len(value), guard.MaxLabel)
+		}
+		if strings.ContainsFunc(value, unicode.IsControl) {
+			return NewProblem(http.StatusBadRequest, InvalidBody, "%s has control characters", name)
+		}
+	}
+	claim := guard.Claim{User: c.User, Stream: body.StreamID, Device: c.Device}
+	if claim.Device == "" {
+		claim.Device = body.DeviceID
+	}
+	switch {
+	case body.PlaybackID != "":
+		claim.ID = guard.DeriveID(c.User, c.Device, body.PlaybackID)
+	case c.ID != nil:
+		claim.ID = *c.ID
+	default:
+		claim.ID = guard.NewID(c.User, c.Device)
+	}
+	v, err := a.Store.Acquire(r.Context(), claim, c.Policy)
+	if err != nil {
+		return err
+	}
+	switch v.Outcome {
+	case guard.Admitted:
+		w.Header().Set("Location", c.Base+"/"+v.Guard.ID.String())
+		write(w, http.StatusCreated, "application/json", a.json(v.Guard))
+	case guard.Refreshed:
+		write(w, http.StatusOK, "application/json", a.json(v.Guard))
+	case guard.Revoked:
+		return revoked()
+	default:
+		return Refused(v, a.RevealGuards)
+	}
+	return nil
+}
+
+func (a *API) refresh(w http.ResponseWriter, r *http.Request, c Caller, id guard.ID) error {
+	if err := readBody(w, r, new(struct{})); err != nil {
+		return err
+	}
+	v, err := a.Store.Refresh(r.Context(), c.User, id, c.Policy)
+	if err != nil {
+		return err
+	}
+	switch v.Outcome {
+	case guard.Refreshed:
+		write(w, http.StatusOK, "application/json", a.json(v.Guard))
+	case guard.Revoked:
+		return revoked()
+	default:
+		return absent(id)
+	}
+	return nil
+}
+
+// release is DELETE, and POST …/release for navigator.sendBeacon, which can
+// send nothing but a POST. Either way the body says nothing.
+func (a *API) release(w http.ResponseWriter, r *http.Request, c Caller, id guard.ID) error {
+	found, err := a.Store.Release(r.Context(), c.User, id, c.Policy)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return absent(id)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (a *API) list(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID) error {
+	guards, err := a.Store.List(r.Context(), c.User)
+	if err != nil {
+		return err
+	}
+	answer := Guards{Guards: make([]Guard, len(guards)), Limit: c.Policy.Limit, Remaining: max(0, c.Policy.Limit-len(guards))}
+	for i, g := range guards {
+		answer.Guards[i] = a.json(g)
+	}
+	write(w, http.StatusOK, "application/json", answer)
+	return nil
+}
+
+func (a *API) get(w http.ResponseWriter, r *http.Request, c Caller, id guard.ID) error {
+	guards, err := a.Store.List(r.Context(), c.User)
+	if err != nil {
+		return err
+	}
+	for _, g := range guards {
+		if g.ID == id {
+			write(w, http.StatusOK, "application/json", a.json(g))
+			return nil
+		}
+	}
+	return absent(id)
+}
+
+func (a *API) json(g guard.Guard) Guard {
+	return Guard{
+		GuardID:      g.ID.String(),
+		StreamID:     g.Stream,
+		DeviceID:     g.Device,
+		CreatedAt:    g.CreatedAt,
+		ExpiresAt:    g.ExpiresAt,
+		RemovedAt:    g.RemovedAt,
+		RefreshAfter: a.RefreshAfter.Seconds(),
+	}
+}
+
+func absent(id guard.ID) *Problem {
+	return NewProblem(http.StatusNotFound, GuardDoesNotExist, "there is no guard %v", id)
+}
+
+func revoked() *Problem {
+	return NewProblem(http.StatusGone, GuardRevoked, "this playback was ended from elsewhere")
+}
+
+// readBody reads a JSON object, strictly; nothing at all is an empty object.
+func readBody(w http.ResponseWriter, r *http.Request, into any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return NewProblem(http.StatusRequestEntityTooLarge, BodyTooLarge, "the body has more than %d bytes", MaxBody)
+	}
+	if err != nil {
+		return NewProblem(http.StatusBadRequest, InvalidBody, "reading the body: %v", err)
+	}
+	if len(body) == 0 {
+		return nil
+	}
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		return NewProblem(http.StatusUnsupportedMediaType, UnsupportedMedia, "Content-Type is %q, want application/json", clip(r.Header.Get("Content-Type")))
+	}
+	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+		return NewProblem(http.StatusBadRequest, InvalidBody, "the body is not a JSON object")
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return NewProblem(http.StatusBadRequest, InvalidBody, "the body is not the JSON object wanted: %s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return NewProblem(http.StatusBadRequest, InvalidBody, "more follows after the body's JSON object")
+	}
+	return nil
+}
+
+// clip keeps what a client sent from filling its own error message.
+func clip(s string) string {
+	if len(s) <= 80 {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d bytes)", s[:80], len(s))
+}

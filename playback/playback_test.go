@@ -1,0 +1,274 @@
+package playback
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+var id = guard.DeriveID("user", "", "playback")
+
+func TestKindOfAPath(t *testing.T) {
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]Kind{
+		"/a/master.m3u8":     Manifest,
+		"/a/manifest.mpd":    Manifest,
+		"/a/MASTER.M3U8":     Manifest,
+		"/a/7.ts":            Media,
+		"/a/7.m4s":           Media,
+		"/a/7.m4s/":          Media,
+		"/a/7.m4s;jsession":  Media,
+		"/a/sub.vtt":         Media,
+		"/a/7.ts/index.html": Other,
+		"/a/poster.jpg":      Other,
+		"/a/ts":              Other,
+		"/":                  Other,
+		"":                   Other,
+	} {
+		if got := kinds.Of(path); got != want {
+			t.Errorf("kind of %q: %v, want %v", path, got, want)
+		}
+	}
+	kinds, err = NewKinds([]string{".CMFV"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kinds.Of("/a.cmfv") != Media || kinds.Of("/a.ts") != Other || kinds.Of("/a.mpd") != Manifest {
+		t.Error("configured extensions do not replace the default")
+	}
+	for _, bad := range []string{"", "ts", ".", "./x", ".a.b", ".mpd"} {
+		if _, err := NewKinds([]string{bad}); err == nil {
+			t.Errorf("extension %q: no error", bad)
+		}
+	}
+}
+
+func TestCutToken(t *testing.T) {
+	other := guard.DeriveID("user", "", "other")
+	tok, tok2 := "~"+id.String(), "~"+other.String()
+	for _, c := range []struct {
+		path, clean string
+		found       bool
+	}{
+		{"/a/b.m3u8", "/a/b.m3u8", false},
+		{"/a/" + tok + "/b.m3u8", "/a/b.m3u8", true},
+		{"/" + tok + "/b.m3u8", "/b.m3u8", true},
+		{"/a/" + tok + "/x/y.ts", "/a/x/y.ts", true},
+		{"/a/" + strings.ToUpper(tok) + "/b", "/a/b", true},
+		{"/a/" + tok + "/" + tok2 + "/b", "/a/b", true},
+		{"/a/" + tok, "/a", true},
+		{"/a/~user/b", "/a/~user/b", false},
+		{"/a/~~" + id.String() + "/b", "/a/~~" + id.String() + "/b", false},
+		{"/a/~" + id.String()[1:] + "/b", "/a/~" + id.String()[1:] + "/b", false},
+		{"/a/~" + strings.Replace(id.String(), "-", "z", 1) + "/b", "/a/~" + strings.Replace(id.String(), "-", "z", 1) + "/b", false},
+	} {
+		clean, got, found := CutToken(c.path)
+		if clean != c.clean || found != c.found || found && got != id {
+			t.Errorf("CutToken(%q) = %q, %v, %v", c.path, clean, got, found)
+		}
+	}
+}
+
+// A player that follows the location and resolves what it finds there asks for
+// paths that CutToken turns back into the origin's own.
+func TestTokenLocationIsUndoneByCutToken(t *testing.T) {
+	for _, request := range []string{
+		"/a/master.m3u8", "/master.m3u8?x=1&y=%2F", "/a%20b/m%C3%A4.m3u8", "/a/b:c.mpd?", "/a/%7E/x.m3u8",
+	} {
+		u, err := url.Parse("http://h" + request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		location := TokenLocation(u.EscapedPath(), u.RawQuery, id)
+		target, err := u.Parse(location)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clean, got, found := CutToken(target.EscapedPath())
+		if !found || got != id || clean != u.EscapedPath() || target.RawQuery != u.RawQuery {
+			t.Errorf("%s → %s → %s (%v)", request, location, clean, found)
+		}
+		segment, _ := target.Parse("v/1.ts")
+		want, _ := u.Parse("v/1.ts")
+		if clean, _, _ := CutToken(segment.EscapedPath()); clean != want.EscapedPath() {
+			t.Errorf("segment of %s is %s, want %s", request, clean, want)
+		}
+	}
+}
+
+func TestExplicitID(t *testing.T) {
+	for _, c := range []struct {
+		query, header string
+		found         bool
+	}{
+		{"", "", false},
+		{"guard=" + id.String(), "", true},
+		{"x=1&guard=" + strings.ToUpper(id.String()), "", true},
+		{"", id.String(), true},
+		{"guard=nonsense", id.String(), true},
+		{"guard=nonsense", "nonsense", false},
+		{"guard=", "", false},
+	} {
+		r := httptest.NewRequest("GET", "/a.ts?"+c.query, nil)
+		r.Header.Set("X-Guard-Id", c.header)
+		if got, found := ExplicitID(r); found != c.found || found && got != id {
+			t.Errorf("query %q, header %q: %v, %v", c.query, c.header, got, found)
+		}
+	}
+}
+
+func TestReadCMCD(t *testing.T) {
+	for _, c := range []struct{ name, data, sid, cid string }{
+		{"hls.js", `br=3200,bl=21300,cid="movie",d=4004,mtp=25400,ot=v,sf=h,sid="6e2fb550-c457-11e9-bb97-0800200c9a66",st=v,su,tb=6000`, "6e2fb550-c457-11e9-bb97-0800200c9a66", "movie"},
+		{"version 2", `br=(5000;v 128;a),e=t,sid="s",sta=p,ts=1700000000000,v=2`, "s", ""},
+		{"custom key", `com.example-hello="world",sid="s"`, "s", ""},
+		{"escapes", `sid="a\"b"`, `a"b`, ""},
+		{"last one counts", `sid="a",sid="b"`, "b", ""},
+		{"unterminated", `sid="a`, "", ""},
+		{"not a string", `sid=a`, "", ""},
+		{"a list", `sid=("a" "b")`, "", ""},
+		{"a flag", `sid`, "", ""},
+		{"empty", `sid=""`, "", ""},
+		{"64 characters", `sid="` + strings.Repeat("x", 64) + `"`, strings.Repeat("x", 64), ""},
+		{"65 characters", `sid="` + strings.Repeat("x", 65) + `",cid="c"`, "", "c"},
+		{"not ASCII", `sid="é"`, "", ""},
+		{"16 KB", `sid="a",nor="` + strings.Repeat("x", 16<<10) + `"`, "", ""},
+		{"none", ``, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := CMCD{c.sid, c.cid}
+			query := httptest.NewRequest("GET", "/a.ts?CMCD="+url.QueryEscape(c.data), nil)
+			if got := ReadCMCD(query); got != want {
+				t.Errorf("query: %+v, want %+v", got, want)
+			}
+			header := httptest.NewRequest("GET", "/a.ts", nil)
+			header.Header.Set("CMCD-Session", c.data)
+			if got := ReadCMCD(header); got != want {
+				t.Errorf("header: %+v, want %+v", got, want)
+			}
+		})
+	}
+	split := httptest.NewRequest("GET", "/a.ts", nil)
+	split.Header["Cmcd-Session"] = []string{`sid="s"`, `cid="c"`}
+	if got := ReadCMCD(split); got != (CMCD{"s", "c"}) {
+		t.Errorf("header on two lines: %+v", got)
+	}
+}
+
+// Renditions, audio, subtitles, init segments and parts of one title are one
+// stream, other titles are others.
+func TestStreamPresets(t *testing.T) {
+	dir2 := func(p string) string { return Dir(p, 2) }
+	for _, c := range []struct {
+		name string
+		of   func(string) string
+		want string
+		path []string
+	}{
+		{"dir 2", dir2, "vod/alien", []string{
+			"/vod/alien/master.m3u8", "/vod/alien/1080p/7.m4s", "/vod/alien/audio/en/init.mp4", "/vod/alien/subs/en.vtt",
+		}},
+		{"dir 2 with one directory", dir2, "alien", []string{"/alien/master.m3u8", "/alien/7.ts"}},
+		{"dir 2 in the root", dir2, "alien", []string{"/alien.m3u8", "/alien-7.ts"}},
+		{"dir 1", func(p string) string { return Dir(p, 1) }, "alien", []string{"/alien/m.mpd", "/alien/a/b/c.m4s"}},
+		{"name", Name, "movie", []string{
+			"/movie.m3u8", "/movie.mpd", "/movie-00012.ts", "/movie_00012.ts", "/movie.12.ts", "/movie_720p.m3u8", "/movie_720p_00012.m4s",
+			"/movie-init.mp4", "/movie-init-stream0.m4s", "/movie-chunk-stream0-00001.m4s", "/movie_audio_eng_7.aac", "/movie-1280x720.m3u8",
+			"/movie_v1.m3u8", "/movie.hd.part3.mp4", "/movie_800k.ts", "/movie_subs_deu.vtt", "/movie-h264-3000kbps-7.m4s",
+		}},
+		{"name in a directory", Name, "live/bbc-one", []string{"/live/bbc-one.m3u8", "/live/bbc-one-hd-7.ts"}},
+	} {
+		for _, p := range c.path {
+			if got := c.of(p); got != c.want {
+				t.Errorf("%s: %s is %q, want %q", c.name, p, got, c.want)
+			}
+		}
+	}
+	for a, b := range map[string]string{"/alien-2.m3u8": "/predator-2.m3u8", "/2001.m3u8": "/1984.m3u8", "/-1.ts": "/-x.ts"} {
+		if Name(a) == Name(b) {
+			t.Errorf("%s and %s are one stream, %q", a, b, Name(a))
+		}
+	}
+	re := regexp.MustCompile(`^/v1/([a-z]+)/`)
+	if got := Match("/v1/alien/7.ts", re); got != "alien" {
+		t.Errorf("match: %q", got)
+	}
+	if got := Match("/v2/alien/7.ts", re); got != "" {
+		t.Errorf("no match: %q", got)
+	}
+	if got := Match("/x/alien", regexp.MustCompile(`[^/]+$`)); got != "alien" {
+		t.Errorf("match without a group: %q", got)
+	}
+}
+
+func TestLabelFitsAndStaysDistinct(t *testing.T) {
+	long := strings.Repeat("x", 300)
+	a, b := Label(long+"a"), Label(long+"b")
+	if len(a) != guard.MaxLabel || a == b || Label("short") != "short" || Label(long[:255]) != long[:255] {
+		t.Errorf("%d bytes, %q, %q", len(a), a, b)
+	}
+}
+
+func TestCheckUser(t *testing.T) {
+	for user, ok := range map[string]bool{
+		"alice": true, "日本": true, "a b": true, strings.Repeat("x", 256): true,
+		"": false, strings.Repeat("x", 257): false, "a\nb": false, "a\x00": false, "a\u0085": false, "\x7f": false,
+	} {
+		if err := CheckUser(user); (err == nil) != ok {
+			t.Errorf("CheckUser(%q): %v", user, err)
+		}
+	}
+}
+
+func FuzzCMCD(f *testing.F) {
+	for _, s := range []string{`sid="a"`, `sid="a`, `br=(5000;v 128;a),sid="s"`, `sid=1,cid`, "sid=\"\\", "\xff"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if c := parseCMCD([]string{s}); len(c.SessionID) > maxSID || len(c.ContentID) > maxCID {
+			t.Errorf("%q: %+v", s, c)
+		}
+		ReadCMCD(&http.Request{URL: &url.URL{RawQuery: s}})
+	})
+}
+
+func FuzzCutToken(f *testing.F) {
+	for _, s := range []string{"/a/~" + id.String() + "/b", "/~" + id.String() + "/~" + id.String(), "~", "/~/", "/~~" + id.String()} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		clean, _, found := CutToken(s)
+		if !found && clean != s {
+			t.Errorf("CutToken(%q) = %q without a token", s, clean)
+		}
+		if _, _, again := CutToken(clean); again {
+			t.Errorf("CutToken(%q) = %q left a token", s, clean)
+		}
+	})
+}
+
+func FuzzStream(f *testing.F) {
+	for _, s := range []string{"/vod/alien/7.ts", "//", "/a", "", "/-_.-", "/movie_720p-00012.ts"} {
+		f.Add(s)
+	}
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, stream := range []string{Dir(s, 1), Dir(s, 2), Name(s)} {
+			if len(Label(stream)) > guard.MaxLabel {
+				t.Errorf("%q: stream of %d bytes", s, len(Label(stream)))
+			}
+		}
+		kinds.Of(s)
+	})
+}

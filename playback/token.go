@@ -1,0 +1,49 @@
+package playback
+
+import (
+	"strings"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+// A path token is a path segment "~<guard id>". A player that was sent to
+// /movie/~<id>/master.m3u8 repeats it in every URL that is relative to that.
+
+// CutToken removes every path token from an escaped path and returns the first.
+func CutToken(p string) (clean string, id guard.ID, found bool) {
+	if !strings.Contains(p, "/~") {
+		return p, guard.ID{}, false
+	}
+	segments := strings.Split(p, "/")
+	kept := segments[:0]
+	for _, s := range segments {
+		if token, ok := parseToken(s); ok {
+			if !found {
+				id, found = token, true
+			}
+			continue
+		}
+		kept = append(kept, s)
+	}
+	return strings.Join(kept, "/"), id, found
+}
+
+func parseToken(segment string) (guard.ID, bool) {
+	s, ok := strings.CutPrefix(segment, "~")
+	if !ok {
+		return guard.ID{}, false
+	}
+	id, err := guard.ParseID(s)
+	return id, err == nil
+}
+
+// TokenLocation is where a manifest request without a token is sent: a relative
+// reference (RFC 3986, section 4.2) to the same URL with the token in front of
+// the file name. It holds whatever path prefix a proxy has cut off on the way.
+func TokenLocation(escapedPath, rawQuery string, id guard.ID) string {
+	location := "~" + id.String() + "/" + escapedPath[strings.LastIndexByte(escapedPath, '/')+1:]
+	if rawQuery != "" {
+		location += "?" + rawQuery
+	}
+	return location
+}
