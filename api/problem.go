@@ -62,12 +62,11 @@ type Holder struct {
 // Seconds is a duration in whole seconds, rounded up.
 type Seconds time.Duration
 
-func (s Seconds) int() int { return int(math.Ceil(time.Duration(s).Seconds())) }
+// String returns the number of seconds, as Retry-After has it.
+func (s Seconds) String() string { return strconv.Itoa(int(math.Ceil(time.Duration(s).Seconds()))) }
 
 // MarshalJSON implements json.Marshaler.
-func (s Seconds) MarshalJSON() ([]byte, error) {
-	return strconv.AppendInt(nil, int64(s.int()), 10), nil
-}
+func (s Seconds) MarshalJSON() ([]byte, error) { return []byte(s.String()), nil }
 
 // NewProblem returns the problem with this status and code.
 func NewProblem(status int, code Code, format string, args ...any) *Problem {
@@ -110,7 +109,7 @@ func Unavailable() *Problem {
 func (p *Problem) SetHeader(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 	if p.RetryIn > 0 {
-		h.Set("Retry-After", strconv.Itoa(p.RetryIn.int()))
+		h.Set("Retry-After", p.RetryIn.String())
 	}
 	if p.Allow != "" {
 		h.Set("Allow", p.Allow)
@@ -118,7 +117,7 @@ func (p *Problem) SetHeader(h http.Header) {
 	if p.Limit != nil {
 		// draft-ietf-httpapi-ratelimit-headers-10, section 3.
 		h.Set("RateLimit-Policy", fmt.Sprintf(`"guards";q=%d;qu="concurrent-requests"`, *p.Limit))
-		h.Set("RateLimit", fmt.Sprintf(`"guards";r=0;t=%d`, p.RetryIn.int()))
+		h.Set("RateLimit", fmt.Sprintf(`"guards";r=0;t=%s`, p.RetryIn))
 	}
 }
 

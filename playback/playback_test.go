@@ -65,6 +65,8 @@ func TestCutToken(t *testing.T) {
 		{"/a/" + strings.ToUpper(tok) + "/b", "/a/b", true},
 		{"/a/" + tok + "/" + tok2 + "/b", "/a/b", true},
 		{"/a/" + tok, "/a", true},
+		{"/a/%7E" + id.String() + "/b", "/a/b", true},
+		{"/a/%7e" + id.String() + "/b", "/a/b", true},
 		{"/a/~user/b", "/a/~user/b", false},
 		{"/a/~~" + id.String() + "/b", "/a/~~" + id.String() + "/b", false},
 		{"/a/~" + id.String()[1:] + "/b", "/a/~" + id.String()[1:] + "/b", false},

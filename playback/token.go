@@ -11,7 +11,7 @@ import (
 
 // CutToken removes every path token from an escaped path and returns the first.
 func CutToken(p string) (clean string, id guard.ID, found bool) {
-	if !strings.Contains(p, "/~") {
+	if !strings.Contains(p, "/~") && !strings.Contains(p, "/%7") {
 		return p, guard.ID{}, false
 	}
 	segments := strings.Split(p, "/")
@@ -29,6 +29,9 @@ func CutToken(p string) (clean string, id guard.ID, found bool) {
 }
 
 func parseToken(segment string) (guard.ID, bool) {
+	if len(segment) > 3 && strings.EqualFold(segment[:3], "%7e") {
+		segment = "~" + segment[3:] // needless, but some clients escape it
+	}
 	s, ok := strings.CutPrefix(segment, "~")
 	if !ok {
 		return guard.ID{}, false

@@ -1,0 +1,63 @@
+package caddymodule
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// privateWriter keeps shared caches from storing the response: they would
+// serve it to others without asking the gate. A browser's own cache is not
+// concerned.
+type privateWriter struct {
+	caddyhttp.ResponseWriterWrapper
+	wroteHeader bool
+}
+
+func (w *privateWriter) WriteHeader(status int) {
+	if !w.wroteHeader && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		w.wroteHeader = true
+		makePrivate(w.Header())
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *privateWriter) Write(b []byte) (int, error) {
+	if !w.wroteHeader {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// FlushError is what http.ResponseController flushes with.
+func (w *privateWriter) FlushError() error {
+	if !w.wroteHeader {
+		w.WriteHeader(http.StatusOK)
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// makePrivate turns the response's Cache-Control (RFC 9111, section 5.2.2) into
+// one for its receiver alone. Without any, a shared cache may still store what
+// has a validator, so that private is added.
+func makePrivate(h http.Header) {
+	// Caches of the sender's own choosing (RFC 9213) are shared by nature.
+	h.Del("CDN-Cache-Control")
+	h.Del("Surrogate-Control")
+	kept := []string{"private"}
+	for _, line := range h["Cache-Control"] {
+		for directive := range strings.SplitSeq(line, ",") {
+			directive = strings.TrimSpace(directive)
+			name, _, _ := strings.Cut(strings.ToLower(directive), "=")
+			switch name {
+			case "no-store":
+				return // nothing is stored anywhere
+			case "", "private", "public", "s-maxage", "proxy-revalidate":
+			default:
+				kept = append(kept, directive)
+			}
+		}
+	}
+	h["Cache-Control"] = []string{strings.Join(kept, ", ")}
+}

@@ -1,0 +1,168 @@
+package caddymodule
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+func init() {
+	httpcaddyfile.RegisterHandlerDirective("stream_guard", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		g := new(Handler)
+		return g, g.UnmarshalCaddyfile(h.Dispenser)
+	})
+	// Behind every way of authenticating, in front of everything that answers.
+	httpcaddyfile.RegisterDirectiveOrder("stream_guard", httpcaddyfile.After, "forward_auth")
+}
+
+// UnmarshalCaddyfile reads
+//
+//	stream_guard [<matcher>] {
+//		user           <placeholder>
+//		anonymous      deny|allow
+//		stream         dir <n>|name|cmcd|path_regexp <re>|<placeholder>
+//		playback       auto|path|<placeholder>
+//		device         <placeholder>
+//		limit          <n>|<placeholder>
+//		interval       <duration>
+//		ttl            <duration>
+//		reclaim_lapsed
+//		api            <path>|off
+//		store          memory|redis|<module> [<args...>] [{ ... }]
+//		on_store_error local|allow|deny
+//		cors           <origins...>
+//		cache_control  private|keep
+//		reveal_guards
+//		media          <extensions...>
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // stream_guard
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	texts := map[string]*string{
+		"user":           &h.User,
+		"anonymous":      &h.Anonymous,
+		"playback":       &h.Playback,
+		"device":         &h.Device,
+		"limit":          (*string)(&h.Limit),
+		"api":            &h.API,
+		"on_store_error": &h.OnStoreError,
+		"cache_control":  &h.CacheControl,
+	}
+	given := make(map[string]bool)
+	for d.NextBlock(0) {
+		option := d.Val()
+		if given[option] {
+			return d.Errf("%s is given twice", option)
+		}
+		given[option] = true
+		if text, ok := texts[option]; ok {
+			if err := word(d, text); err != nil {
+				return err
+			}
+			continue
+		}
+		var err error
+		switch option {
+		case "stream":
+			if h.Stream = strings.Join(d.RemainingArgs(), " "); h.Stream == "" {
+				err = d.ArgErr()
+			}
+		case "interval":
+			err = duration(d, &h.Interval)
+		case "ttl":
+			err = duration(d, &h.TTL)
+		case "reclaim_lapsed":
+			err = flag(d, &h.ReclaimLapsed)
+		case "reveal_guards":
+			err = flag(d, &h.RevealGuards)
+		case "cors":
+			if h.CORS = d.RemainingArgs(); len(h.CORS) == 0 {
+				err = d.ArgErr()
+			}
+		case "media":
+			if h.Media = d.RemainingArgs(); len(h.Media) == 0 {
+				err = d.ArgErr()
+			}
+		case "store":
+			err = h.unmarshalStore(d)
+		default:
+			err = d.Errf("unrecognized option %q", option)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Handler) unmarshalStore(d *caddyfile.Dispenser) error {
+	if !d.NextArg() {
+		return d.ArgErr()
+	}
+	name := d.Val()
+	store, err := caddyfile.UnmarshalModule(d, "stream_guard.stores."+name)
+	if err != nil {
+		return err
+	}
+	h.StoreRaw = caddyconfig.JSONModuleObject(store, "store", name, nil)
+	return nil
+}
+
+// word reads an option with one value.
+func word(d *caddyfile.Dispenser, into *string) error {
+	option := d.Val()
+	if !d.AllArgs(into) {
+		return d.ArgErr()
+	}
+	if *into == "" {
+		return d.Errf("%s: empty", option)
+	}
+	return nil
+}
+
+// flag reads an option without a value.
+func flag(d *caddyfile.Dispenser, into *bool) error {
+	if d.NextArg() {
+		return d.ArgErr()
+	}
+	*into = true
+	return nil
+}
+
+func number(d *caddyfile.Dispenser, into *int) error {
+	option := d.Val()
+	var arg string
+	if err := word(d, &arg); err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(arg)
+	if err != nil {
+		return d.Errf("%s: %q is not a number", option, arg)
+	}
+	*into = n
+	return nil
+}
+
+func duration(d *caddyfile.Dispenser, into *caddy.Duration) error {
+	option := d.Val()
+	var arg string
+	if err := word(d, &arg); err != nil {
+		return err
+	}
+	parsed, err := caddy.ParseDuration(arg)
+	if err != nil {
+		return d.Errf("%s: %q is not a duration like 60s", option, arg)
+	}
+	if parsed <= 0 {
+		return d.Errf("%s: %q is not longer than 0s", option, arg)
+	}
+	*into = caddy.Duration(parsed)
+	return nil
+}

@@ -1,0 +1,59 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+)
+
+func checkOrigin(origin string) error {
+	if origin == "*" {
+		return nil
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+		return fmt.Errorf("%q is neither * nor an origin like https://player.example.com", origin)
+	}
+	return nil
+}
+
+// allowOrigin lets the configured origins read the response (Fetch standard,
+// CORS protocol). A listed origin may send credentials; * may not.
+func (h *Handler) allowOrigin(w http.ResponseWriter, r *http.Request) {
+	if len(h.CORS) == 0 {
+		return
+	}
+	header := w.Header()
+	header.Add("Vary", "Origin")
+	origin := r.Header.Get("Origin")
+	switch {
+	case origin == "":
+		return
+	case slices.Contains(h.CORS, origin):
+		header.Set("Access-Control-Allow-Origin", origin)
+		header.Set("Access-Control-Allow-Credentials", "true")
+	case slices.Contains(h.CORS, "*"):
+		header.Set("Access-Control-Allow-Origin", "*")
+	default:
+		return
+	}
+	header.Set("Access-Control-Expose-Headers", "Location, Retry-After, RateLimit, RateLimit-Policy")
+}
+
+// preflight answers a CORS preflight for the API.
+func preflight(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
+	header := w.Header()
+	if header.Get("Access-Control-Allow-Origin") != "" {
+		header.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
+		if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
+			header.Set("Access-Control-Allow-Headers", asked)
+		}
+		header.Set("Access-Control-Max-Age", "600")
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}

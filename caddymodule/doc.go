@@ -1,2 +1,0 @@
-// Package caddymodule is stream_guard as Caddy knows it.
-package caddymodule

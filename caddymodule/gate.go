@@ -1,0 +1,368 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/streamguard/streamguard/api"
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/playback"
+)
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	token := cutToken(r)
+	if h.onAPI(r.URL.Path) {
+		h.allowOrigin(w, r)
+		if preflight(w, r) {
+			return nil
+		}
+		if token != nil {
+			r.Header.Set("X-Guard-Id", token.String()) // to the API an explicit id like any other
+		}
+		h.api.ServeHTTP(w, r)
+		return nil
+	}
+	kind := h.kinds.Of(r.URL.Path)
+	if kind == playback.Other || r.Method == http.MethodOptions {
+		return next.ServeHTTP(w, r)
+	}
+	d := &decision{}
+	d.attach(r)
+	problem := h.judge(d, r, kind, token)
+	switch {
+	case d.verdict == redirected:
+		return h.redirect(w, r, d)
+	case problem != nil:
+		return h.refuse(w, r, d, problem)
+	case d.err != nil:
+		return caddyhttp.Error(499, d.err) // the client has gone
+	}
+	if h.CacheControl == "private" {
+		w = &privateWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// judge decides about a request and says in d what it found. It returns what
+// stands in the way of passing, if anything.
+func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token *guard.ID) *api.Problem {
+	// RFC 8470: nobody takes a slot until a replay is ruled out.
+	if r.TLS != nil && !r.TLS.HandshakeComplete {
+		return api.NewProblem(http.StatusTooEarly, api.TooEarly, "sent in early data, which could be a replay: repeat it")
+	}
+	p, problem := h.identify(r, token)
+	if problem != nil {
+		if problem.ErrorCode == api.MissingUser && h.Anonymous == "allow" {
+			d.verdict = anonymous
+			return nil
+		}
+		return problem
+	}
+	d.claim = guard.Claim{
+		User:   p.user,
+		Device: p.device,
+		Stream: playback.Label(h.stream(r, p.repl)),
+		Intent: guard.Continue,
+	}
+	byPath := h.Playback == "path"
+	switch {
+	case p.id != nil:
+		d.claim.ID = *p.id
+		if kind == playback.Manifest {
+			d.claim.Intent = guard.Start
+			if byPath && token != nil {
+				d.claim.Intent = guard.Look // some players open it under two tokens
+			}
+		}
+	case byPath && kind == playback.Manifest && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		d.verdict = redirected
+		d.claim.ID = guard.NewID(p.user, p.device)
+		return nil
+	default:
+		d.claim.ID = guard.DeriveID(p.user, p.device, "stream\x00"+d.claim.Stream)
+		d.claim.Intent = guard.Share
+		if kind == playback.Manifest {
+			d.claim.Intent = guard.Start
+		}
+	}
+	v, err := h.keeper.Acquire(r.Context(), d.claim, h.policyOf(p.repl))
+	switch {
+	case err != nil && r.Context().Err() != nil:
+		d.err = err
+	case err != nil:
+		d.verdict = unavailable
+		h.storeFailed(r, err)
+		if h.OnStoreError == "deny" {
+			return api.Unavailable()
+		}
+	default:
+		d.Verdict = v
+		d.verdict = v.Outcome.String()
+		if !v.Outcome.Pass() {
+			return api.Refused(v, h.RevealGuards)
+		}
+	}
+	return nil
+}
+
+// player is who asks, as far as the request shows it.
+type player struct {
+	repl         *caddy.Replacer
+	user, device string
+	id           *guard.ID // of the playback that the request names, if any
+}
+
+// identify finds out who asks. What names the playback is, in this order: the
+// path token, the guard query parameter or the X-Guard-Id header; the CMCD
+// session id; X-Playback-Session-Id; the configured placeholder.
+func (h *Handler) identify(r *http.Request, token *guard.ID) (p player, problem *api.Problem) {
+	p.repl = r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	user, err := p.repl.ReplaceOrErr(h.User, true, true)
+	if err != nil {
+		return p, api.NewProblem(http.StatusUnauthorized, api.MissingUser, "nobody is logged in")
+	}
+	if err := playback.CheckUser(user); err != nil {
+		return p, api.NewProblem(http.StatusBadRequest, api.InvalidUser, "%v", err)
+	}
+	p.user = user
+	if h.Device != "" {
+		p.device = playback.Label(p.repl.ReplaceAll(h.Device, ""))
+	}
+	if token == nil {
+		if id, ok := playback.ExplicitID(r); ok {
+			token = &id
+		}
+	}
+	if token != nil {
+		// An id made for another user or device is a playback of its own here.
+		if !token.Of(p.user, p.device) {
+			id := guard.DeriveID(p.user, p.device, token.String())
+			token = &id
+		}
+		p.id = token
+		return p, nil
+	}
+	key := playback.ReadCMCD(r).SessionID
+	if key == "" {
+		key = playback.SessionID(r)
+	}
+	if key == "" && h.Playback != "auto" && h.Playback != "path" {
+		key = p.repl.ReplaceAll(h.Playback, "")
+	}
+	if key != "" {
+		id := guard.DeriveID(p.user, p.device, key)
+		p.id = &id
+	}
+	return p, nil
+}
+
+// caller is identify for the API.
+func (h *Handler) caller(r *http.Request) (api.Caller, error) {
+	p, problem := h.identify(r, nil)
+	if problem != nil {
+		return api.Caller{}, problem
+	}
+	base := h.API
+	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		base = apiBase(orig.URL.Path, r.URL.Path, h.API)
+	}
+	return api.Caller{User: p.user, Device: p.device, ID: p.id, Policy: h.policyOf(p.repl), Base: base}, nil
+}
+
+// apiBase is the API's path as the client sees it, with what handle_path or
+// uri strip_prefix have cut off.
+func apiBase(original, path, mount string) string {
+	prefix, _ := strings.CutSuffix(original, path)
+	if prefix == original {
+		return mount
+	}
+	return prefix + mount
+}
+
+func (h *Handler) policyOf(repl *caddy.Replacer) guard.Policy {
+	p := h.policy
+	limit, err := h.Limit.of(repl)
+	if err != nil {
+		h.badLimit.Do(func() {
+			h.logger.Error("limit is no number: the default serves instead; said once until the config changes",
+				zap.String("limit", string(h.Limit)), zap.Error(err), zap.Int("default", p.Limit))
+		})
+		return p
+	}
+	p.Limit = limit
+	return p
+}
+
+// redirect sends a manifest request to a URL of its own.
+func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, d *decision) error {
+	h.allowOrigin(w, r)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Location", playback.TokenLocation(r.URL.EscapedPath(), r.URL.RawQuery, d.claim.ID))
+	w.WriteHeader(http.StatusFound)
+	return nil
+}
+
+// refuse leaves the answer to the site's error routes. Where none matches,
+// Caddy would answer without a body: then it writes the problem itself.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d *decision, problem *api.Problem) error {
+	d.problem = problem
+	h.allowOrigin(w, r)
+	problem.SetHeader(w.Header())
+	h.logger.Info("refused",
+		zap.String("request_id", requestID(r)),
+		zap.String("code", string(problem.ErrorCode)),
+		zap.Object("stream_guard", d))
+	err := caddyhttp.Error(problem.Status, problem)
+	srv, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if !ok || srv.Errors != nil && anyMatches(srv.Errors.Routes, srv.Errors.WithError(asReceived(r), err)) {
+		return err
+	}
+	problem.Write(w)
+	return nil
+}
+
+// anyMatches reports whether a route for the request has something to run.
+func anyMatches(routes caddyhttp.RouteList, r *http.Request) bool {
+	for _, route := range routes {
+		if matched, err := route.MatcherSets.AnyMatchWithError(r); err != nil || !matched {
+			continue
+		}
+		for _, handler := range route.Handlers {
+			sub, ok := handler.(*caddyhttp.Subroute)
+			if !ok || anyMatches(sub.Routes, r) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// asReceived is the request before anything was rewritten, which is what error
+// routes see.
+func asReceived(r *http.Request) *http.Request {
+	orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request)
+	if !ok {
+		return r
+	}
+	r = r.Clone(r.Context())
+	r.Method, r.URL, r.RequestURI = orig.Method, orig.URL, orig.RequestURI
+	return r
+}
+
+func (h *Handler) storeFailed(r *http.Request, err error) {
+	h.logger.Warn("the store cannot answer", zap.String("request_id", requestID(r)), zap.Error(err))
+}
+
+// requestID is {http.request.uuid}, which from now on is in the access log too.
+func requestID(r *http.Request) string {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return ""
+	}
+	id, _ := repl.GetString("http.request.uuid")
+	return id
+}
+
+// cutToken takes the path tokens out of the request's URL and returns the first.
+func cutToken(r *http.Request) *guard.ID {
+	clean, id, found := playback.CutToken(r.URL.EscapedPath())
+	if !found {
+		return nil
+	}
+	if path, err := url.PathUnescape(clean); err == nil {
+		r.URL.Path, r.URL.RawPath = path, clean
+		r.RequestURI = r.URL.RequestURI()
+	}
+	return &id
+}
+
+// Verdicts beyond those of guard.Outcome.
+const (
+	redirected  = "redirected"
+	anonymous   = "anonymous"
+	unavailable = "unavailable"
+)
+
+// decision is what the gate thought of a request, for placeholders and logs.
+type decision struct {
+	guard.Verdict
+	claim   guard.Claim
+	verdict string
+	problem *api.Problem // what the request was refused with
+	err     error        // the client has gone before there was a verdict
+}
+
+// attach makes the decision visible to the rest of the request.
+func (d *decision) attach(r *http.Request) {
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Map(d.placeholder)
+	}
+	if fields, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
+		fields.Add(zap.Object("stream_guard", d))
+	}
+}
+
+func (d *decision) placeholder(key string) (any, bool) {
+	const prefix = "http.stream_guard."
+	if len(key) <= len(prefix) || key[:len(prefix)] != prefix {
+		return nil, false
+	}
+	switch key[len(prefix):] {
+	case "verdict":
+		return d.verdict, true
+	case "user":
+		return d.claim.User, true
+	case "stream":
+		return d.claim.Stream, true
+	case "device":
+		return d.claim.Device, true
+	case "guard":
+		return d.guardID(), true
+	case "held":
+		return d.Held, true
+	case "limit":
+		return d.Limit, true
+	case "retry_after":
+		if d.problem == nil {
+			return "", true
+		}
+		return d.problem.RetryIn.String(), true
+	case "problem":
+		if d.problem == nil {
+			return "", true
+		}
+		b, err := json.Marshal(d.problem)
+		return string(b), err == nil
+	}
+	return nil, false
+}
+
+func (d *decision) guardID() string {
+	switch id := d.Guard.ID; {
+	case id != guard.ID{}: // with Share, not the claim's own
+		return id.String()
+	case d.claim.ID != guard.ID{}:
+		return d.claim.ID.String()
+	}
+	return ""
+}
+
+// MarshalLogObject implements zapcore.ObjectMarshaler.
+func (d *decision) MarshalLogObject(enc zapcore.ObjectEncoder) error {
+	enc.AddString("verdict", d.verdict)
+	if d.claim.User != "" {
+		enc.AddString("guard", d.guardID())
+		enc.AddString("stream", d.claim.Stream)
+		enc.AddInt("held", d.Held)
+		enc.AddInt("limit", d.Limit)
+	}
+	return nil
+}

@@ -1,0 +1,66 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+// Limit is a number of guards or a placeholder for one. In JSON it is a number
+// or a string.
+type Limit string
+
+// MarshalJSON writes a number as a number.
+func (l Limit) MarshalJSON() ([]byte, error) {
+	if n, err := strconv.Atoi(string(l)); err == nil {
+		return json.Marshal(n)
+	}
+	return json.Marshal(string(l))
+}
+
+// UnmarshalJSON reads a number or a string.
+func (l *Limit) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, (*string)(l))
+	}
+	*l = Limit(b)
+	return nil
+}
+
+func (l Limit) check() error {
+	if hasPlaceholder(string(l)) {
+		return nil
+	}
+	_, err := parseLimit(string(l))
+	return err
+}
+
+// of is the limit of one request.
+func (l Limit) of(repl *caddy.Replacer) (int, error) {
+	s := string(l)
+	if strings.Contains(s, "{") {
+		var err error
+		if s, err = repl.ReplaceOrErr(s, true, true); err != nil {
+			return 0, err
+		}
+	}
+	return parseLimit(s)
+}
+
+func parseLimit(s string) (int, error) {
+	n, err := strconv.Atoi(s)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%q is not a number", s)
+	case n < 0:
+		return 0, fmt.Errorf("%d is negative", n)
+	case n > guard.MaxLimit:
+		return 0, fmt.Errorf("%d is more than %d", n, guard.MaxLimit)
+	}
+	return n, nil
+}

@@ -1,0 +1,71 @@
+package caddymodule
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/memstore"
+)
+
+// Opener is what a module in the namespace stream_guard.stores is.
+type Opener interface {
+	// Key tells stores apart: handlers whose openers have equal keys share one
+	// store, which outlives config reloads as long as one of them uses it. It
+	// must be comparable and hold everything that Open depends on.
+	Key() any
+
+	// Open returns the store without connecting to anything. If it is an
+	// io.Closer it is closed when the last handler is gone.
+	Open() (guard.Store, error)
+}
+
+// stores are the stores in use, by key.
+var stores = caddy.NewUsagePool()
+
+// pooled is a store with what one process knows while the store is away. It
+// holds nothing of any one config.
+type pooled struct {
+	store guard.Store
+	local *memstore.Store
+}
+
+// Destruct implements caddy.Destructor.
+func (p *pooled) Destruct() error {
+	p.local.Close()
+	if c, ok := p.store.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+func (h *Handler) openStore(ctx caddy.Context) error {
+	mod, err := ctx.LoadModule(h, "StoreRaw")
+	if err != nil {
+		return err
+	}
+	opener, ok := mod.(Opener)
+	if !ok {
+		return fmt.Errorf("%T is not a store", mod)
+	}
+	key := opener.Key()
+	v, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
+		s, err := opener.Open()
+		if err != nil {
+			return nil, err
+		}
+		return &pooled{store: s, local: memstore.New()}, nil
+	})
+	if err != nil {
+		return err
+	}
+	h.storeKey = key
+	p := v.(*pooled)
+	h.keeper = guard.Keeper{Store: p.store}
+	if h.OnStoreError == "local" {
+		h.keeper.Local = p.local
+	}
+	return nil
+}
