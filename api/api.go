@@ -38,13 +38,13 @@ type API struct {
 	// Prefix is the path that Store's guards are found at: /guards.
 	Prefix string
 	// Caller tells who makes a call. Its error is answered as the Problem it
-	// is, or else as a 500.
+	// is, or else as a 503.
 	Caller func(*http.Request) (Caller, error)
 	// RefreshAfter is what clients are told to wait between two refreshes.
 	RefreshAfter time.Duration
 	// RevealGuards shows the ids of the guards in the way of a refused playback.
 	RevealGuards bool
-	// OnError hears of a store that could not answer; may be nil.
+	// OnError hears of what kept a call from being answered; may be nil.
 	OnError func(*http.Request, error)
 }
 
@@ -90,7 +90,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve routes a call. Its error is a *Problem, or the store's.
 func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	rest, ok := strings.CutPrefix(r.URL.Path, a.Prefix)
-	if !ok {
+	if !ok || rest != "" && rest[0] != '/' {
 		return notFound(r)
 	}
 	parts := strings.Split(strings.Trim(rest, "/"), "/")
@@ -113,9 +113,11 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	if serve == nil {
 		return notAllowed(w, r, methods)
 	}
-	// RFC 8470: what changes something waits until a replay is ruled out.
-	if r.TLS != nil && !r.TLS.HandshakeComplete && r.Method != http.MethodGet && r.Method != http.MethodHead {
-		return NewProblem(http.StatusTooEarly, TooEarly, "sent in early data, which could be a replay: repeat it")
+	// What changes something waits until a replay is ruled out.
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if p := Early(r); p != nil {
+			return p
+		}
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	c, err := a.Caller(r)
@@ -299,7 +301,7 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
-		return NewProblem(http.StatusBadRequest, InvalidBody, "the body is not the JSON object wanted: %s", strings.TrimPrefix(err.Error(), "json: "))
+		return NewProblem(http.StatusBadRequest, InvalidBody, "the body is not the JSON object wanted: %s", clip(strings.TrimPrefix(err.Error(), "json: ")))
 	}
 	if _, err := dec.Token(); err != io.EOF {
 		return NewProblem(http.StatusBadRequest, InvalidBody, "more follows after the body's JSON object")

@@ -68,6 +68,13 @@ func (s Seconds) String() string { return strconv.Itoa(int(math.Ceil(time.Durati
 // MarshalJSON implements json.Marshaler.
 func (s Seconds) MarshalJSON() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalJSON implements json.Unmarshaler.
+func (s *Seconds) UnmarshalJSON(b []byte) error {
+	n, err := strconv.Atoi(string(b))
+	*s = Seconds(time.Duration(n) * time.Second)
+	return err
+}
+
 // NewProblem returns the problem with this status and code.
 func NewProblem(status int, code Code, format string, args ...any) *Problem {
 	detail := fmt.Sprintf(format, args...)
@@ -76,6 +83,15 @@ func NewProblem(status int, code Code, format string, args ...any) *Problem {
 
 // Error implements error.
 func (p *Problem) Error() string { return p.Message }
+
+// Early returns the 425 of a request that came in TLS early data, here or at a
+// proxy in front, and could be a replay (RFC 8470); nil of any other.
+func Early(r *http.Request) *Problem {
+	if (r.TLS == nil || r.TLS.HandshakeComplete) && r.Header.Get("Early-Data") != "1" {
+		return nil
+	}
+	return NewProblem(http.StatusTooEarly, TooEarly, "sent in early data, which could be a replay: repeat it")
+}
 
 // Refused returns the 429 of a Rejected or Revoked verdict.
 func Refused(v guard.Verdict, revealGuards bool) *Problem {
@@ -115,7 +131,7 @@ func (p *Problem) SetHeader(h http.Header) {
 		h.Set("Allow", p.Allow)
 	}
 	if p.Limit != nil {
-		// draft-ietf-httpapi-ratelimit-headers-10, section 3.
+		// draft-ietf-httpapi-ratelimit-headers-10.
 		h.Set("RateLimit-Policy", fmt.Sprintf(`"guards";q=%d;qu="concurrent-requests"`, *p.Limit))
 		h.Set("RateLimit", fmt.Sprintf(`"guards";r=0;t=%s`, p.RetryIn))
 	}

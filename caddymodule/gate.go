@@ -54,9 +54,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 // judge decides about a request and says in d what it found. It returns what
 // stands in the way of passing, if anything.
 func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token *guard.ID) *api.Problem {
-	// RFC 8470: nobody takes a slot until a replay is ruled out.
-	if r.TLS != nil && !r.TLS.HandshakeComplete {
-		return api.NewProblem(http.StatusTooEarly, api.TooEarly, "sent in early data, which could be a replay: repeat it")
+	if early := api.Early(r); early != nil {
+		return early
 	}
 	p, problem := h.identify(r, token)
 	if problem != nil {

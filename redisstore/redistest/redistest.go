@@ -30,6 +30,16 @@ func Start(tb testing.TB, args ...string) *Server {
 	return start(tb, nil, args)
 }
 
+// StartOn is Start at an address where one was before, or will be looked for.
+func StartOn(tb testing.TB, addr string, args ...string) *Server {
+	tb.Helper()
+	s, err := try(tb, addr, nil, args)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
 // StartWithClock runs a redis-server whose clock stands still until Advance
 // moves it.
 func StartWithClock(tb testing.TB) *Server {
@@ -76,15 +86,11 @@ func (s *Server) Kill() {
 
 func start(tb testing.TB, env, args []string) *Server {
 	tb.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		tb.Fatalf("redis-server is needed (Debian: apt-get install redis-server): %v", err)
-	}
 	// Another process may take the free port first: then try the next.
+	var err error
 	for range 5 {
 		var s *Server
-		if s, err = try(tb, path, env, args); err == nil {
-			tb.Cleanup(s.Kill)
+		if s, err = try(tb, freeAddr(tb), env, args); err == nil {
 			return s
 		}
 	}
@@ -92,14 +98,25 @@ func start(tb testing.TB, env, args []string) *Server {
 	return nil
 }
 
-func try(tb testing.TB, path string, env, args []string) (*Server, error) {
+func freeAddr(tb testing.TB) string {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func try(tb testing.TB, addr string, env, args []string) (*Server, error) {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		tb.Fatalf("redis-server is needed (Debian: apt-get install redis-server): %v", err)
+	}
+	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
 	}
-	addr := l.Addr().String()
-	l.Close()
-	_, port, _ := net.SplitHostPort(addr)
 	cmd := exec.Command(path, append([]string{
 		"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", tb.TempDir(),
 	}, args...)...)
@@ -120,7 +137,9 @@ func try(tb testing.TB, path string, env, args []string) (*Server, error) {
 				for lines.Scan() { // keep its log flowing
 				}
 			}()
-			return &Server{Addr: addr, cmd: cmd}, nil
+			s := &Server{Addr: addr, cmd: cmd}
+			tb.Cleanup(s.Kill)
+			return s, nil
 		}
 	}
 	cmd.Wait()

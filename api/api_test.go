@@ -1,0 +1,633 @@
+package api_test
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode"
+
+	"github.com/streamguard/streamguard/api"
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/memstore"
+)
+
+// fixture is an API over a store in memory. Its fields are what tests change.
+type fixture struct {
+	testing.TB
+	*api.API
+	store     *memstore.Store
+	caller    api.Caller
+	callerErr error
+	heard     []error // by OnError
+}
+
+func open(t testing.TB) *fixture {
+	f := &fixture{TB: t, store: memstore.New()}
+	t.Cleanup(func() { f.store.Close() })
+	f.caller = api.Caller{
+		User:   "ann",
+		Policy: guard.Policy{Limit: 2, Interval: guard.DefaultInterval, TTL: guard.DefaultTTL},
+		Base:   "/guards",
+	}
+	f.API = &api.API{
+		Store:        f.store,
+		Prefix:       "/guards",
+		Caller:       func(*http.Request) (api.Caller, error) { return f.caller, f.callerErr },
+		RefreshAfter: 20 * time.Second,
+		OnError:      func(_ *http.Request, err error) { f.heard = append(f.heard, err) },
+	}
+	return f
+}
+
+// request is "METHOD path", and a body that is JSON unless change says otherwise.
+func request(call, body string, change ...func(*http.Request)) *http.Request {
+	method, path, _ := strings.Cut(call, " ")
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	for _, f := range change {
+		f(r)
+	}
+	return r
+}
+
+// call makes a call and wants this status.
+func (f *fixture) call(status int, call, body string, change ...func(*http.Request)) *httptest.ResponseRecorder {
+	f.Helper()
+	w := exchange(f, f, request(call, body, change...))
+	if w.Code != status {
+		f.Fatalf("%s %.100s: %d, want %d; %s", call, body, w.Code, status, w.Body)
+	}
+	return w
+}
+
+// guard makes a call that is answered with a guard.
+func (f *fixture) guard(status int, call, body string) api.Guard {
+	f.Helper()
+	return decode[api.Guard](f, f.call(status, call, body))
+}
+
+// list is what the user holds.
+func (f *fixture) list() api.Guards {
+	f.Helper()
+	return decode[api.Guards](f, f.call(http.StatusOK, "GET /guards", ""))
+}
+
+// problem is a Problem as clients read it.
+type problem struct {
+	Status                 int
+	Title, Detail, Message string
+	ErrorCode              api.Code
+	Limit                  int
+	Guards                 []api.Holder
+	RetryAfter             int
+}
+
+// refused makes a call that is answered with a problem.
+func (f *fixture) refused(status int, code api.Code, call, body string, change ...func(*http.Request)) (problem, http.Header) {
+	f.Helper()
+	w := f.call(status, call, body, change...)
+	p := decode[problem](f, w)
+	if p.Status != status || p.Title != http.StatusText(status) || p.ErrorCode != code || p.Detail == "" || p.Message != p.Detail {
+		f.Fatalf("%s %.100s: problem %+v, want %s", call, body, p, code)
+	}
+	return p, w.Header()
+}
+
+func decode[T any](t testing.TB, w *httptest.ResponseRecorder) (v T) {
+	t.Helper()
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
+		t.Fatalf("%v in %s", err, w.Body)
+	}
+	return v
+}
+
+// calls are all that the API has. {id} is a guard's.
+var calls = []string{
+	"GET /guards", "HEAD /guards", "POST /guards",
+	"GET /guards/{id}", "HEAD /guards/{id}", "PATCH /guards/{id}", "DELETE /guards/{id}", "POST /guards/{id}/release",
+}
+
+func onGuard(call, id string) string { return strings.ReplaceAll(call, "{id}", id) }
+
+func changes(call string) bool {
+	return !strings.HasPrefix(call, "GET") && !strings.HasPrefix(call, "HEAD")
+}
+
+var someID = guard.DeriveID("nobody", "", "").String()
+
+func TestStartCreatesAGuard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := open(t)
+		f.caller.Base = "/as/seen/from/outside"
+		time.Sleep(250 * time.Millisecond)
+		now := time.Now().UTC()
+		w := f.call(http.StatusCreated, "POST /guards", `{"streamId": "movie", "deviceId": "tv"}`)
+		got := decode[api.Guard](t, w)
+		want := api.Guard{
+			GuardID: got.GuardID, StreamID: "movie", DeviceID: "tv",
+			CreatedAt: now, ExpiresAt: now.Add(time.Minute), RemovedAt: now.Add(90 * time.Second), RefreshAfter: 20,
+		}
+		if got != want {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		if location := w.Header().Get("Location"); location != "/as/seen/from/outside/"+got.GuardID {
+			t.Errorf("Location %q", location)
+		}
+	})
+}
+
+func TestStartIsIdempotentByPlaybackID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := open(t)
+		first := f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p", "streamId": "one"}`)
+		time.Sleep(10 * time.Second)
+		want := first
+		want.StreamID, want.ExpiresAt, want.RemovedAt = "two", first.ExpiresAt.Add(10*time.Second), first.RemovedAt.Add(10*time.Second)
+		if got := f.guard(http.StatusOK, "POST /guards", `{"playbackId": "p", "streamId": "two"}`); got != want {
+			t.Errorf("the second call got %+v, want %+v", got, want)
+		}
+	})
+}
+
+func TestStartTakesTheIDOfThePlayback(t *testing.T) {
+	own := guard.DeriveID("ann", "", "of the request")
+	for _, test := range []struct {
+		name   string
+		caller *guard.ID
+		body   string
+		want   guard.ID
+	}{
+		{"playbackId", nil, `{"playbackId": "p"}`, guard.DeriveID("ann", "", "p")},
+		{"the request's", &own, ``, own},
+		{"playbackId before the request's", &own, `{"playbackId": "p"}`, guard.DeriveID("ann", "", "p")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := open(t)
+			f.caller.ID = test.caller
+			for _, status := range []int{http.StatusCreated, http.StatusOK} {
+				if g := f.guard(status, "POST /guards", test.body); g.GuardID != test.want.String() {
+					t.Errorf("guard %s, want %v", g.GuardID, test.want)
+				}
+			}
+		})
+	}
+}
+
+func TestStartOfANamelessPlaybackMakesARandomID(t *testing.T) {
+	f := open(t)
+	f.caller.Device = "tv"
+	first, second := f.guard(http.StatusCreated, "POST /guards", `{}`), f.guard(http.StatusCreated, "POST /guards", ``)
+	if first.GuardID == second.GuardID {
+		t.Error("the same id twice")
+	}
+	if id, err := guard.ParseID(first.GuardID); err != nil || !id.Of("ann", "tv") {
+		t.Errorf("id %s (%v) is not of the user and the device", first.GuardID, err)
+	}
+}
+
+func TestDevice(t *testing.T) {
+	for _, test := range []struct {
+		name         string
+		known, said  [2]string // to the server, in the body; of two calls with one playbackId
+		first        string    // device of the first call's guard
+		samePlayback bool
+	}{
+		{"unknown to the server is the body's", [2]string{}, [2]string{"tv", "tv"}, "tv", true},
+		{"known to the server wins", [2]string{"tv", "tv"}, [2]string{"phone", ""}, "tv", true},
+		{"known to the server tells playbacks apart", [2]string{"tv", "phone"}, [2]string{}, "tv", false},
+		{"named in the body does not", [2]string{}, [2]string{"tv", "phone"}, "tv", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := open(t)
+			var guards [2]api.Guard
+			for i, status := range []int{http.StatusCreated, http.StatusOK} {
+				if i == 1 && !test.samePlayback {
+					status = http.StatusCreated
+				}
+				f.caller.Device = test.known[i]
+				guards[i] = f.guard(status, "POST /guards", fmt.Sprintf(`{"playbackId": "p", "deviceId": %q}`, test.said[i]))
+			}
+			if guards[0].DeviceID != test.first || (guards[0].GuardID == guards[1].GuardID) != test.samePlayback {
+				t.Errorf("got %+v", guards)
+			}
+		})
+	}
+}
+
+func TestStartAtTheLimitSaysWhatIsInTheWay(t *testing.T) {
+	for _, test := range []struct {
+		limit, retryAfter int
+		reveal            bool
+	}{
+		{limit: 2, retryAfter: 50},
+		{limit: 2, retryAfter: 50, reveal: true},
+		{limit: 1, retryAfter: 80}, // lowered meanwhile: both must go
+		{limit: 0, retryAfter: 90},
+	} {
+		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := open(t)
+				first := f.guard(http.StatusCreated, "POST /guards", `{"streamId": "one", "deviceId": "tv"}`)
+				time.Sleep(30 * time.Second)
+				second := f.guard(http.StatusCreated, "POST /guards", ``)
+				time.Sleep(10*time.Second + time.Millisecond) // Retry-After rounds up
+				f.RevealGuards, f.caller.Policy.Limit = test.reveal, test.limit
+				p, header := f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, "POST /guards", ``)
+
+				for name, want := range map[string]string{
+					"Retry-After":      fmt.Sprint(test.retryAfter),
+					"RateLimit":        fmt.Sprintf(`"guards";r=0;t=%d`, test.retryAfter),
+					"RateLimit-Policy": fmt.Sprintf(`"guards";q=%d;qu="concurrent-requests"`, test.limit),
+					"Cache-Control":    "no-store",
+				} {
+					if got := header.Get(name); got != want {
+						t.Errorf("%s: %s, want %s", name, got, want)
+					}
+				}
+				if p.Limit != test.limit || p.RetryAfter != test.retryAfter || len(p.Guards) != 2 {
+					t.Fatalf("%+v", p)
+				}
+				for i, g := range []api.Guard{first, second} {
+					want := api.Holder{StreamID: g.StreamID, DeviceID: g.DeviceID, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt}
+					if test.reveal {
+						want.GuardID = g.GuardID
+					}
+					if p.Guards[i] != want {
+						t.Errorf("in the way: %+v, want %+v", p.Guards[i], want)
+					}
+				}
+				if got := f.list(); len(got.Guards) != 2 || got.Limit != test.limit || got.Remaining != 0 {
+					t.Errorf("list: %+v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestRefreshMovesBothTimesUntilTheGuardIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := open(t)
+		want := f.guard(http.StatusCreated, "POST /guards", `{"streamId": "movie"}`)
+		call := "PATCH /guards/" + want.GuardID
+		for _, body := range []string{``, `{}`} {
+			const lapsed = 89 * time.Second
+			time.Sleep(lapsed)
+			want.ExpiresAt, want.RemovedAt = want.ExpiresAt.Add(lapsed), want.RemovedAt.Add(lapsed)
+			if got := f.guard(http.StatusOK, call, body); got != want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		}
+		time.Sleep(90 * time.Second)
+		f.refused(http.StatusNotFound, api.GuardDoesNotExist, call, ``)
+	})
+}
+
+func TestRevokedPlaybackIsGone(t *testing.T) {
+	f := open(t)
+	g := f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p"}`)
+	id, err := guard.ParseID(g.GuardID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := f.store.Revoke(t.Context(), "ann", id, f.caller.Policy); !found || err != nil {
+		t.Fatal(found, err)
+	}
+	f.refused(http.StatusGone, api.GuardRevoked, "PATCH /guards/"+g.GuardID, ``)
+	f.refused(http.StatusGone, api.GuardRevoked, "POST /guards", `{"playbackId": "p"}`)
+	f.refused(http.StatusNotFound, api.GuardDoesNotExist, "GET /guards/"+g.GuardID, ``)
+}
+
+func TestReleaseFreesTheSlotOnce(t *testing.T) {
+	beacon := func(r *http.Request) { r.Header.Set("Content-Type", "text/plain;charset=UTF-8") }
+	for call, body := range map[string]string{
+		"DELETE /guards/{id}":       "",
+		"POST /guards/{id}/release": "anything " + strings.Repeat("at all", api.MaxBody),
+	} {
+		t.Run(call, func(t *testing.T) {
+			f := open(t)
+			f.caller.Policy.Limit = 1
+			call := onGuard(call, f.guard(http.StatusCreated, "POST /guards", ``).GuardID)
+			f.call(http.StatusNoContent, call, body, beacon)
+			f.refused(http.StatusNotFound, api.GuardDoesNotExist, call, body, beacon)
+			f.call(http.StatusCreated, "POST /guards", ``)
+		})
+	}
+}
+
+func TestListAndGetShowWhatIsHeld(t *testing.T) {
+	f := open(t)
+	if w := f.call(http.StatusOK, "GET /guards", ``); !strings.HasPrefix(w.Body.String(), `{"guards":[],"limit":2,"remaining":2}`) {
+		t.Errorf("nothing held: %s", w.Body)
+	}
+	var held []api.Guard
+	for _, stream := range []string{"one", "two"} {
+		g := f.guard(http.StatusCreated, "POST /guards", fmt.Sprintf(`{"streamId": %q}`, stream))
+		held = append(held, g)
+		if got := f.guard(http.StatusOK, "GET /guards/"+g.GuardID, ``); got != g {
+			t.Errorf("got %+v, want %+v", got, g)
+		}
+		if got := f.guard(http.StatusOK, "GET /guards/"+strings.ToUpper(g.GuardID), ``); got != g {
+			t.Errorf("in capitals: got %+v, want %+v", got, g)
+		}
+		got := f.list()
+		if fmt.Sprint(got.Guards) != fmt.Sprint(held) || got.Limit != 2 || got.Remaining != 2-len(held) {
+			t.Errorf("list: %+v, want %+v", got, held)
+		}
+	}
+	f.call(http.StatusOK, "HEAD /guards", ``)
+	f.call(http.StatusOK, "HEAD /guards/"+held[0].GuardID, ``)
+	f.call(http.StatusNotFound, "HEAD /guards/"+someID, ``)
+}
+
+func TestGuardOfAnotherUserDoesNotExist(t *testing.T) {
+	for _, call := range calls {
+		if !strings.Contains(call, "{id}") {
+			continue
+		}
+		t.Run(call, func(t *testing.T) {
+			f := open(t)
+			g := f.guard(http.StatusCreated, "POST /guards", ``)
+			f.caller.User = "bob"
+			f.refused(http.StatusNotFound, api.GuardDoesNotExist, onGuard(call, g.GuardID), ``)
+			if got := f.list(); len(got.Guards) != 0 {
+				t.Errorf("bob's list: %+v", got)
+			}
+			f.caller.User = "ann"
+			if got := f.guard(http.StatusOK, "GET /guards/"+g.GuardID, ``); got != g {
+				t.Errorf("ann's guard is %+v, was %+v", got, g)
+			}
+		})
+	}
+}
+
+func TestGuardIDMustBeAUUID(t *testing.T) {
+	f := open(t)
+	for _, call := range calls {
+		if !strings.Contains(call, "{id}") {
+			continue
+		}
+		for _, id := range []string{"x", "release", someID[1:], someID + "0", "{" + someID[2:] + "}", strings.Replace(someID, "-", "g", 1), strings.Repeat("0", 4000)} {
+			p, _ := f.refused(http.StatusBadRequest, api.InvalidGuardID, onGuard(call, id), ``)
+			if len(p.Detail) > 200 {
+				t.Errorf("a detail of %d bytes", len(p.Detail))
+			}
+		}
+	}
+}
+
+func TestBody(t *testing.T) {
+	typed := func(mediaType string) func(*http.Request) {
+		return func(r *http.Request) { r.Header["Content-Type"] = strings.Fields(mediaType) }
+	}
+	padded := func(n int) string { return fmt.Sprintf("%-*s", n, "{}") }
+	stream := func(value string) string { return fmt.Sprintf(`{"streamId": "%s"}`, value) }
+	label := strings.Repeat("é", 127) + "x"
+	for _, test := range []struct {
+		name, body string
+		mediaType  func(*http.Request)
+		status     int
+		code       api.Code
+	}{
+		{name: "empty"},
+		{name: "empty, of any media type", mediaType: typed("text/plain")},
+		{name: "empty object", body: ` {} `},
+		{name: "with a charset", body: `{}`, mediaType: typed("application/json;charset=utf-8")},
+		{name: "media type in capitals", body: `{}`, mediaType: typed("Application/JSON")},
+		{name: "4096 bytes", body: padded(api.MaxBody)},
+		{"4097 bytes", padded(api.MaxBody + 1), nil, http.StatusRequestEntityTooLarge, api.BodyTooLarge},
+		{"another media type", `{}`, typed("text/plain"), http.StatusUnsupportedMediaType, api.UnsupportedMedia},
+		{"of JSON's family", `{}`, typed("application/merge-patch+json"), http.StatusUnsupportedMediaType, api.UnsupportedMedia},
+		{"no media type", `{}`, typed(""), http.StatusUnsupportedMediaType, api.UnsupportedMedia},
+		{"space only", ` `, nil, http.StatusBadRequest, api.InvalidBody},
+		{"array", `[]`, nil, http.StatusBadRequest, api.InvalidBody},
+		{"null", `null`, nil, http.StatusBadRequest, api.InvalidBody},
+		{"string", `"movie"`, nil, http.StatusBadRequest, api.InvalidBody},
+		{"cut off", `{"streamId": "mov`, nil, http.StatusBadRequest, api.InvalidBody},
+		{"two objects", `{} {}`, nil, http.StatusBadRequest, api.InvalidBody},
+		{"trailing text", `{}x`, nil, http.StatusBadRequest, api.InvalidBody},
+		{"unknown member", `{"stream": "movie"}`, nil, http.StatusBadRequest, api.InvalidBody},
+		{"user", `{"user": "bob"}`, nil, http.StatusBadRequest, api.InvalidBody},
+		{"number", `{"streamId": 1}`, nil, http.StatusBadRequest, api.InvalidBody},
+		{"object inside", `{"deviceId": {}}`, nil, http.StatusBadRequest, api.InvalidBody},
+		{"control character", stream(`a\u0000b`), nil, http.StatusBadRequest, api.InvalidBody},
+		{"control character of C1", stream("a\u0085b"), nil, http.StatusBadRequest, api.InvalidBody},
+		{"256 bytes in fewer characters", stream("y" + label), nil, http.StatusBadRequest, api.InvalidBody},
+		{"256 bytes of playback", fmt.Sprintf(`{"playbackId": %q}`, "y"+label), nil, http.StatusBadRequest, api.InvalidBody},
+		{"256 bytes of device", fmt.Sprintf(`{"deviceId": %q}`, "y"+label), nil, http.StatusBadRequest, api.InvalidBody},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := open(t)
+			g := f.guard(http.StatusCreated, "POST /guards", `{"streamId": "`+label+`"}`)
+			change := test.mediaType
+			if change == nil {
+				change = func(*http.Request) {}
+			}
+			for call, good := range map[string]int{"POST /guards": http.StatusCreated, "PATCH /guards/" + g.GuardID: http.StatusOK} {
+				if test.code == "" {
+					f.call(good, call, test.body, change)
+				} else {
+					f.refused(test.status, test.code, call, test.body, change)
+				}
+			}
+			if held := len(f.list().Guards); held == 2 && test.code != "" {
+				t.Error("a refused call made a guard")
+			}
+		})
+	}
+}
+
+func TestMethods(t *testing.T) {
+	for path, allow := range map[string]string{
+		"/guards":                           "GET, HEAD, POST, OPTIONS",
+		"/guards/" + someID:                 "GET, HEAD, PATCH, DELETE, OPTIONS",
+		"/guards/" + someID + "/release":    "POST, OPTIONS",
+		"/guards/" + someID + "/release///": "POST, OPTIONS",
+	} {
+		t.Run(path, func(t *testing.T) {
+			f := open(t)
+			f.callerErr = errors.New("nobody is asked who calls")
+			for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "BREW"} {
+				if strings.Contains(allow, method) {
+					continue
+				}
+				if _, header := f.refused(http.StatusMethodNotAllowed, api.MethodNotAllowed, method+" "+path, ``); header.Get("Allow") != allow {
+					t.Errorf("%s: Allow %q, want %q", method, header.Get("Allow"), allow)
+				}
+			}
+			if w := f.call(http.StatusNoContent, "OPTIONS "+path, ``); w.Header().Get("Allow") != allow {
+				t.Errorf("OPTIONS: Allow %q, want %q", w.Header().Get("Allow"), allow)
+			}
+		})
+	}
+}
+
+func TestUnknownPath(t *testing.T) {
+	f := open(t)
+	for _, path := range []string{"/", "/other", "/guardsx", "/guards" + someID, "/guards/" + someID + "/other", "/guards/" + someID + "/release/x", "/guards/a/b/" + strings.Repeat("c", 4000)} {
+		for _, method := range []string{"GET", "POST", "OPTIONS"} {
+			if p, _ := f.refused(http.StatusNotFound, api.NotFound, method+" "+path, ``); len(p.Detail) > 200 {
+				t.Errorf("a detail of %d bytes", len(p.Detail))
+			}
+		}
+	}
+}
+
+func TestTrailingSlashChangesNothing(t *testing.T) {
+	f := open(t)
+	w := f.call(http.StatusCreated, "POST /guards/", ``)
+	location := w.Header().Get("Location")
+	if want := "/guards/" + decode[api.Guard](t, w).GuardID; location != want {
+		t.Errorf("Location %q, want %q", location, want)
+	}
+	f.call(http.StatusOK, "GET /guards/", ``)
+	f.call(http.StatusOK, "GET "+location+"/", ``)
+	f.call(http.StatusNoContent, "POST "+location+"/release/", ``)
+}
+
+func TestEveryCallNeedsACaller(t *testing.T) {
+	missing := api.NewProblem(http.StatusUnauthorized, api.MissingUser, "no user")
+	away := errors.New("user database is away")
+	for _, test := range []struct {
+		name   string
+		err    error
+		status int
+		code   api.Code
+		heard  []error
+	}{
+		{"missing", missing, http.StatusUnauthorized, api.MissingUser, nil},
+		{"missing, with context", fmt.Errorf("asking who calls: %w", missing), http.StatusUnauthorized, api.MissingUser, nil},
+		{"invalid", api.NewProblem(http.StatusBadRequest, api.InvalidUser, "user has 257 bytes"), http.StatusBadRequest, api.InvalidUser, nil},
+		{"not to be found out", away, http.StatusServiceUnavailable, api.StoreUnavailable, []error{away}},
+	} {
+		for _, call := range calls {
+			t.Run(test.name+"/"+call, func(t *testing.T) {
+				f := open(t)
+				f.callerErr = test.err
+				f.refused(test.status, test.code, onGuard(call, someID), ``)
+				if !slices.Equal(f.heard, test.heard) {
+					t.Errorf("OnError heard %v, want %v", f.heard, test.heard)
+				}
+			})
+		}
+	}
+}
+
+// away is a store that cannot answer.
+type away struct{ guard.Store }
+
+var errAway = errors.New("store is away")
+
+func (away) Acquire(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error) {
+	return guard.Verdict{}, errAway
+}
+
+func (away) Refresh(context.Context, string, guard.ID, guard.Policy) (guard.Verdict, error) {
+	return guard.Verdict{}, errAway
+}
+
+func (away) Release(context.Context, string, guard.ID, guard.Policy) (bool, error) {
+	return false, errAway
+}
+
+func (away) List(context.Context, string) ([]guard.Guard, error) { return nil, errAway }
+
+func TestStoreThatCannotAnswerIsNotARefusal(t *testing.T) {
+	for _, call := range calls {
+		t.Run(call, func(t *testing.T) {
+			f := open(t)
+			f.Store = away{}
+			p, header := f.refused(http.StatusServiceUnavailable, api.StoreUnavailable, onGuard(call, someID), ``)
+			if p.RetryAfter != 1 || header.Get("Retry-After") != "1" {
+				t.Errorf("retry after %d, Retry-After %s, want 1", p.RetryAfter, header.Get("Retry-After"))
+			}
+			if strings.Contains(p.Detail, errAway.Error()) {
+				t.Errorf("the answer tells of the store: %s", p.Detail)
+			}
+			if len(f.heard) != 1 || !errors.Is(f.heard[0], errAway) {
+				t.Errorf("OnError heard %v", f.heard)
+			}
+			f.OnError = nil
+			f.call(http.StatusServiceUnavailable, onGuard(call, someID), ``)
+		})
+	}
+}
+
+func TestEarlyDataChangesNothing(t *testing.T) {
+	early := func(r *http.Request) { r.TLS = &tls.ConnectionState{} }
+	late := func(r *http.Request) { r.TLS = &tls.ConnectionState{HandshakeComplete: true} }
+	for _, call := range calls {
+		t.Run(call, func(t *testing.T) {
+			f := open(t)
+			g := f.guard(http.StatusCreated, "POST /guards", ``)
+			call := onGuard(call, g.GuardID)
+			if !changes(call) {
+				f.call(http.StatusOK, call, ``, early)
+				return
+			}
+			f.refused(http.StatusTooEarly, api.TooEarly, call, ``, early)
+			if got := f.list(); len(got.Guards) != 1 || got.Guards[0] != g {
+				t.Errorf("held after early data: %+v, want %+v", got, g)
+			}
+			if w := exchange(t, f, request(call, ``, late)); w.Code >= 300 {
+				t.Errorf("after the handshake: %d", w.Code)
+			}
+		})
+	}
+}
+
+func TestRefusalOfARevokedPlaybackHasNoLimit(t *testing.T) {
+	w := httptest.NewRecorder()
+	api.Refused(guard.Verdict{Outcome: guard.Revoked, FreeIn: 1500 * time.Millisecond}, true).Write(w)
+	p := decode[problem](t, w)
+	if w.Code != http.StatusTooManyRequests || p.ErrorCode != api.GuardRevoked || p.RetryAfter != 2 || w.Header().Get("Retry-After") != "2" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	if w.Header().Get("RateLimit") != "" || strings.Contains(w.Body.String(), `"limit"`) {
+		t.Errorf("limit in %v %s", w.Header(), w.Body)
+	}
+}
+
+// FuzzStartBody: whatever the body, the answer is one of the document's and
+// bounded, and a guard that was made is of what the body said.
+func FuzzStartBody(f *testing.F) {
+	for _, seed := range []string{
+		``, `{}`, ` { } `, `{"streamId": "movie", "deviceId": "tv", "playbackId": "p"}`, `{"STREAMID": null}`, `{"streamId": "a", "streamId": "b"}`,
+		`{"streamId": "\ud800"}`, "{\"streamId\": \"\xff\"}", `{"streamId": "\u0000"}`, `{"user": "bob"}`, `{"streamId": 1}`, `{}{}`, `[]`, `null`, `"`,
+		`{"` + strings.Repeat("<", 4000) + `": 1}`, `{"streamId": ` + strings.Repeat("[", 4000), strings.Repeat(" ", api.MaxBody+1),
+	} {
+		f.Add([]byte(seed))
+	}
+	fix := open(f)
+	f.Fuzz(func(t *testing.T, body []byte) {
+		w, _ := answer(t, fix, request("POST /guards", string(body)))
+		if w.Body.Len() > 1<<11 {
+			t.Errorf("an answer of %d bytes", w.Body.Len())
+		}
+		if w.Code != http.StatusCreated {
+			if w.Code != http.StatusBadRequest && w.Code != http.StatusRequestEntityTooLarge {
+				t.Errorf("answer %d", w.Code)
+			}
+			return
+		}
+		g := decode[struct{ StreamID, DeviceID string }](t, w)
+		for _, label := range []string{g.StreamID, g.DeviceID} {
+			if len(label) > guard.MaxLabel || strings.ContainsFunc(label, unicode.IsControl) {
+				t.Errorf("label %q", label)
+			}
+		}
+		if w, _ := answer(t, fix, request("DELETE "+w.Header().Get("Location"), "")); w.Code != http.StatusNoContent {
+			t.Errorf("release: %d", w.Code)
+		}
+	})
+}

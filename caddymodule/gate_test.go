@@ -1,0 +1,579 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/streamguard/streamguard/api"
+	"github.com/streamguard/streamguard/guard"
+)
+
+// gate is a provisioned handler in front of an origin that counts.
+type gate struct {
+	*Handler
+	t      *testing.T
+	logs   *observer.ObservedLogs
+	origin int           // requests that reached it
+	last   *http.Request // the last of them
+	header http.Header   // what it answers with
+}
+
+// withGate runs a test of a handler with its own memory store, in virtual time.
+func withGate(t *testing.T, h Handler, test func(*gate)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		if h.User == "" {
+			h.User = "{http.request.header.X-User-Id}"
+		}
+		name, err := json.Marshal(t.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.StoreRaw = json.RawMessage(`{"store":"memory","name":` + string(name) + `}`)
+		ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+		defer cancel()
+		if err := h.Provision(ctx); err != nil {
+			t.Fatal(err)
+		}
+		defer h.Cleanup()
+		core, logs := observer.New(zap.DebugLevel)
+		h.logger = zap.New(core)
+		test(&gate{Handler: &h, t: t, logs: logs, header: http.Header{}})
+	})
+}
+
+// do sends a request and follows what Caddy does with an error: no error routes.
+func (g *gate) do(r *http.Request) *httptest.ResponseRecorder {
+	g.t.Helper()
+	w := httptest.NewRecorder()
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
+	next := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+		g.origin++
+		g.last = r
+		for name, values := range g.header {
+			w.Header()[name] = values
+		}
+		w.Write([]byte("media"))
+		return nil
+	})
+	if err := g.ServeHTTP(w, r, next); err != nil {
+		g.t.Fatalf("%s %s: %v", r.Method, r.URL, err)
+	}
+	return w
+}
+
+// ask makes a request of user "u"; fields are header names and values.
+func ask(method, url string, fields ...string) *http.Request {
+	r := httptest.NewRequest(method, url, nil)
+	r.Header.Set("X-User-Id", "u")
+	for i := 0; i < len(fields); i += 2 {
+		r.Header.Set(fields[i], fields[i+1])
+	}
+	return r
+}
+
+func (g *gate) get(want int, url string, fields ...string) *httptest.ResponseRecorder {
+	g.t.Helper()
+	w := g.do(ask("GET", url, fields...))
+	if w.Code != want {
+		g.t.Fatalf("GET %s %q: %d, want %d\n%s", url, fields, w.Code, want, w.Body)
+	}
+	return w
+}
+
+// holds expects the number of guards of user "u".
+func (g *gate) holds(want int) []guard.Guard {
+	g.t.Helper()
+	guards, err := g.keeper.Store.List(context.Background(), "u")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	if len(guards) != want {
+		g.t.Fatalf("user holds %d guards, want %d: %+v", len(guards), want, guards)
+	}
+	return guards
+}
+
+const sid = "Cmcd-Session"
+
+func TestTheOneTooManyIsRefusedAndNeverReachesTheOrigin(t *testing.T) {
+	withGate(t, Handler{}, func(g *gate) {
+		for _, s := range []string{"a", "b", "c"} {
+			g.get(200, "/vod/alien/master.m3u8", sid, `sid="`+s+`"`)
+		}
+		w := g.get(429, "/vod/alien/master.m3u8", sid, `sid="d"`)
+		g.get(429, "/vod/alien/7.m4s", sid, `sid="d"`)
+		if g.origin != 3 {
+			t.Errorf("the origin saw %d requests, want 3", g.origin)
+		}
+		for name, want := range map[string]string{
+			"Content-Type":     "application/problem+json",
+			"Cache-Control":    "no-store",
+			"Retry-After":      "90",
+			"Ratelimit-Policy": `"guards";q=3;qu="concurrent-requests"`,
+			"Ratelimit":        `"guards";r=0;t=90`,
+		} {
+			if got := w.Header().Get(name); got != want {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		var problem api.Problem
+		if err := json.Unmarshal(w.Body.Bytes(), &problem); err != nil {
+			t.Fatal(err)
+		}
+		if problem.ErrorCode != api.ReachedMaxGuards || len(problem.Guards) != 3 || problem.Guards[0].StreamID != "vod/alien" || problem.Guards[0].GuardID != "" {
+			t.Errorf("problem %+v", problem)
+		}
+		// The three go on, and another user is not concerned.
+		g.get(200, "/vod/alien/7.m4s", sid, `sid="b"`)
+		g.get(200, "/vod/alien/master.m3u8", sid, `sid="d"`, "X-User-Id", "other")
+		// A slot is free when one has stayed away for the ttl.
+		time.Sleep(45 * time.Second)
+		g.get(200, "/vod/alien/8.m4s", sid, `sid="a"`)
+		g.get(200, "/vod/alien/8.m4s", sid, `sid="b"`)
+		time.Sleep(45 * time.Second)
+		g.get(200, "/vod/alien/master.m3u8", sid, `sid="d"`)
+		g.holds(3)
+	})
+}
+
+func TestOtherRequestsPassUntouched(t *testing.T) {
+	withGate(t, Handler{}, func(g *gate) {
+		g.header.Set("Cache-Control", "public, s-maxage=60")
+		for _, r := range []*http.Request{
+			ask("GET", "/index.html"), ask("OPTIONS", "/vod/alien/7.m4s"), ask("GET", "/"), ask("POST", "/login"),
+			httptest.NewRequest("GET", "/poster.jpg", nil), httptest.NewRequest("OPTIONS", "/vod/alien/master.m3u8", nil),
+		} {
+			if w := g.do(r); w.Code != 200 || w.Header().Get("Cache-Control") != "public, s-maxage=60" {
+				t.Errorf("%s %s: %d, %v", r.Method, r.URL, w.Code, w.Header())
+			}
+		}
+		g.holds(0)
+		for _, method := range []string{"GET", "HEAD", "POST"} {
+			g.do(ask(method, "/vod/"+method+"/7.m4s"))
+		}
+		g.do(ask("GET", "/vod/GET/7.m4s", "Range", "bytes=0-"))
+		g.holds(3)
+	})
+}
+
+// Each row is two requests, and whether they are of one playback.
+func TestWhatIsOnePlayback(t *testing.T) {
+	id := guard.NewID("u", "").String()
+	other := guard.NewID("other", "").String()
+	for _, c := range []struct {
+		name   string
+		a, b   *http.Request
+		guards int
+	}{
+		{"same sid, other track", ask("GET", "/v/x/1.m4s", sid, `sid="a"`), ask("GET", "/v/x/sub.vtt", sid, `sid="a"`), 1},
+		{"same sid, other stream: zapping", ask("GET", "/v/x/1.m4s", sid, `sid="a"`), ask("GET", "/v/y/1.m4s", sid, `sid="a"`), 1},
+		{"sid in header and query", ask("GET", "/v/x/1.m4s", sid, `sid="a"`), ask("GET", "/v/x/1.m4s?CMCD=sid%3D%22a%22"), 1},
+		{"other sid", ask("GET", "/v/x/1.m4s", sid, `sid="a"`), ask("GET", "/v/x/1.m4s", sid, `sid="b"`), 2},
+		{"same AVPlayer session", ask("GET", "/v/x/1.ts", "X-Playback-Session-Id", "a"), ask("GET", "/v/x/2.ts", "X-Playback-Session-Id", "a"), 1},
+		{"other AVPlayer session", ask("GET", "/v/x/1.ts", "X-Playback-Session-Id", "a"), ask("GET", "/v/x/2.ts", "X-Playback-Session-Id", "b"), 2},
+		{"guard id everywhere it can be", ask("GET", "/v/x/1.ts?guard="+id), ask("GET", "/v/x/1.ts", "X-Guard-Id", strings.ToUpper(id)), 1},
+		{"guard id in query and path", ask("GET", "/v/x/1.ts?guard="+id), ask("GET", "/v/x/~"+id+"/1.ts"), 1},
+		{"guard id before sid", ask("GET", "/v/x/1.ts?guard="+id, sid, `sid="a"`), ask("GET", "/v/x/1.ts?guard="+id, sid, `sid="b"`), 1},
+		{"another user's id is an id of its own", ask("GET", "/v/x/1.ts?guard="+other), ask("GET", "/v/x/~"+other+"/1.ts"), 1},
+		{"another user's id and one's own", ask("GET", "/v/x/1.ts?guard="+other), ask("GET", "/v/x/1.ts?guard="+id), 2},
+		{"no id, same stream", ask("GET", "/v/x/master.m3u8"), ask("GET", "/v/x/1080p/1.ts"), 1},
+		{"no id, other stream", ask("GET", "/v/x/master.m3u8"), ask("GET", "/v/y/master.m3u8"), 2},
+		{"no id on a track of a stream that has one", ask("GET", "/v/x/1.m4s", sid, `sid="a"`), ask("GET", "/v/x/sub.vtt"), 1},
+		{"broken sid is none", ask("GET", "/v/x/1.ts", sid, `sid="a`), ask("GET", "/v/x/2.ts"), 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			withGate(t, Handler{}, func(g *gate) {
+				g.do(c.a)
+				g.do(c.b)
+				g.holds(c.guards)
+			})
+		})
+	}
+}
+
+func TestAnIdOnAnotherDeviceIsAnotherPlayback(t *testing.T) {
+	withGate(t, Handler{Device: "{http.request.header.Device}"}, func(g *gate) {
+		id := guard.NewID("u", "tv").String()
+		g.get(200, "/v/x/1.ts?guard="+id, "Device", "tv")
+		g.get(200, "/v/x/1.ts?guard="+id, "Device", "phone")
+		g.get(200, "/v/x/1.ts", "Device", "tablet", sid, `sid="a"`)
+		g.get(429, "/v/x/1.ts", "Device", "watch", sid, `sid="a"`)
+		for i, want := range []string{"tv", "phone", "tablet"} {
+			if got := g.holds(3)[i].Device; got != want {
+				t.Errorf("guard %d is on %q, want %q", i, got, want)
+			}
+		}
+		if g.holds(3)[0].ID.String() != id {
+			t.Errorf("the guard on its own device is %v, want %s", g.holds(3)[0].ID, id)
+		}
+	})
+}
+
+func TestAPlaceholderNamesThePlayback(t *testing.T) {
+	withGate(t, Handler{Playback: "{http.request.header.Player}"}, func(g *gate) {
+		g.get(200, "/v/x/1.ts", "Player", "a")
+		g.get(200, "/v/x/2.ts", "Player", "a")
+		g.get(200, "/v/x/1.ts", "Player", "b")
+		g.holds(2)
+	})
+}
+
+func TestPathTokens(t *testing.T) {
+	withGate(t, Handler{Playback: "path"}, func(g *gate) {
+		w := g.get(302, "/v/x/master%20m.m3u8?a=1")
+		location := w.Header().Get("Location")
+		if !strings.HasPrefix(location, "~") || !strings.HasSuffix(location, "/master%20m.m3u8?a=1") || w.Header().Get("Cache-Control") != "no-store" {
+			t.Fatalf("Location: %q, %v", location, w.Header())
+		}
+		if g.origin != 0 {
+			t.Error("the redirected request reached the origin")
+		}
+		g.holds(0)
+
+		// The manifest takes no slot yet: a player may open it twice and play one.
+		g.get(200, "/v/x/"+location)
+		if got := g.last.URL.String(); got != "/v/x/master%20m.m3u8?a=1" || g.last.RequestURI != got {
+			t.Errorf("the origin was asked for %s (%s)", got, g.last.RequestURI)
+		}
+		token, _, _ := strings.Cut(location, "/")
+		g.holds(0)
+		g.get(200, "/v/x/"+token+"/1080p/1.ts")
+		g.get(200, "/v/x/"+token+"/audio/1.ts")
+		g.get(200, "/v/x/"+token+"/live.m3u8")
+		if got := "~" + g.holds(1)[0].ID.String(); got != token {
+			t.Errorf("guard %s, want %s", got, token)
+		}
+
+		// Two opens of one player are two tokens, but one guard; two players are two.
+		second, _, _ := strings.Cut(g.get(302, "/v/x/master.m3u8").Header().Get("Location"), "/")
+		if second == token {
+			t.Error("two opens were given one token")
+		}
+		g.get(200, "/v/x/"+second+"/master.m3u8")
+		g.holds(1)
+		g.get(200, "/v/x/"+second+"/1.ts")
+		g.holds(2)
+
+		// What lost its token speaks for the guards on its stream.
+		g.get(200, "/v/x/1080p/2.ts")
+		g.holds(2)
+		g.get(200, "/v/y/1.ts")
+		g.holds(3)
+		g.get(200, "/v/y/2.ts")
+		g.holds(3)
+
+		third, _, _ := strings.Cut(g.get(302, "/v/x/master.m3u8").Header().Get("Location"), "/")
+		g.get(429, "/v/x/"+third+"/master.m3u8")
+		g.get(429, "/v/x/"+third+"/1.ts")
+		// A player that says who it is needs no token.
+		g.get(429, "/v/x/master.m3u8", sid, `sid="a"`)
+	})
+}
+
+func TestATokenIsNeverRedirected(t *testing.T) {
+	withGate(t, Handler{Playback: "path"}, func(g *gate) {
+		foreign := "~" + guard.NewID("other", "").String()
+		g.get(200, "/v/x/"+foreign+"/master.m3u8")
+		g.get(200, "/v/x/"+foreign+"/1.ts")
+		g.get(200, "/v/x/"+foreign+"/"+foreign+"/1.ts")
+		if got := g.last.URL.Path; got != "/v/x/1.ts" {
+			t.Errorf("the origin was asked for %s", got)
+		}
+		g.holds(1)
+		g.get(302, "/v/x/~nonsense/master.m3u8")
+		// A redirect would turn another method into GET.
+		if w := g.do(ask("POST", "/v/x/master.m3u8")); w.Code != 200 {
+			t.Errorf("POST: %d", w.Code)
+		}
+	})
+}
+
+func TestWhoIsWatching(t *testing.T) {
+	for _, c := range []struct {
+		name, anonymous, user string
+		want                  int
+		code                  api.Code
+	}{
+		{"nobody", "deny", "", 401, api.MissingUser},
+		{"nobody, allowed", "allow", "", 200, ""},
+		{"too long", "allow", strings.Repeat("x", 257), 400, api.InvalidUser},
+		{"control characters", "allow", "a\tb", 400, api.InvalidUser},
+		{"placeholder syntax is just a name", "deny", "{env.HOME}", 200, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			withGate(t, Handler{Anonymous: c.anonymous}, func(g *gate) {
+				for range 5 { // anonymous viewers have no limit
+					w := g.get(c.want, "/v/"+c.name[:1]+"/1.ts", "X-User-Id", c.user)
+					if c.code != "" && !strings.Contains(w.Body.String(), string(c.code)) {
+						t.Errorf("body %s, want %s", w.Body, c.code)
+					}
+				}
+				if c.want != 200 && g.origin != 0 {
+					t.Error("the request reached the origin")
+				}
+				if c.want != 200 {
+					g.get(c.want, "/guards", "X-User-Id", c.user)
+				}
+			})
+		})
+	}
+	withGate(t, Handler{User: "{http.auth.user.id}"}, func(g *gate) {
+		g.get(401, "/v/x/1.ts") // an unknown placeholder is nobody, not one user for all
+	})
+}
+
+func TestLimitFromAPlaceholder(t *testing.T) {
+	withGate(t, Handler{Limit: "{http.request.header.Plan}"}, func(g *gate) {
+		g.get(200, "/v/a/1.ts", "Plan", "1")
+		g.get(429, "/v/b/1.ts", "Plan", "1")
+		g.get(200, "/v/b/1.ts", "Plan", "2")
+		g.get(429, "/v/c/1.ts", "Plan", "0")
+		for _, bad := range []string{"many", "-1", "", "1.5", "1001"} {
+			g.get(200, "/v/c/1.ts", "Plan", bad)
+			g.get(429, "/v/d/1.ts", "Plan", bad) // the default, 3
+		}
+		if n := g.logs.FilterMessageSnippet("limit is no number").Len(); n != 1 {
+			t.Errorf("the bad limit was logged %d times, want once", n)
+		}
+	})
+}
+
+func TestStreamNames(t *testing.T) {
+	for option, want := range map[string]string{
+		"":                              "vod/alien",
+		"dir 1":                         "vod",
+		"name":                          "vod/alien/1080p/movie",
+		"cmcd":                          "tt0078748",
+		`path_regexp ^/vod/([^/]+)/`:    "alien",
+		"{http.request.header.Title}":   "Alien",
+		"t-{http.request.header.Title}": "t-Alien",
+	} {
+		withGate(t, Handler{Stream: option}, func(g *gate) {
+			g.get(200, "/vod/./alien//1080p/movie-7.m4s", sid, `sid="a",cid="tt0078748"`, "Title", "Alien")
+			if got := g.holds(1)[0].Stream; got != want {
+				t.Errorf("stream %q: %q, want %q", option, got, want)
+			}
+		})
+	}
+	withGate(t, Handler{Stream: "cmcd"}, func(g *gate) {
+		g.get(200, "/vod/alien/7.m4s")
+		if got := g.holds(1)[0].Stream; got != "vod/alien" {
+			t.Errorf("without a content id: %q", got)
+		}
+	})
+}
+
+func TestSharedCachesDoNotServeAroundTheGate(t *testing.T) {
+	for _, c := range [][2]string{
+		{"", "private"},
+		{"public, max-age=60", "private, max-age=60"},
+		{"Public,S-MaxAge=5 , immutable", "private, immutable"},
+		{"max-age=60, proxy-revalidate, must-revalidate", "private, max-age=60, must-revalidate"},
+		{"private, max-age=1", "private, max-age=1"},
+		{"no-cache", "private, no-cache"},
+		{"no-store", "no-store"},
+	} {
+		withGate(t, Handler{}, func(g *gate) {
+			if c[0] != "" {
+				g.header.Set("Cache-Control", c[0])
+			}
+			g.header.Set("Cdn-Cache-Control", "max-age=60")
+			g.header.Set("Surrogate-Control", "max-age=60")
+			h := g.get(200, "/v/x/1.ts").Header()
+			if got := h.Get("Cache-Control"); got != c[1] {
+				t.Errorf("Cache-Control %q became %q, want %q", c[0], got, c[1])
+			}
+			if c[1] != "no-store" && (h.Get("Cdn-Cache-Control") != "" || h.Get("Surrogate-Control") != "") {
+				t.Errorf("a targeted cache control is left: %v", h)
+			}
+		})
+	}
+	withGate(t, Handler{CacheControl: "keep"}, func(g *gate) {
+		g.header.Set("Cache-Control", "public")
+		if got := g.get(200, "/v/x/1.ts").Header().Get("Cache-Control"); got != "public" {
+			t.Errorf("keep: %q", got)
+		}
+	})
+}
+
+func TestOtherOriginsCanReadWhy(t *testing.T) {
+	const page = "https://player.example.com"
+	withGate(t, Handler{CORS: []string{page}, Limit: "0", Playback: "path"}, func(g *gate) {
+		for _, c := range []struct {
+			code int
+			r    *http.Request
+		}{
+			{429, ask("GET", "/v/x/1.ts", "Origin", page)},
+			{302, ask("GET", "/v/x/master.m3u8", "Origin", page)},
+			{200, ask("GET", "/guards", "Origin", page)},
+			{204, ask("OPTIONS", "/guards", "Origin", page, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type")},
+		} {
+			w := g.do(c.r)
+			h := w.Header()
+			if w.Code != c.code || h.Get("Access-Control-Allow-Origin") != page || h.Get("Access-Control-Allow-Credentials") != "true" ||
+				!strings.Contains(h.Get("Access-Control-Expose-Headers"), "Retry-After") || h.Get("Vary") != "Origin" {
+				t.Errorf("%s %s: %d %v", c.r.Method, c.r.URL, w.Code, h)
+			}
+			if c.r.Method == "OPTIONS" && (h.Get("Access-Control-Allow-Headers") != "content-type" || !strings.Contains(h.Get("Access-Control-Allow-Methods"), "PATCH")) {
+				t.Errorf("preflight: %v", h)
+			}
+		}
+		for _, origin := range []string{"https://evil.example.com", "null", ""} {
+			if h := g.do(ask("GET", "/v/x/1.ts", "Origin", origin)).Header(); h.Get("Access-Control-Allow-Origin") != "" {
+				t.Errorf("origin %q: %v", origin, h)
+			}
+		}
+	})
+	withGate(t, Handler{CORS: []string{"*"}}, func(g *gate) {
+		h := g.get(200, "/guards", "Origin", page).Header()
+		if h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Access-Control-Allow-Credentials") != "" {
+			t.Errorf("any origin: %v", h)
+		}
+	})
+}
+
+func TestEarlyDataTakesNoSlot(t *testing.T) {
+	withGate(t, Handler{}, func(g *gate) {
+		r := ask("GET", "/v/x/1.ts")
+		r.TLS = &tls.ConnectionState{}
+		if w := g.do(r); w.Code != 425 {
+			t.Errorf("%d, want 425", w.Code)
+		}
+		g.holds(0)
+		r.TLS = &tls.ConnectionState{HandshakeComplete: true}
+		if w := g.do(r); w.Code != 200 {
+			t.Errorf("%d, want 200", w.Code)
+		}
+	})
+}
+
+// away is a store that cannot answer.
+type away struct{ guard.Store }
+
+var errAway = errors.New("connection refused")
+
+func (away) Acquire(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error) {
+	return guard.Verdict{}, errAway
+}
+
+func (away) List(context.Context, string) ([]guard.Guard, error) { return nil, errAway }
+
+func TestWhileTheStoreIsAway(t *testing.T) {
+	for _, c := range []struct {
+		option        string
+		first, fourth int
+	}{
+		{"local", 200, 429}, {"allow", 200, 200}, {"deny", 503, 503},
+	} {
+		withGate(t, Handler{OnStoreError: c.option}, func(g *gate) {
+			g.keeper.Store, g.api.Store = away{}, away{}
+			for _, s := range []string{"a", "b", "c"} {
+				g.get(c.first, "/v/x/1.ts", sid, `sid="`+s+`"`)
+			}
+			w := g.get(c.fourth, "/v/x/1.ts", sid, `sid="d"`)
+			if w.Code == 503 && (w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), "STORE_UNAVAILABLE")) {
+				t.Errorf("%s: %v %s", c.option, w.Header(), w.Body)
+			}
+			g.get(503, "/guards")
+			if c.option != "local" && g.logs.FilterMessage("the store cannot answer").Len() == 0 {
+				t.Errorf("%s: nothing in the log", c.option)
+			}
+		})
+	}
+}
+
+func TestAClientThatHasGoneGetsNoVerdict(t *testing.T) {
+	withGate(t, Handler{}, func(g *gate) {
+		g.keeper.Store = away{}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		w := httptest.NewRecorder()
+		r := caddyhttp.PrepareRequest(ask("GET", "/v/x/1.ts").WithContext(ctx), caddy.NewReplacer(), w, nil)
+		err := g.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error {
+			t.Error("the origin was asked")
+			return nil
+		}))
+		if he, ok := err.(caddyhttp.HandlerError); !ok || he.StatusCode != 499 {
+			t.Errorf("error %v, want 499", err)
+		}
+	})
+}
+
+func TestDecisionIsInPlaceholdersAndLogs(t *testing.T) {
+	withGate(t, Handler{Limit: "1", Device: "{http.request.header.Device}"}, func(g *gate) {
+		g.get(200, "/v/x/1.ts", "Device", "tv")
+		repl := g.last.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+		id := g.holds(1)[0].ID.String()
+		for key, want := range map[string]string{
+			"verdict": "admitted", "user": "u", "stream": "v/x", "device": "tv", "guard": id,
+			"held": "1", "limit": "1", "retry_after": "", "problem": "",
+		} {
+			if got, err := repl.ReplaceOrErr("{http.stream_guard."+key+"}", false, true); err != nil || got != want {
+				t.Errorf("{http.stream_guard.%s} is %q (%v), want %q", key, got, err, want)
+			}
+		}
+		if _, ok := repl.Get("http.stream_guard.nonsense"); ok {
+			t.Error("an unknown placeholder has a value")
+		}
+		g.get(429, "/v/y/1.ts", "Device", "tv")
+		refused := g.logs.FilterMessage("refused").All()
+		if len(refused) != 1 {
+			t.Fatalf("%d refusals in the log, want 1", len(refused))
+		}
+		fields := refused[0].ContextMap()
+		about, _ := fields["stream_guard"].(map[string]any)
+		if fields["request_id"] == "" || fields["code"] != "REACHED_MAX_GUARDS_COUNT" || about["verdict"] != "rejected" || about["stream"] != "v/y" || about["held"] != 1 {
+			t.Errorf("logged %v", fields)
+		}
+	})
+}
+
+func TestTheAPIKnowsThePlaybackOfTheRequest(t *testing.T) {
+	withGate(t, Handler{}, func(g *gate) {
+		w := g.do(ask("POST", "/guards", sid, `sid="a"`))
+		if w.Code != 201 || !strings.HasPrefix(w.Header().Get("Location"), "/guards/") {
+			t.Fatalf("%d %v", w.Code, w.Header())
+		}
+		g.get(200, "/v/x/1.ts", sid, `sid="a"`)
+		if got := g.holds(1)[0].ID.String(); "/guards/"+got != w.Header().Get("Location") {
+			t.Errorf("the player's guard is %s, the API made %s", got, w.Header().Get("Location"))
+		}
+		// A guard made by hand is kept alive by the media requests that carry its id.
+		w = g.do(ask("POST", "/guards"))
+		id := strings.TrimPrefix(w.Header().Get("Location"), "/guards/")
+		time.Sleep(80 * time.Second)
+		g.get(200, "/v/y/~"+id+"/1.ts")
+		time.Sleep(80 * time.Second)
+		if got := g.holds(1)[0].ID.String(); got != id {
+			t.Errorf("guard %s, want %s", got, id)
+		}
+		if w := g.do(ask("POST", "/~"+id+"/guards")); w.Code != 200 {
+			t.Errorf("API below a token: %d, want 200, the guard it names", w.Code)
+		}
+	})
+	withGate(t, Handler{API: "off"}, func(g *gate) {
+		g.get(200, "/guards")
+		if g.origin != 1 {
+			t.Error("api off: the origin was not asked")
+		}
+	})
+	withGate(t, Handler{API: "/api/v1/guards/"}, func(g *gate) {
+		g.get(200, "/api/v1/guards")
+		g.get(404, "/api/v1/guards/"+guard.NewID("u", "").String())
+		g.get(200, "/api/v1/guardsmen") // not the API's
+	})
+}

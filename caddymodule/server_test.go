@@ -1,0 +1,329 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/streamguard/streamguard/api"
+	"github.com/streamguard/streamguard/redisstore/redistest"
+)
+
+// server is this process' Caddy, with a site at a port of its own.
+type server struct {
+	t    *testing.T
+	addr string
+}
+
+// serve starts Caddy with a Caddyfile in which SITE stands for the address.
+func serve(t *testing.T, caddyfile string) *server {
+	t.Helper()
+	t.Setenv("XDG_DATA_HOME", t.TempDir())
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, addr: l.Addr().String()}
+	l.Close()
+	if err := s.load(caddyfile); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { caddy.Stop() })
+	return s
+}
+
+func (s *server) load(caddyfile string) error {
+	s.t.Helper()
+	_, port, _ := net.SplitHostPort(s.addr)
+	caddyfile = "{\nadmin off\npersist_config off\nlog {\nlevel ERROR\n}\ngrace_period 1s\n}\n" + strings.ReplaceAll(caddyfile, "SITE", "http://127.0.0.1:"+port)
+	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		if !strings.Contains(w.Message, "not formatted") {
+			s.t.Errorf("warning: %v", w)
+		}
+	}
+	return caddy.Load(config, true)
+}
+
+// call makes a request of user "u" and expects a status.
+func (s *server) call(want int, method, path string, fields ...string) (http.Header, string) {
+	s.t.Helper()
+	r, err := http.NewRequest(method, "http://"+s.addr+path, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	r.Header.Set("X-User-Id", "u")
+	for i := 0; i < len(fields); i += 2 {
+		r.Header.Set(fields[i], fields[i+1])
+	}
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if resp.StatusCode != want {
+		s.t.Fatalf("%s %s %q: %d, want %d\n%s", method, path, fields, resp.StatusCode, want, body)
+	}
+	return resp.Header, string(body)
+}
+
+// guards is what GET /guards says of user "u".
+func (s *server) guards() (answer api.Guards) {
+	s.t.Helper()
+	_, body := s.call(200, "GET", "/guards")
+	if err := json.Unmarshal([]byte(body), &answer); err != nil {
+		s.t.Fatal(err)
+	}
+	return answer
+}
+
+const user = "user {header.X-User-Id}\n"
+
+func TestReloadKeepsGuards(t *testing.T) {
+	redis := redistest.Start(t)
+	for name, store := range map[string]string{
+		"memory":  "store memory reload\n",
+		"default": "",
+		"redis":   "store redis redis://" + redis.Addr + "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := runtime.NumGoroutine()
+			site := func(options string) string {
+				return "SITE {\nstream_guard {\n" + user + store + options + "\n}\nrespond ok\n}"
+			}
+			s := serve(t, site("limit 2"))
+			s.call(200, "GET", "/v/x/1.ts", sid, `sid="a"`)
+			s.call(200, "GET", "/v/x/1.ts", sid, `sid="b"`)
+			s.call(429, "GET", "/v/x/1.ts", sid, `sid="c"`)
+			held := s.guards().Guards
+
+			// A config that is refused, for this handler's sake or another's.
+			for _, bad := range []string{site("limit -1"), site("") + "\nhttp://127.0.0.1:1 {\nstream_guard {\n" + user + store + "}\nreverse_proxy {\nlb_policy nonsense\n}\n}"} {
+				if err := s.load(bad); err == nil {
+					t.Fatal("the bad config was loaded")
+				}
+				s.call(429, "GET", "/v/x/1.ts", sid, `sid="c"`)
+				s.call(200, "GET", "/v/x/2.ts", sid, `sid="a"`)
+			}
+
+			// A changed one.
+			if err := s.load(site("limit 3\ninterval 30s")); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.guards(); len(got.Guards) != 2 || got.Limit != 3 || got.Guards[0].GuardID != held[0].GuardID || got.Guards[1].GuardID != held[1].GuardID {
+				t.Errorf("after the reload: %+v, before: %+v", got, held)
+			}
+			s.call(200, "GET", "/v/x/1.ts", sid, `sid="c"`)
+			s.call(429, "GET", "/v/x/1.ts", sid, `sid="d"`)
+
+			// Stopped: nothing is left running.
+			if err := caddy.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			stores.Range(func(key, _ any) bool {
+				t.Errorf("store %v is still open", key)
+				return true
+			})
+			http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+			deadline := time.After(10 * time.Second)
+			for tick := time.NewTicker(10 * time.Millisecond); runtime.NumGoroutine() > before+2; {
+				select {
+				case <-tick.C:
+				case <-deadline:
+					buf := make([]byte, 1<<20)
+					t.Fatalf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+				}
+			}
+		})
+	}
+}
+
+func TestAnotherStoreIsAnotherCount(t *testing.T) {
+	s := serve(t, `
+SITE {
+	handle_path /a/* {
+		stream_guard {
+			user {header.X-User-Id}
+			limit 1
+			store memory one
+		}
+	}
+	handle_path /b/* {
+		stream_guard {
+			user {header.X-User-Id}
+			limit 1
+			store memory two
+		}
+	}
+	handle_path /c/* {
+		stream_guard {
+			user {header.X-User-Id}
+			limit 1
+			store memory two
+		}
+	}
+	respond ok
+}`)
+	s.call(200, "GET", "/a/v/x/1.ts", sid, `sid="a"`)
+	s.call(200, "GET", "/b/v/x/1.ts", sid, `sid="b"`)
+	s.call(429, "GET", "/c/v/x/1.ts", sid, `sid="c"`)
+	// The API's links are as the client sees them, whatever handle_path cut off.
+	h, _ := s.call(201, "POST", "/a/guards", "X-User-Id", "other")
+	s.call(200, "GET", h.Get("Location"), "X-User-Id", "other")
+}
+
+func TestErrorRoutesRestyleARefusal(t *testing.T) {
+	s := serve(t, `
+SITE {
+	stream_guard {
+		user {header.X-User-Id}
+		limit 0
+		playback path
+	}
+	respond ok
+	handle_errors 429 {
+		@api path /v/styled/*
+		respond @api "{err.status_code} {err.message} {http.stream_guard.verdict} {http.stream_guard.held}/{http.stream_guard.limit} {http.stream_guard.problem}"
+	}
+	handle_errors 404 {
+		respond "not for us"
+	}
+}`)
+	h, body := s.call(429, "GET", "/v/styled/1.ts")
+	if !strings.HasPrefix(body, `429 stream limit reached: 0 of 0 guards held rejected 0/0 {"status":429,`) || h.Get("Retry-After") != "90" || h.Get("Cache-Control") != "no-store" {
+		t.Errorf("%v\n%s", h, body)
+	}
+	// No error route is for these: the problem document is the answer.
+	h, body = s.call(429, "GET", "/v/plain/1.ts")
+	if h.Get("Content-Type") != "application/problem+json" || !strings.Contains(body, "REACHED_MAX_GUARDS_COUNT") {
+		t.Errorf("%v\n%s", h, body)
+	}
+	h, body = s.call(401, "GET", "/v/styled/1.ts", "X-User-Id", "")
+	if h.Get("Content-Type") != "application/problem+json" || !strings.Contains(body, "MISSING_USER") {
+		t.Errorf("%v\n%s", h, body)
+	}
+}
+
+func TestStandsBehindAuthenticationByItself(t *testing.T) {
+	login := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") == "" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		w.Header().Set("X-User-Id", r.Header.Get("Authorization"))
+	}))
+	defer login.Close()
+	s := serve(t, fmt.Sprintf(`
+SITE {
+	stream_guard {
+		user {header.X-User-Id}
+		limit 1
+	}
+	forward_auth %s {
+		uri /
+		copy_headers X-User-Id
+	}
+	respond ok
+}`, login.URL))
+	s.call(403, "GET", "/v/x/1.ts")
+	// The user is who the login says, whatever the client says.
+	s.call(200, "GET", "/v/x/1.ts", "Authorization", "alice", "X-User-Id", "bob")
+	s.call(429, "GET", "/v/y/1.ts", "Authorization", "alice", "X-User-Id", "carol")
+	s.call(200, "GET", "/v/y/1.ts", "Authorization", "bob")
+}
+
+func TestRealResponsesPassWhole(t *testing.T) {
+	s := serve(t, `
+SITE {
+	stream_guard {
+		user {header.X-User-Id}
+		playback path
+	}
+	root ../testdata
+	encode {
+		minimum_length 1
+		match header Content-Type *
+	}
+	file_server
+}`)
+	h, _ := s.call(302, "GET", "/media/cmaf/master.m3u8")
+	token, _, _ := strings.Cut(h.Get("Location"), "/")
+	h, body := s.call(200, "GET", "/media/cmaf/"+token+"/master.m3u8")
+	if !strings.HasPrefix(body, "#EXTM3U") || h.Get("Cache-Control") != "private" {
+		t.Errorf("%v\n%s", h, body)
+	}
+	h, body = s.call(206, "GET", "/media/byterange/"+token+"/media.mp4", "Range", "bytes=4-7")
+	if body != "ftyp" || h.Get("Content-Range") == "" {
+		t.Errorf("%v %q", h, body)
+	}
+	h, body = s.call(200, "HEAD", "/media/byterange/"+token+"/media.mp4")
+	if body != "" || h.Get("Content-Length") == "" {
+		t.Errorf("HEAD: %v", h)
+	}
+	if got := s.guards(); len(got.Guards) != 1 || got.Remaining != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestRedisMayComeLater(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	s := serve(t, "SITE {\nstream_guard {\n"+user+"limit 1\nstore redis redis://"+addr+"\n}\nrespond ok\n}")
+	s.call(200, "GET", "/v/x/1.ts", sid, `sid="a"`)
+	s.call(429, "GET", "/v/x/1.ts", sid, `sid="b"`) // counted here meanwhile
+	s.call(503, "GET", "/guards")
+	redistest.StartOn(t, addr)
+	s.call(200, "GET", "/guards")
+	s.call(200, "GET", "/v/x/1.ts", sid, `sid="a"`)
+	if got := len(s.guards().Guards); got != 1 {
+		t.Errorf("%d guards in Redis, want 1", got)
+	}
+}
+
+func TestConnectionOptionsReachRedis(t *testing.T) {
+	redis := redistest.Start(t, "--user", "app", "on", ">s3cret", "~app:*", "+@all", "--user", "default", "off")
+	t.Setenv("REDIS_PASSWORD", "s3cret")
+	s := serve(t, `
+SITE {
+	stream_guard {
+		user {header.X-User-Id}
+		store redis {
+			address    `+redis.Addr+`
+			username   app
+			password   {env.REDIS_PASSWORD}
+			db         3
+			key_prefix app:
+			timeout    10s
+			pool_size  2
+		}
+	}
+	respond ok
+}`)
+	s.call(201, "POST", "/guards")
+	if got := len(s.guards().Guards); got != 1 {
+		t.Errorf("%d guards, want 1", got)
+	}
+}

@@ -1,0 +1,139 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestIDBelongsToItsUserAndDevice(t *testing.T) {
+	for _, id := range []ID{NewID("u", "tv"), DeriveID("u", "tv", "key")} {
+		if !id.Of("u", "tv") {
+			t.Errorf("%v is not of its own user and device", id)
+		}
+		for _, other := range [][2]string{{"v", "tv"}, {"u", "phone"}, {"u", ""}, {"utv", ""}, {"", "utv"}} {
+			if id.Of(other[0], other[1]) {
+				t.Errorf("%v is of %q too", id, other)
+			}
+		}
+	}
+	if NewID("u", "") == NewID("u", "") {
+		t.Error("two new ids are the same")
+	}
+}
+
+func TestDerivedIDsAreTheSameOnEveryNode(t *testing.T) {
+	if got := DeriveID("user", "device", "key").String(); got != "00a96f8c-8bba-8ecd-9b24-2137f908df8d" {
+		t.Errorf("derived %s: nodes of another version derive another", got)
+	}
+	seen := map[ID][]string{}
+	for _, parts := range [][]string{{"a", "", "b"}, {"a", "b", ""}, {"ab", "", ""}, {"", "a", "b"}, {"a", "", "c"}} {
+		id := DeriveID(parts[0], parts[1], parts[2])
+		if other, dup := seen[id]; dup {
+			t.Errorf("%q and %q derive the same id", parts, other)
+		}
+		seen[id] = parts
+	}
+}
+
+func TestIDIsAUUIDOfVersion8(t *testing.T) {
+	s := NewID("u", "").String()
+	if s[14] != '8' || !strings.ContainsRune("89ab", rune(s[19])) {
+		t.Errorf("%s is not of version 8, variant 10 (RFC 9562)", s)
+	}
+}
+
+func TestParseID(t *testing.T) {
+	id := NewID("u", "")
+	for _, s := range []string{id.String(), strings.ToUpper(id.String())} {
+		if got, err := ParseID(s); err != nil || got != id {
+			t.Errorf("ParseID(%q) = %v, %v", s, got, err)
+		}
+	}
+	if _, err := ParseID("6e2fb550-c457-11e9-bb97-0800200c9a66"); err != nil {
+		t.Errorf("a UUID of another version: %v", err)
+	}
+	s := id.String()
+	for _, bad := range []string{"", s[1:], s + "0", "{" + s + "}", strings.ReplaceAll(s, "-", ""), strings.Replace(s, "-", "0", 1), "g" + s[1:], "-" + s[1:], "é" + s[2:]} {
+		if got, err := ParseID(bad); err == nil || got != (ID{}) {
+			t.Errorf("ParseID(%q) = %v, %v", bad, got, err)
+		}
+	}
+}
+
+func FuzzParseID(f *testing.F) {
+	f.Add("6e2fb550-c457-11e9-bb97-0800200c9a66")
+	f.Add("6e2fb550-c457-11e9-bb97-0800200c9a6-")
+	f.Fuzz(func(t *testing.T, s string) {
+		id, err := ParseID(s)
+		if err == nil && id.String() != strings.ToLower(s) {
+			t.Errorf("ParseID(%q) = %v", s, id)
+		}
+	})
+}
+
+func TestOutcomes(t *testing.T) {
+	pass := map[Outcome]bool{Admitted: true, Refreshed: true, Vacant: true, Released: true}
+	for o := Outcome(0); o <= Absent; o++ {
+		if o.String() == "" || o.Pass() != pass[o] {
+			t.Errorf("%d %v: pass %v", o, o, o.Pass())
+		}
+	}
+}
+
+type store struct {
+	Store
+	verdict Verdict
+	err     error
+}
+
+func (s store) Acquire(context.Context, Claim, Policy) (Verdict, error) { return s.verdict, s.err }
+
+func TestKeeperCountsLocallyOnlyWhileTheStoreIsAway(t *testing.T) {
+	away := errors.New("away")
+	local := store{verdict: Verdict{Outcome: Admitted}}
+	ctx := context.Background()
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	for _, c := range []struct {
+		name   string
+		ctx    context.Context
+		keeper Keeper
+		want   Outcome
+		err    error
+	}{
+		{"a refusal is an answer", ctx, Keeper{store{verdict: Verdict{Outcome: Rejected}}, local}, Rejected, nil},
+		{"away", ctx, Keeper{store{err: away}, local}, Admitted, nil},
+		{"away, nobody else", ctx, Keeper{store{err: away}, nil}, 0, away},
+		{"the caller has gone", gone, Keeper{store{err: away}, local}, 0, away},
+	} {
+		v, err := c.keeper.Acquire(c.ctx, Claim{}, Policy{})
+		if v.Outcome != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%s: %v, %v", c.name, v.Outcome, err)
+		}
+	}
+}
+
+func TestFreeIn(t *testing.T) {
+	now := time.UnixMilli(0)
+	guards := []Guard{
+		{ExpiresAt: now.Add(3 * time.Second), RemovedAt: now.Add(30 * time.Second)},
+		{ExpiresAt: now.Add(1 * time.Second), RemovedAt: now.Add(10 * time.Second)},
+		{ExpiresAt: now.Add(2 * time.Second), RemovedAt: now.Add(20 * time.Second)},
+	}
+	for _, c := range []struct {
+		p    Policy
+		want time.Duration
+	}{
+		{Policy{Limit: 3}, 10 * time.Second},
+		{Policy{Limit: 1}, 30 * time.Second},
+		{Policy{Limit: 2, ReclaimLapsed: true}, 2 * time.Second},
+		{Policy{Limit: 0, TTL: time.Minute}, time.Minute},
+	} {
+		if got := FreeIn(now, guards, c.p); got != c.want {
+			t.Errorf("%+v: %v, want %v", c.p, got, c.want)
+		}
+	}
+}
