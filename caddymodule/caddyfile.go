@@ -16,8 +16,9 @@ func init() {
 		g := new(Handler)
 		return g, g.UnmarshalCaddyfile(h.Dispenser)
 	})
-	// Behind every way of authenticating, in front of everything that answers.
-	httpcaddyfile.RegisterDirectiveOrder("stream_guard", httpcaddyfile.After, "forward_auth")
+	// Behind every way of authenticating (forward_auth) and of cleaning what the
+	// client sent (request_header), in front of everything that answers.
+	httpcaddyfile.RegisterDirectiveOrder("stream_guard", httpcaddyfile.After, "request_header")
 }
 
 // UnmarshalCaddyfile reads
@@ -43,7 +44,7 @@ func init() {
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // stream_guard
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("stream_guard: takes a block, not %q", d.Val())
 	}
 	texts := map[string]*string{
 		"user":           &h.User,
@@ -55,13 +56,12 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"on_store_error": &h.OnStoreError,
 		"cache_control":  &h.CacheControl,
 	}
-	given := make(map[string]bool)
+	given := make(once)
 	for d.NextBlock(0) {
 		option := d.Val()
-		if given[option] {
-			return d.Errf("%s is given twice", option)
+		if err := given.first(d); err != nil {
+			return err
 		}
-		given[option] = true
 		if text, ok := texts[option]; ok {
 			if err := word(d, text); err != nil {
 				return err
@@ -72,7 +72,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		switch option {
 		case "stream":
 			if h.Stream = strings.Join(d.RemainingArgs(), " "); h.Stream == "" {
-				err = d.ArgErr()
+				err = d.Err("stream: empty")
 			}
 		case "interval":
 			err = duration(d, &h.Interval)
@@ -84,11 +84,11 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = flag(d, &h.RevealGuards)
 		case "cors":
 			if h.CORS = d.RemainingArgs(); len(h.CORS) == 0 {
-				err = d.ArgErr()
+				err = d.Err("cors: takes at least one origin")
 			}
 		case "media":
 			if h.Media = d.RemainingArgs(); len(h.Media) == 0 {
-				err = d.ArgErr()
+				err = d.Err("media: takes at least one file extension")
 			}
 		case "store":
 			err = h.unmarshalStore(d)
@@ -104,7 +104,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 func (h *Handler) unmarshalStore(d *caddyfile.Dispenser) error {
 	if !d.NextArg() {
-		return d.ArgErr()
+		return d.Err("store: takes the name of a store, such as memory or redis")
 	}
 	name := d.Val()
 	store, err := caddyfile.UnmarshalModule(d, "stream_guard.stores."+name)
@@ -115,11 +115,22 @@ func (h *Handler) unmarshalStore(d *caddyfile.Dispenser) error {
 	return nil
 }
 
+// once are the options of a block that were given already.
+type once map[string]bool
+
+func (given once) first(d *caddyfile.Dispenser) error {
+	if given[d.Val()] {
+		return d.Errf("%s is given twice", d.Val())
+	}
+	given[d.Val()] = true
+	return nil
+}
+
 // word reads an option with one value.
 func word(d *caddyfile.Dispenser, into *string) error {
 	option := d.Val()
 	if !d.AllArgs(into) {
-		return d.ArgErr()
+		return d.Errf("%s: takes one value", option)
 	}
 	if *into == "" {
 		return d.Errf("%s: empty", option)
@@ -129,8 +140,8 @@ func word(d *caddyfile.Dispenser, into *string) error {
 
 // flag reads an option without a value.
 func flag(d *caddyfile.Dispenser, into *bool) error {
-	if d.NextArg() {
-		return d.ArgErr()
+	if option := d.Val(); d.NextArg() {
+		return d.Errf("%s: takes no value", option)
 	}
 	*into = true
 	return nil

@@ -5,15 +5,24 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 )
 
+// checkOrigin refuses what no browser sends as Origin: it could never match.
 func checkOrigin(origin string) error {
 	if origin == "*" {
 		return nil
 	}
 	u, err := url.Parse(origin)
-	if err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin {
+	switch {
+	case err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin:
 		return fmt.Errorf("%q is neither * nor an origin like https://player.example.com", origin)
+	case strings.Contains(origin, "*"):
+		return fmt.Errorf("%q: origins are listed one by one, or * for all", origin)
+	case origin != strings.ToLower(origin):
+		return fmt.Errorf("%q: browsers send origins in lower case", origin)
+	case u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80":
+		return fmt.Errorf("%q: browsers leave out the default port", origin)
 	}
 	return nil
 }

@@ -25,10 +25,14 @@ func (l Limit) MarshalJSON() ([]byte, error) {
 
 // UnmarshalJSON reads a number or a string.
 func (l *Limit) UnmarshalJSON(b []byte) error {
-	if len(b) > 0 && b[0] == '"' {
+	switch first := b[0]; {
+	case first == '"':
 		return json.Unmarshal(b, (*string)(l))
+	case first == '-' || first >= '0' && first <= '9':
+		*l = Limit(b)
+	case string(b) != "null":
+		return fmt.Errorf("limit: %s is neither a number nor a placeholder", b)
 	}
-	*l = Limit(b)
 	return nil
 }
 
@@ -54,13 +58,8 @@ func (l Limit) of(repl *caddy.Replacer) (int, error) {
 
 func parseLimit(s string) (int, error) {
 	n, err := strconv.Atoi(s)
-	switch {
-	case err != nil:
-		return 0, fmt.Errorf("%q is not a number", s)
-	case n < 0:
-		return 0, fmt.Errorf("%d is negative", n)
-	case n > guard.MaxLimit:
-		return 0, fmt.Errorf("%d is more than %d", n, guard.MaxLimit)
+	if err != nil || n < 0 || n > guard.MaxLimit {
+		return 0, fmt.Errorf("%q is not a whole number from 0 to %d", s, guard.MaxLimit)
 	}
 	return n, nil
 }

@@ -40,7 +40,7 @@ func (m *Memory) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		m.Name = d.Val()
 	}
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("memory: %q after the name", d.Val())
 	}
 	if d.NextBlock(d.Nesting()) {
 		return d.Errf("the memory store has no option %q", d.Val())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -92,7 +93,7 @@ type Handler struct {
 	Interval caddy.Duration `json:"interval,omitempty"`
 
 	// How long a guard exists after its last refresh; until then it keeps its
-	// slot. Default 90s, longer than interval.
+	// slot. Longer than interval; default 90s, or interval and a half where that is longer.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
 	// Whether a new playback may take the slot of a guard that is no longer
@@ -163,7 +164,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		TTL:           time.Duration(h.TTL),
 		ReclaimLapsed: h.ReclaimLapsed,
 	}
-	if h.StoreRaw == nil {
+	if h.StoreRaw == nil || string(h.StoreRaw) == "null" {
 		ctx.Logger().Warn("no store is configured: guards are counted within this process only, and gone when it stops")
 		h.StoreRaw = json.RawMessage(`{"store":"memory"}`)
 	}
@@ -215,7 +216,7 @@ func (h *Handler) setDefaults() {
 		h.Interval = caddy.Duration(guard.DefaultInterval)
 	}
 	if h.TTL == 0 {
-		h.TTL = caddy.Duration(guard.DefaultTTL)
+		h.TTL = max(caddy.Duration(guard.DefaultTTL), h.Interval*3/2)
 	}
 }
 
@@ -227,8 +228,8 @@ func (h *Handler) check() (err error) {
 			"{http.request.header.X-User-Id} behind a proxy that sets it, {http.request.cookie.session}, or a claim that a JWT module gives")
 	}
 	for _, p := range []struct{ option, value string }{{"user", h.User}, {"device", h.Device}} {
-		if p.value != "" && !hasPlaceholder(p.value) {
-			return fmt.Errorf("%s: %q has no placeholder: it would be the same for everybody", p.option, p.value)
+		if p.value != "" && !variesByRequest(p.value) {
+			return fmt.Errorf("%s: %q has no placeholder of the request: it would be the same for everybody", p.option, p.value)
 		}
 	}
 	if h.Playback != "auto" && h.Playback != "path" && !hasPlaceholder(h.Playback) {
@@ -253,13 +254,14 @@ func (h *Handler) check() (err error) {
 		return fmt.Errorf("interval: %v is shorter than 1s", interval)
 	}
 	if h.TTL <= h.Interval {
-		return fmt.Errorf("ttl: %v is not longer than the interval, %v", time.Duration(h.TTL), time.Duration(h.Interval))
+		return fmt.Errorf("ttl: %v is not longer than interval, %v", time.Duration(h.TTL), time.Duration(h.Interval))
 	}
 	if h.API != "off" {
-		h.API = strings.TrimRight(h.API, "/")
-		if !strings.HasPrefix(h.API, "/") {
+		path := strings.TrimRight(h.API, "/")
+		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "?#{") {
 			return fmt.Errorf("api: %q is neither off nor a path like /guards", h.API)
 		}
+		h.API = path
 	}
 	for _, origin := range h.CORS {
 		if err := checkOrigin(origin); err != nil {
@@ -275,9 +277,16 @@ func (h *Handler) check() (err error) {
 	return nil
 }
 
-func hasPlaceholder(s string) bool {
-	open := strings.IndexByte(s, '{')
-	return open >= 0 && strings.IndexByte(s[open:], '}') > 1
+var placeholder = regexp.MustCompile(`\{[^{}\s]+\}`)
+
+func hasPlaceholder(s string) bool { return placeholder.MatchString(s) }
+
+// variesByRequest reports whether a text has a placeholder beyond those that
+// mean the same all the time.
+func variesByRequest(s string) bool {
+	return slices.ContainsFunc(placeholder.FindAllString(s, -1), func(p string) bool {
+		return !strings.HasPrefix(p, "{env.") && !strings.HasPrefix(p, "{system.") && !strings.HasPrefix(p, "{file.")
+	})
 }
 
 // onAPI reports whether a path is the API's.

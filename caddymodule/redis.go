@@ -200,8 +200,11 @@ func (t *RedisTLS) load() (*tls.Config, [][]byte, error) {
 			return nil, nil, fmt.Errorf("ca: %s has no certificate in PEM", t.CA)
 		}
 	}
-	if (t.Certificate == "") != (t.Key == "") {
-		return nil, nil, errors.New("certificate and key go together")
+	if t.Certificate != "" && t.Key == "" {
+		return nil, nil, fmt.Errorf("certificate: %s comes without a key", t.Certificate)
+	}
+	if t.Key != "" && t.Certificate == "" {
+		return nil, nil, fmt.Errorf("key: %s comes without a certificate", t.Key)
 	}
 	if t.Certificate != "" {
 		certPEM, err := read("certificate", t.Certificate)
@@ -253,11 +256,15 @@ func (s *Redis) Open() (guard.Store, error) { return redisstore.Open(s.options) 
 //	}
 func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // redis
+	given := make(once)
 	if d.NextArg() {
-		s.URL = d.Val()
+		if s.URL = d.Val(); s.URL == "" {
+			return d.Err("url: empty")
+		}
+		given["url"] = true
 	}
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("redis: %q after the URL", d.Val())
 	}
 	texts := map[string]*string{
 		"url":               &s.URL,
@@ -270,6 +277,11 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
+		if option != "address" {
+			if err := given.first(d); err != nil {
+				return err
+			}
+		}
 		if text, ok := texts[option]; ok {
 			if err := word(d, text); err != nil {
 				return err
@@ -281,7 +293,7 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "address":
 			args := d.RemainingArgs()
 			if len(args) == 0 {
-				return d.ArgErr()
+				return d.Err("address: takes at least one host:port")
 			}
 			s.Addresses = append(s.Addresses, args...)
 		case "cluster":
@@ -309,11 +321,15 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 func (t *RedisTLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
-		return d.ArgErr()
+		return d.Errf("tls: takes a block, not %q", d.Val())
 	}
 	texts := map[string]*string{"ca": &t.CA, "certificate": &t.Certificate, "key": &t.Key, "server_name": &t.ServerName}
+	given := make(once)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		option := d.Val()
+		if err := given.first(d); err != nil {
+			return err
+		}
 		if text, ok := texts[option]; ok {
 			if err := word(d, text); err != nil {
 				return err

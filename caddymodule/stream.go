@@ -38,8 +38,11 @@ func parseStream(s string) (streamNamer, error) {
 		}, nil
 	case preset == "path_regexp":
 		re, err := regexp.Compile(arg)
-		if err != nil || arg == "" {
-			return nil, fmt.Errorf("%q: path_regexp wants a regular expression: %v", s, err)
+		if arg == "" {
+			return nil, fmt.Errorf("%q: path_regexp wants a regular expression", s)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", s, err)
 		}
 		return func(r *http.Request, _ *caddy.Replacer) string { return playback.Match(path.Clean(r.URL.Path), re) }, nil
 	case hasPlaceholder(s):

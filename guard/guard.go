@@ -47,6 +47,10 @@ const (
 	// Share is Continue for a request that has lost its id: any guard of the
 	// user on this stream and device serves.
 	Share
+	// Resume is Continue for a playback that was admitted before: should its
+	// guard be lost, it comes back, limit or no limit. One that was released or
+	// revoked stays gone.
+	Resume
 )
 
 // Settle is how long after its release a playback's stragglers may arrive.
@@ -90,14 +94,15 @@ const (
 	Rejected                     // all slots are taken
 	Revoked                      // the playback was revoked; carrying on does not bring it back
 	Absent                       // Refresh: there is no such guard
+	Known                        // admitted or refreshed lately; the store was not asked
 )
 
 func (o Outcome) String() string {
-	return [...]string{"unknown", "admitted", "refreshed", "vacant", "released", "rejected", "revoked", "absent"}[o]
+	return [...]string{"unknown", "admitted", "refreshed", "vacant", "released", "rejected", "revoked", "absent", "known"}[o]
 }
 
 // Pass reports whether the request may go on.
-func (o Outcome) Pass() bool { return o >= Admitted && o <= Released }
+func (o Outcome) Pass() bool { return o >= Admitted && o <= Released || o == Known }
 
 // Verdict is the answer to a claim.
 type Verdict struct {

@@ -46,12 +46,14 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		v.Guard = *g
 		return Refreshed
 	}
-	mark := l.find(c.ID, released)
-	if mark != nil && (c.Intent == Continue || c.Intent == Share) && now.Sub(mark.CreatedAt) < Settle {
+	if mark := l.find(c.ID, released); mark != nil && c.Intent.isStraggler(now.Sub(mark.CreatedAt)) {
 		return Released
 	}
-	lapsed := l.lapsed(now, p)
-	if l.held()-len(lapsed) >= p.Limit {
+	lapsed, limit := l.lapsed(now, p), p.Limit
+	if c.Intent == Resume {
+		limit = MaxLimit
+	}
+	if l.held()-len(lapsed) >= limit {
 		v.InTheWay = l.guards()
 		v.FreeIn = FreeIn(now, v.InTheWay, p)
 		return Rejected
@@ -59,7 +61,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	if c.Intent == Look {
 		return Vacant
 	}
-	for ; l.held() >= p.Limit; lapsed = lapsed[1:] {
+	for ; l.held() >= limit; lapsed = lapsed[1:] {
 		l.drop(lapsed[0], held)
 	}
 	l.drop(c.ID, released)
@@ -68,6 +70,12 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	l.records = append(l.records, record{Guard: g})
 	v.Guard = g
 	return Admitted
+}
+
+// isStraggler reports whether a request so long after its playback's release
+// belongs to the time before.
+func (i Intent) isStraggler(since time.Duration) bool {
+	return i == Resume || (i == Continue || i == Share) && since < Settle
 }
 
 // refresh refreshes what the claim already has, and returns the guard that

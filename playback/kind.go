@@ -29,10 +29,10 @@ var MediaExtensions = []string{
 // Kinds maps a lower-case file extension to its kind.
 type Kinds map[string]Kind
 
-// NewKinds returns the kinds for these media extensions (".ts"); nil means
+// NewKinds returns the kinds for these media extensions (".ts"); none means
 // MediaExtensions. The manifests are always .m3u8 and .mpd.
 func NewKinds(media []string) (Kinds, error) {
-	if media == nil {
+	if len(media) == 0 {
 		media = MediaExtensions
 	}
 	kinds := Kinds{".m3u8": Manifest, ".mpd": Manifest}

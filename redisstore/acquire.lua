@@ -7,7 +7,7 @@
 local id, stream, device = ARGV[1], ARGV[2], ARGV[3]
 local intent, limit = tonumber(ARGV[4]), tonumber(ARGV[5])
 local interval, ttl, reclaim = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
-local CONTINUE, LOOK, SHARE = 1, 2, 3
+local CONTINUE, LOOK, SHARE, RESUME = 1, 2, 3, 4
 local ADMITTED, REFRESHED, VACANT, RELEASED, REJECTED, REVOKED = 1, 2, 3, 4, 5, 6
 
 local function unchanged(outcome)
@@ -44,9 +44,11 @@ if intent == SHARE then
 end
 
 local mark = find('L', id)
-if mark and (intent == CONTINUE or intent == SHARE) and now - mark.created < SETTLE then
-  return unchanged(RELEASED)
+if mark then
+  local recent = now - mark.created < SETTLE
+  if intent == RESUME or recent and (intent == CONTINUE or intent == SHARE) then return unchanged(RELEASED) end
 end
+if intent == RESUME then limit = MAX_LIMIT end
 
 local lapsed = {}
 if reclaim then

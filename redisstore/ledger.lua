@@ -14,8 +14,9 @@
 -- Redis' TIME is the only clock.
 
 local RECORD = '>c1c16I6I6I6Bc0Bc0'
-local MAX_MARKS = 32 -- guard.MaxMarks
-local SETTLE = 5000  -- guard.Settle in milliseconds
+local MAX_MARKS = 32   -- guard.MaxMarks
+local MAX_LIMIT = 1000 -- guard.MaxLimit
+local SETTLE = 5000    -- guard.Settle in milliseconds
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -4,7 +4,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -57,9 +60,16 @@ func Open(o Options) (*Store, error) {
 	if err := o.readURL(); err != nil {
 		return nil, err
 	}
+	for _, a := range o.Addresses {
+		if _, _, err := net.SplitHostPort(a); err != nil && !strings.HasPrefix(a, "/") || strings.ContainsAny(a, " \t") {
+			return nil, fmt.Errorf("address: %q is neither host:port nor the path of a Unix socket", a)
+		}
+	}
 	switch clustered := o.MasterName == "" && (o.Cluster || len(o.Addresses) > 1); {
 	case o.Cluster && o.MasterName != "":
 		return nil, errors.New("master_name and cluster exclude each other")
+	case o.MasterName == "" && (o.SentinelUsername != "" || o.SentinelPassword != ""):
+		return nil, errors.New("sentinel_username and sentinel_password need master_name")
 	case o.DB < 0:
 		return nil, fmt.Errorf("db: %d is negative", o.DB)
 	case o.DB != 0 && clustered:
@@ -112,17 +122,23 @@ func (o *Options) readURL() error {
 	// go-redis' error would quote the URL, and with it the password.
 	u, err := url.Parse(o.URL)
 	if err != nil {
-		return errors.New("url: not a URL")
+		return errors.New("url: not a URL like redis://user:password@host:6379/0")
 	}
 	if u.RawQuery != "" {
 		return fmt.Errorf("url: %s has a query: options are lines of their own", u.Redacted())
 	}
-	parsed, err := redis.ParseURL(o.URL)
-	if err != nil {
+	if !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme) {
 		return fmt.Errorf("url: %s is not redis://, rediss:// or unix://", u.Redacted())
 	}
+	parsed, err := redis.ParseURL(o.URL)
+	if err != nil {
+		return fmt.Errorf("url: %s: %s", u.Redacted(), strings.TrimPrefix(err.Error(), "redis: "))
+	}
+	if parsed.DB != 0 && o.DB != 0 && parsed.DB != o.DB {
+		return fmt.Errorf("db: %d, but the url says %d", o.DB, parsed.DB)
+	}
 	o.Addresses = []string{parsed.Addr}
-	o.DB = parsed.DB
+	o.DB = max(o.DB, parsed.DB)
 	if parsed.Username != "" {
 		o.Username = parsed.Username
 	}

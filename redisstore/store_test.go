@@ -138,10 +138,14 @@ func TestOpenNamesTheOptionAtFault(t *testing.T) {
 		want    string
 	}{
 		{Options{URL: "http://h"}, "url: http://h is not redis://"},
-		{Options{URL: "redis://u:secret@h:1/x"}, "url: redis://u:xxxxx@h:1/x is not"},
+		{Options{URL: "redis://u:secret@h:1/x"}, "url: redis://u:xxxxx@h:1/x: invalid database number"},
 		{Options{URL: "redis://h?db=1"}, "options are lines of their own"},
 		{Options{URL: "redis://u:se%ZZcret@h"}, "url: not a URL"},
 		{Options{URL: "redis://h", Addresses: []string{"h:1"}}, "url and address exclude"},
+		{Options{URL: "redis://h/1", DB: 2}, "db: 2, but the url says 1"},
+		{Options{Addresses: []string{"localhost"}}, `address: "localhost" is neither`},
+		{Options{Addresses: []string{"redis://h:1"}}, `address: "redis://h:1" is neither`},
+		{Options{SentinelPassword: "x"}, "need master_name"},
 		{Options{MasterName: "m", Cluster: true}, "master_name and cluster exclude"},
 		{Options{DB: -1}, "db: -1 is negative"},
 		{Options{DB: 1, Addresses: []string{"a:1", "b:1"}}, "db: 1, but a Cluster"},

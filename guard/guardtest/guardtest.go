@@ -49,6 +49,7 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"MovesToANewStreamInItsSlot", (*suite).movesToANewStreamInItsSlot},
 		{"LookNeverCreates", (*suite).lookNeverCreates},
 		{"ShareRefreshesWhatTheUserHasOnTheStream", (*suite).shareRefreshesWhatTheUserHasOnTheStream},
+		{"ResumeRestoresALostGuardPastTheLimit", (*suite).resumeRestoresALostGuardPastTheLimit},
 		{"ListIsOldestFirst", (*suite).listIsOldestFirst},
 		{"ForeignIDTouchesNobody", (*suite).foreignIDTouchesNobody},
 		{"AnyBytesAreJustAName", (*suite).anyBytesAreJustAName},
@@ -445,6 +446,22 @@ func (s *suite) shareRefreshesWhatTheUserHasOnTheStream() {
 	elsewhere.Device = "phone"
 	s.acquire(guard.Rejected, elsewhere, policy)
 	s.holds(1, 2, 9)
+}
+
+func (s *suite) resumeRestoresALostGuardPastTheLimit() {
+	one := policy
+	one.Limit = 1
+	s.acquire(guard.Admitted, claim(1), one)
+	s.acquire(guard.Refreshed, with(claim(1), guard.Resume), one)
+	s.acquire(guard.Admitted, with(claim(2), guard.Resume), one)
+	s.holds(1, 2)
+	// What was ended on purpose stays gone.
+	s.release(true, 1)
+	s.revoke(true, 2)
+	s.Advance(guard.Settle)
+	s.acquire(guard.Released, with(claim(1), guard.Resume), one)
+	s.acquire(guard.Revoked, with(claim(2), guard.Resume), one)
+	s.holds()
 }
 
 func (s *suite) listIsOldestFirst() {

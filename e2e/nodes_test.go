@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/streamguard/streamguard/redisstore/redistest"
+)
+
+// Not parallel to other tests: it needs the whole machine.
+func TestOfManyParallelStartsExactlyAsManyAreAdmittedAsThereAreSlots(t *testing.T) {
+	const starts, rounds, limit = 200, 100, 3
+	for name, nodes := range map[string]func(t *testing.T) []*node{
+		"memory": func(t *testing.T) []*node { return []*node{start(t, quiet("store memory"))} },
+		"two nodes over one redis": func(t *testing.T) []*node {
+			config := quiet(inRedis(redistest.Start(t)))
+			return []*node{start(t, config), start(t, config)}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nodes := nodes(t)
+			for round := range rounds {
+				user := fmt.Sprint("user", round)
+				var all sync.WaitGroup
+				answers, errs := make([]*answer, starts), make([]error, starts)
+				for i := range starts {
+					all.Go(func() {
+						body := fmt.Sprintf(`{"playbackId":"p%d","streamId":"s"}`, i)
+						answers[i], errs[i] = nodes[i%len(nodes)].send(user, "POST", "/guards", body)
+					})
+				}
+				all.Wait()
+				count := make(map[int]int)
+				for i, a := range answers {
+					if errs[i] != nil {
+						t.Fatal(errs[i])
+					}
+					count[a.status]++
+				}
+				if count[201] != limit || count[429] != starts-limit {
+					t.Fatalf("%d parallel starts of %s were answered %v, want %d times 201 and else 429", starts, user, count, limit)
+				}
+				for _, n := range nodes {
+					if held := n.guards(t, user); len(held.Guards) != limit || held.Remaining != 0 {
+						t.Fatalf("%s then holds %+v", user, held)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestGuardOfOneNodeLivesOnAnother(t *testing.T) {
+	t.Parallel()
+	config := site(files, inRedis(redistest.Start(t)), "playback path", "limit 2")
+	a, b := start(t, config), start(t, config)
+	made := decode[guard](t, a.want(t, 201, "alice", "POST", "/guards", `{"playbackId":"p"}`))
+	again := decode[guard](t, b.want(t, 200, "alice", "POST", "/guards", `{"playbackId":"p"}`))
+	if again.GuardID != made.GuardID {
+		t.Errorf("one playback has guard %s on one node and %s on the other", made.GuardID, again.GuardID)
+	}
+	refreshed := decode[guard](t, b.want(t, 200, "alice", "PATCH", "/guards/"+made.GuardID, ""))
+	if !refreshed.CreatedAt.Equal(made.CreatedAt) || !refreshed.ExpiresAt.After(made.ExpiresAt) {
+		t.Errorf("%+v was refreshed on the other node to %+v", made, refreshed)
+	}
+	for _, n := range []*node{a, b} {
+		if held := n.guards(t, "alice"); len(held.Guards) != 1 || held.Guards[0] != refreshed {
+			t.Errorf("a node lists %+v, want %+v", held.Guards, refreshed)
+		}
+	}
+
+	// A player whose requests go now to one node and then to the other.
+	opened := a.want(t, 200, "alice", "GET", "/media/cmaf/master.m3u8", "")
+	dir := strings.TrimSuffix(opened.url.Path, "master.m3u8")
+	a.want(t, 200, "alice", "GET", dir+"s0/001.m4s", "")
+	b.want(t, 200, "alice", "GET", dir+"s0/002.m4s", "")
+	for _, n := range []*node{a, b} {
+		if held := n.guards(t, "alice"); len(held.Guards) != 2 {
+			t.Errorf("a node lists %+v, want 2 guards", held.Guards)
+		}
+		refused(t, n.ask(t, "alice", "GET", "/media/ts/master.m3u8", ""), 2)
+	}
+	b.want(t, 204, "alice", "DELETE", "/guards/"+made.GuardID, "")
+	a.want(t, 200, "alice", "GET", "/media/ts/90/000.ts", "")
+	refused(t, b.ask(t, "alice", "GET", "/media/byterange/media.mp4", ""), 2)
+}
+
+// quiet is site without an access log.
+func quiet(options ...string) string {
+	return strings.ReplaceAll(site(files, options...), "\tlog\n", "")
+}

@@ -1,0 +1,260 @@
+package e2e
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/streamguard/streamguard/redisstore/redistest"
+)
+
+// Renditions, audio, subtitles and a second opening of a playback never count
+// beside it.
+func TestEveryKindOfPlaybackPlaysToItsEndUnderOneGuard(t *testing.T) {
+	eachStore(t, func(t *testing.T, store string) {
+		for _, way := range []string{"path", "auto"} {
+			n := start(t, site(files, store, "playback "+way))
+			media := map[string]string{
+				"hls":       "/media/cmaf/master.m3u8",
+				"dash":      "/media/cmaf/manifest.mpd",
+				"ts":        "/media/ts/master.m3u8",
+				"byterange": "/media/byterange/master.m3u8",
+			}
+			for user, manifest := range media {
+				if out, err := n.play(t, user, manifest); err != nil {
+					t.Errorf("%s with playback %s: %v\n%s", manifest, way, err, out)
+				}
+				held := n.guards(t, user)
+				stream := strings.Trim(manifest[:strings.LastIndexByte(manifest, '/')], "/")
+				if len(held.Guards) != 1 || held.Guards[0].StreamID != stream || held.Remaining != 2 {
+					t.Fatalf("after %s with playback %s the user holds %+v, want one guard for %s", manifest, way, held, stream)
+				}
+				// Opened again by the same player, then its tracks, also those that ffmpeg leaves out.
+				dir := manifest[:strings.LastIndexByte(manifest, '/')+1]
+				if way == "path" {
+					dir += "~" + held.Guards[0].GuardID + "/"
+				}
+				n.want(t, 200, user, "GET", dir+manifest[len("/"+stream+"/"):], "")
+				if stream == "media/cmaf" {
+					n.want(t, 200, user, "GET", dir+"subs/en.m3u8", "")
+					n.want(t, 200, user, "GET", dir+"subs/en.vtt", "")
+				}
+				// Opened under a URL of its own, but not played.
+				n.want(t, 200, user, "GET", manifest, "")
+				if again := n.guards(t, user); len(again.Guards) != 1 || again.Guards[0].GuardID != held.Guards[0].GuardID {
+					t.Errorf("after opening %s again with playback %s the user holds %+v, want one guard as before", manifest, way, again)
+				}
+			}
+			for user, manifest := range media {
+				admitted := 0
+				for _, a := range n.accesses(t, user) {
+					if a.Gate.Held > 1 || a.Status >= 400 {
+						t.Errorf("%s with playback %s: %s was answered %d with %d guards held", manifest, way, a.Request.URI, a.Status, a.Gate.Held)
+					}
+					if a.Gate.Verdict == "admitted" {
+						admitted++
+					}
+				}
+				if admitted != 1 {
+					t.Errorf("%s with playback %s was admitted %d times", manifest, way, admitted)
+				}
+			}
+		}
+	})
+}
+
+func TestFourthViewerIsRefusedAndTheThreeGoOn(t *testing.T) {
+	eachStore(t, func(t *testing.T, store string) {
+		o := newOrigin(t)
+		n := start(t, site(o.proxy, store, "playback path", "limit 3"))
+		three := []*viewer{
+			n.watch(t, "alice", "/media/cmaf/master.m3u8", realTime...),
+			n.watch(t, "alice", "/media/cmaf/manifest.mpd", realTime...),
+			n.watch(t, "alice", "/media/ts/master.m3u8", realTime...),
+		}
+		if held := n.guards(t, "alice"); len(held.Guards) != 3 || held.Remaining != 0 {
+			t.Fatalf("three viewers hold %+v", held)
+		}
+
+		n.playRefused(t, "alice", "/media/cmaf/master.m3u8?fourth")
+		refused(t, n.ask(t, "alice", "GET", "/media/cmaf/master.m3u8?fourth", ""), 3)
+		refused(t, n.ask(t, "alice", "GET", "/media/byterange/media.mp4?fourth", ""), 3)
+		if uris := o.asked("fourth"); len(uris) > 0 {
+			t.Errorf("of the refused playback the origin saw %v", uris)
+		}
+		n.goOn(t, "alice", three...)
+
+		if out, err := n.play(t, "bob", "/media/cmaf/master.m3u8"); err != nil {
+			t.Errorf("alice's viewers are in bob's way: %v\n%s", err, out)
+		}
+
+		// It would take the slot again as long as it plays.
+		three[0].kill()
+		n.want(t, 204, "alice", "DELETE", "/guards/"+three[0].guard, "")
+		if held := n.guards(t, "alice"); len(held.Guards) != 2 || held.Remaining != 1 {
+			t.Errorf("after the release alice holds %+v, want 2 guards", held)
+		}
+		three[0] = n.watch(t, "alice", "/media/byterange/master.m3u8", realTime...)
+		n.playRefused(t, "alice", "/media/cmaf/master.m3u8?fourth")
+		n.goOn(t, "alice", three...)
+	})
+}
+
+func TestSlotOfAKilledViewerIsFreeAfterItsTTL(t *testing.T) {
+	const ttl = 2 * time.Second
+	eachStore(t, func(t *testing.T, store string) {
+		n := start(t, site(files, store, "playback path", "limit 1", "interval 1s", "ttl 2s"))
+		v := n.watch(t, "alice", "/media/cmaf/manifest.mpd", endless...)
+		// Opening the manifest says whether there is a slot and takes none.
+		mayPlay := func() bool {
+			a := n.ask(t, "alice", "GET", "/media/ts/master.m3u8", "")
+			if a.status != 200 && a.status != 429 {
+				t.Fatalf("the manifest was answered %d: %s", a.status, a.body)
+			}
+			return a.status == 200
+		}
+		eventually(t, "the viewer is in the way for longer than ttl", func() bool {
+			v.playing(t)
+			g, ok := n.guards(t, "alice").find(v.guard)
+			return ok && g.RemovedAt.Sub(g.CreatedAt) > 2*ttl && !mayPlay()
+		})
+		v.kill()
+		eventually(t, "the slot of the killed viewer is free", mayPlay)
+		if out, err := n.play(t, "alice", "/media/ts/master.m3u8"); err != nil {
+			t.Errorf("a new playback is not admitted: %v\n%s", err, out)
+		}
+		if _, ok := n.guards(t, "alice").find(v.guard); ok {
+			t.Error("the killed viewer still holds a guard")
+		}
+	})
+}
+
+func TestRangesAndHeadCountLikeGetAndOptionsNever(t *testing.T) {
+	eachStore(t, func(t *testing.T, store string) {
+		o := newOrigin(t)
+		for _, way := range []string{"path", "auto"} {
+			n := start(t, site(o.proxy, store, "playback "+way, "limit 1"))
+			for i, test := range []struct {
+				method, rangeOf string
+				status          int
+			}{
+				{"GET", "", 200},
+				{"GET", "bytes=0-99", 206},
+				{"HEAD", "", 200},
+				{"HEAD", "bytes=0-99", 206},
+			} {
+				header := []string{"Range", test.rangeOf}
+				if test.rangeOf == "" {
+					header = nil
+				}
+				user := way + strconv.Itoa(i)
+				for _, asset := range []string{"/media/byterange/media.mp4", "/media/byterange/master.m3u8"} {
+					n.want(t, 204, user, "OPTIONS", asset, "")
+				}
+				if held := n.guards(t, user); len(held.Guards) != 0 {
+					t.Errorf("OPTIONS made %+v", held)
+				}
+				n.want(t, test.status, user, test.method, "/media/byterange/media.mp4", "", header...)
+				if held := n.guards(t, user); len(held.Guards) != 1 {
+					t.Errorf("%s %s with playback %s: the user holds %+v, want one guard", test.method, test.rangeOf, way, held)
+				}
+				n.want(t, test.status, user, test.method, "/media/byterange/media.mp4", "", header...)
+				for _, asset := range []string{"/media/ts/master.m3u8", "/media/ts/90/000.ts"} {
+					before := o.hits()
+					n.want(t, 429, user, test.method, asset, "", header...)
+					if o.hits() != before {
+						t.Errorf("%s %s reached the origin", test.method, asset)
+					}
+					n.want(t, 204, user, "OPTIONS", asset, "")
+				}
+			}
+			n.want(t, 200, "head", "HEAD", "/media/ts/master.m3u8", "")
+			if held := n.guards(t, "head"); (len(held.Guards) == 1) != (way == "auto") {
+				t.Errorf("HEAD of a manifest with playback %s made %+v, want what GET makes", way, held)
+			}
+		}
+	})
+}
+
+func TestRefusedNeverReachesTheOrigin(t *testing.T) {
+	assets := []string{"/media/ts/master.m3u8", "/media/cmaf/manifest.mpd", "/media/cmaf/s0/001.m4s", "/media/cmaf/subs/en.vtt"}
+	silent := func(t *testing.T, n *node, o *origin, status int, user string) {
+		t.Helper()
+		before := o.hits()
+		for _, method := range []string{"GET", "HEAD", "POST"} {
+			for _, asset := range assets {
+				n.want(t, status, user, method, asset, "")
+				n.want(t, status, user, method, asset, "", "Range", "bytes=0-9")
+			}
+		}
+		if got := o.hits(); got != before {
+			t.Errorf("the origin saw %d requests that were answered %d", got-before, status)
+		}
+	}
+	eachStore(t, func(t *testing.T, store string) {
+		o := newOrigin(t)
+		for _, way := range []string{"path", "auto"} {
+			n := start(t, site(o.proxy, store, "playback "+way, "limit 1"))
+			before := o.hits()
+			n.want(t, 200, "alice", "GET", "/media/byterange/media.mp4", "")
+			if got := o.hits() - before; got != 1 {
+				t.Errorf("the origin saw an admitted request %d times", got)
+			}
+			silent(t, n, o, 429, "alice")
+			silent(t, n, o, 401, "")
+			silent(t, n, o, 400, strings.Repeat("a", 257))
+		}
+	})
+	t.Run("no store", func(t *testing.T) {
+		t.Parallel()
+		o := newOrigin(t)
+		s := redistest.Start(t)
+		n := start(t, site(o.proxy, inRedis(s), "playback auto"))
+		n.want(t, 200, "alice", "GET", assets[0], "")
+		s.Kill()
+		silent(t, n, o, 503, "alice")
+	})
+}
+
+// origin serves the sample media and remembers what it was asked for.
+type origin struct {
+	proxy string // for site
+	mu    sync.Mutex
+	uris  []string
+}
+
+func newOrigin(t *testing.T) *origin {
+	o := new(origin)
+	media := http.FileServer(http.Dir(root + "/testdata"))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.mu.Lock()
+		o.uris = append(o.uris, r.Method+" "+r.RequestURI)
+		o.mu.Unlock()
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		media.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	o.proxy = "reverse_proxy " + server.Listener.Addr().String()
+	return o
+}
+
+func (o *origin) hits() int { return len(o.asked("")) }
+
+// asked returns the requests whose URI has this part.
+func (o *origin) asked(part string) (uris []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, uri := range o.uris {
+		if strings.Contains(uri, part) {
+			uris = append(uris, uri)
+		}
+	}
+	return uris
+}

@@ -1,0 +1,173 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// In the README a block marked ```console is a session in a shell, against
+// Caddyfile.example as `make run` serves it. A line that starts with "$ " is a
+// command, carried on by the next line where it ends in a backslash. The lines
+// up to the next command are all that it prints, where … is any text, of any
+// number of lines. All blocks are one session of bash, so that variables last.
+// A command that is to print nothing must succeed.
+func TestReadmeExamples(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile(root + "/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := sessions(string(b))
+	if err != nil {
+		t.Fatalf("README.md: %v", err)
+	}
+	n := start(t, example(t))
+	const mark = "\x00done "
+	var script strings.Builder
+	for _, e := range examples {
+		// Errors count as output, as in a terminal.
+		fmt.Fprintf(&script, "{ %s\n} 2>&1\nprintf '\\0done %%d\\n' $?\n", n.local(e.command))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
+	// With all that it may have left in the background.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	kill := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel = kill
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr = out, out
+	err = cmd.Run()
+	kill()
+	said, readErr := os.ReadFile(out.Name())
+	if readErr != nil {
+		t.Fatal(readErr)
+	}
+	answers := strings.Split(string(said), mark)
+	if len(answers) != len(examples)+1 {
+		t.Fatalf("of %d commands %d came to their end: %v\n%s", len(examples), len(answers)-1, err, said)
+	}
+	for i, e := range examples {
+		answer := answers[i]
+		if i > 0 {
+			_, answer, _ = strings.Cut(answer, "\n") // the exit code of the one before
+		}
+		answer = tidy(answer)
+		code, _, _ := strings.Cut(answers[i+1], "\n")
+		if want := n.local(e.output); !e.matches(want, answer) {
+			t.Errorf("README.md:%d: $ %s\nprints\n%s\nbut README.md says\n%s", e.line, e.command, answer, want)
+		} else if want == "" && code != "0" {
+			t.Errorf("README.md:%d: $ %s\nends with exit code %s", e.line, e.command, code)
+		}
+	}
+}
+
+type readmeExample struct {
+	line            int
+	command, output string
+}
+
+// sessions reads the examples of a README.
+func sessions(readme string) (examples []readmeExample, err error) {
+	var inside, unfinished bool
+	for i, line := range strings.Split(readme, "\n") {
+		switch command, isCommand := strings.CutPrefix(line, "$ "); {
+		case !inside:
+			inside = strings.HasPrefix(line, "```console")
+			if inside {
+				examples = append(examples, readmeExample{})
+			}
+		case strings.HasPrefix(line, "```"):
+			if unfinished {
+				return nil, fmt.Errorf("line %d: the block ends within a command", i+1)
+			}
+			inside = false
+		case unfinished:
+			e := &examples[len(examples)-1]
+			e.command += "\n" + line
+			unfinished = strings.HasSuffix(line, `\`)
+		case isCommand:
+			examples = append(examples, readmeExample{line: i + 1, command: command})
+			unfinished = strings.HasSuffix(command, `\`)
+		default:
+			e := &examples[len(examples)-1]
+			if e.command == "" {
+				return nil, fmt.Errorf("line %d: a console block does not begin with a command", i+1)
+			}
+			e.output += line + "\n"
+		}
+	}
+	kept := examples[:0]
+	for _, e := range examples {
+		if e.command == "" {
+			continue // where a block begins
+		}
+		e.output = tidy(e.output)
+		kept = append(kept, e)
+	}
+	if len(kept) == 0 {
+		return nil, fmt.Errorf("there is no command in a ```console block")
+	}
+	return kept, nil
+}
+
+func (readmeExample) matches(want, got string) bool {
+	parts := strings.Split(want, "…")
+	for i := range parts {
+		parts[i] = regexp.QuoteMeta(parts[i])
+	}
+	return regexp.MustCompile(`(?s)^` + strings.Join(parts, ".*") + `$`).MatchString(got)
+}
+
+// tidy leaves out what the eye does not see: spaces and carriage returns at the
+// end of lines, empty lines at the end.
+func tidy(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " \t\r")
+	}
+	return strings.Trim(strings.Join(lines, "\n"), "\n")
+}
+
+// The convention itself, with and without a fault.
+func TestReadmeConvention(t *testing.T) {
+	readme := "# T\n```sh\n$ not this\n```\n```console\n$ curl \\\n  -i x\nHTTP/1.1 200 OK\n…\n$ id=1\n```\n"
+	examples, err := sessions(readme)
+	if err != nil || len(examples) != 2 || examples[0].command != "curl \\\n  -i x" || examples[1] != (readmeExample{line: 10, command: "id=1"}) {
+		t.Errorf("%+v, %v", examples, err)
+	}
+	for want, gots := range map[string]map[string]bool{
+		"a…c":      {"ac": true, "a\nb\nc": true, "abcd": false},
+		"a.c":      {"a.c": true, "abc": false},
+		"{…}\n…ok": {"{\"x\":1}\nvery ok": true, "{}": false},
+		"":         {"": true, "a": false},
+	} {
+		for got, ok := range gots {
+			if (readmeExample{}).matches(want, got) != ok {
+				t.Errorf("%q matches %q: %v, want %v", want, got, !ok, ok)
+			}
+		}
+	}
+	for _, faulty := range []string{"", "```sh\n$ x\n```\n", "```console\nout\n```\n", "```console\n$ x \\\n```\n"} {
+		if examples, err := sessions(faulty); err == nil {
+			t.Errorf("%q gives %+v", faulty, examples)
+		}
+	}
+}
