@@ -18,10 +18,11 @@ func TestImportsPointDown(t *testing.T) {
 		"redisstore":           {"guard"},
 		"redisstore/redistest": {},
 		"playback":             {"guard"},
+		"lease":                {"guard"},
 		"api":                  {"guard"},
-		"caddymodule":          {"guard", "memstore", "redisstore", "playback", "api"},
-		"":                     {"caddymodule", "guard", "memstore", "redisstore", "playback", "api"},
-		"cmd/caddy":            {"", "caddymodule", "guard", "memstore", "redisstore", "playback", "api"},
+		"caddymodule":          {"guard", "lease", "memstore", "redisstore", "playback", "api"},
+		"":                     {"caddymodule", "guard", "lease", "memstore", "redisstore", "playback", "api"},
+		"cmd/caddy":            {"", "caddymodule", "guard", "lease", "memstore", "redisstore", "playback", "api"},
 	}
 	for _, line := range goList(t, "-f", "{{.ImportPath}} {{join .Deps \" \"}}", "./...") {
 		path, deps, _ := strings.Cut(line, " ")

@@ -92,7 +92,7 @@ func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token 
 			d.claim.Intent = guard.Start
 		}
 	}
-	v, err := h.keeper.Acquire(r.Context(), d.claim, h.policyOf(p.repl))
+	v, err := h.keeper.Check(r.Context(), d.claim, h.policyOf(p.repl))
 	switch {
 	case err != nil && r.Context().Err() != nil:
 		d.err = err

@@ -19,6 +19,8 @@ import (
 
 	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/lease"
+	"github.com/streamguard/streamguard/memstore"
 )
 
 // gate is a provisioned handler in front of an origin that counts.
@@ -29,6 +31,7 @@ type gate struct {
 	origin int           // requests that reached it
 	last   *http.Request // the last of them
 	header http.Header   // what it answers with
+	away   func()        // closes the store that cannot answer, if there is one
 }
 
 // withGate runs a test of a handler with its own memory store, in virtual time.
@@ -51,7 +54,9 @@ func withGate(t *testing.T, h Handler, test func(*gate)) {
 		defer h.Cleanup()
 		core, logs := observer.New(zap.DebugLevel)
 		h.logger = zap.New(core)
-		test(&gate{Handler: &h, t: t, logs: logs, header: http.Header{}})
+		g := &gate{Handler: &h, t: t, logs: logs, header: http.Header{}, away: func() {}}
+		test(g)
+		g.away()
 	})
 }
 
@@ -472,6 +477,13 @@ func (away) Acquire(context.Context, guard.Claim, guard.Policy) (guard.Verdict, 
 
 func (away) List(context.Context, string) ([]guard.Guard, error) { return nil, errAway }
 
+func (g *gate) storeAway() {
+	local := memstore.New()
+	g.keeper = lease.New(away{}, local)
+	g.api.Store = g.keeper
+	g.away = func() { g.keeper.Close(); local.Close() }
+}
+
 func TestWhileTheStoreIsAway(t *testing.T) {
 	for _, c := range []struct {
 		option        string
@@ -480,7 +492,7 @@ func TestWhileTheStoreIsAway(t *testing.T) {
 		{"local", 200, 429}, {"allow", 200, 200}, {"deny", 503, 503},
 	} {
 		withGate(t, Handler{OnStoreError: c.option}, func(g *gate) {
-			g.keeper.Store, g.api.Store = away{}, away{}
+			g.storeAway()
 			for _, s := range []string{"a", "b", "c"} {
 				g.get(c.first, "/v/x/1.ts", sid, `sid="`+s+`"`)
 			}
@@ -498,7 +510,7 @@ func TestWhileTheStoreIsAway(t *testing.T) {
 
 func TestAClientThatHasGoneGetsNoVerdict(t *testing.T) {
 	withGate(t, Handler{}, func(g *gate) {
-		g.keeper.Store = away{}
+		g.storeAway()
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		w := httptest.NewRecorder()

@@ -146,7 +146,7 @@ func adaptAndValidate(t *testing.T, input string) (string, error) {
 // namesOption reports whether an error has the option in a place of its own.
 func namesOption(err, option string) bool {
 	err = strings.ReplaceAll(err, "stream_guard", "")
-	return regexp.MustCompile(`\b`+option+`\b`).MatchString(err)
+	return regexp.MustCompile(`\b` + option + `\b`).MatchString(err)
 }
 
 // routes are those of each server in turn.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/lease"
 	"github.com/streamguard/streamguard/playback"
 )
 
@@ -41,7 +42,7 @@ func init() { caddy.RegisterModule(Handler{}) }
 //
 // Placeholder | Description
 // ------------|------------
-// `{http.stream_guard.verdict}` | admitted, refreshed, vacant, released, rejected, revoked, redirected, anonymous or unavailable
+// `{http.stream_guard.verdict}` | known, admitted, refreshed, vacant, released, rejected, revoked, redirected, anonymous or unavailable
 // `{http.stream_guard.user}` | The user
 // `{http.stream_guard.stream}` | The stream
 // `{http.stream_guard.device}` | The device, if known
@@ -132,7 +133,7 @@ type Handler struct {
 	kinds    playback.Kinds
 	stream   streamNamer
 	policy   guard.Policy // with the default limit
-	keeper   guard.Keeper
+	keeper   *lease.Keeper
 	storeKey any // of what Cleanup has to give back
 	api      *api.API
 	logger   *zap.Logger // sampled: a refused player may repeat itself 50 times a second
@@ -163,6 +164,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		Interval:      time.Duration(h.Interval),
 		TTL:           time.Duration(h.TTL),
 		ReclaimLapsed: h.ReclaimLapsed,
+		CountLocally:  h.OnStoreError == "local",
 	}
 	if h.StoreRaw == nil || string(h.StoreRaw) == "null" {
 		ctx.Logger().Warn("no store is configured: guards are counted within this process only, and gone when it stops")
@@ -173,7 +175,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if h.API != "off" {
 		h.api = &api.API{
-			Store:        h.keeper.Store,
+			Store:        h.keeper,
 			Prefix:       h.API,
 			Caller:       h.caller,
 			RefreshAfter: h.policy.Interval / 3,

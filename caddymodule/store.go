@@ -7,6 +7,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/lease"
 	"github.com/streamguard/streamguard/memstore"
 )
 
@@ -25,15 +26,17 @@ type Opener interface {
 // stores are the stores in use, by key.
 var stores = caddy.NewUsagePool()
 
-// pooled is a store with what one process knows while the store is away. It
-// holds nothing of any one config.
+// pooled is a store with what this process knows of its guards. It holds
+// nothing of any one config.
 type pooled struct {
-	store guard.Store
-	local *memstore.Store
+	keeper *lease.Keeper
+	store  guard.Store
+	local  *memstore.Store
 }
 
 // Destruct implements caddy.Destructor.
 func (p *pooled) Destruct() error {
+	p.keeper.Close()
 	p.local.Close()
 	if c, ok := p.store.(io.Closer); ok {
 		return c.Close()
@@ -56,16 +59,13 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		if err != nil {
 			return nil, err
 		}
-		return &pooled{store: s, local: memstore.New()}, nil
+		local := memstore.New()
+		return &pooled{keeper: lease.New(s, local), store: s, local: local}, nil
 	})
 	if err != nil {
 		return err
 	}
 	h.storeKey = key
-	p := v.(*pooled)
-	h.keeper = guard.Keeper{Store: p.store}
-	if h.OnStoreError == "local" {
-		h.keeper.Local = p.local
-	}
+	h.keeper = v.(*pooled).keeper
 	return nil
 }

@@ -1,8 +1,7 @@
 // Package guard is the domain: who may watch how many videos at once.
 //
 // A guard is a lease on one of a user's slots, held by one playback. Stores
-// keep the guards, a Keeper asks the store, and a Verdict says whether the
-// playback may go on.
+// keep the guards, and a Verdict says whether the playback may go on.
 package guard
 
 import "time"
@@ -66,6 +65,10 @@ type Policy struct {
 	// first. The default keeps every slot until TTL: a hidden browser tab is
 	// silent for a minute, and its viewer is still there.
 	ReclaimLapsed bool
+
+	// CountLocally lets a node count by itself while the store cannot answer.
+	// It is not the store's concern.
+	CountLocally bool
 }
 
 // Defaults of a Policy.
@@ -116,4 +119,5 @@ type Verdict struct {
 	// Revoked: how long the revocation still stands.
 	InTheWay []Guard
 	FreeIn   time.Duration
+	Repeated bool // the refusal was remembered, the store was not asked
 }

@@ -1,8 +1,6 @@
 package guard
 
 import (
-	"context"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -79,39 +77,6 @@ func TestOutcomes(t *testing.T) {
 	for o := Outcome(0); o <= Known; o++ {
 		if o.String() == "" || o.Pass() != pass[o] {
 			t.Errorf("%d %v: pass %v", o, o, o.Pass())
-		}
-	}
-}
-
-type store struct {
-	Store
-	verdict Verdict
-	err     error
-}
-
-func (s store) Acquire(context.Context, Claim, Policy) (Verdict, error) { return s.verdict, s.err }
-
-func TestKeeperCountsLocallyOnlyWhileTheStoreIsAway(t *testing.T) {
-	away := errors.New("away")
-	local := store{verdict: Verdict{Outcome: Admitted}}
-	ctx := context.Background()
-	gone, cancel := context.WithCancel(ctx)
-	cancel()
-	for _, c := range []struct {
-		name   string
-		ctx    context.Context
-		keeper Keeper
-		want   Outcome
-		err    error
-	}{
-		{"a refusal is an answer", ctx, Keeper{store{verdict: Verdict{Outcome: Rejected}}, local}, Rejected, nil},
-		{"away", ctx, Keeper{store{err: away}, local}, Admitted, nil},
-		{"away, nobody else", ctx, Keeper{store{err: away}, nil}, 0, away},
-		{"the caller has gone", gone, Keeper{store{err: away}, local}, 0, away},
-	} {
-		v, err := c.keeper.Acquire(c.ctx, Claim{}, Policy{})
-		if v.Outcome != c.want || !errors.Is(err, c.err) {
-			t.Errorf("%s: %v, %v", c.name, v.Outcome, err)
 		}
 	}
 }

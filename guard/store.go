@@ -35,3 +35,29 @@ type Store interface {
 	// List returns the user's guards, active and lapsed, oldest first.
 	List(ctx context.Context, user string) ([]Guard, error)
 }
+
+// Request is a claim with the policy it is judged by.
+type Request struct {
+	Claim  Claim
+	Policy Policy
+}
+
+// Answer is what Acquire answers.
+type Answer struct {
+	Verdict Verdict
+	Err     error
+}
+
+// Batcher is a Store that takes many claims in one round trip.
+type Batcher interface {
+	// AcquireAll is Acquire for each request; the answers are in the same order.
+	AcquireAll(ctx context.Context, requests []Request) []Answer
+}
+
+// Watcher is a Store that tells when a guard was released or revoked, here or
+// on another node.
+type Watcher interface {
+	// Watch calls ended for each until the context is done. It outlives the
+	// store's absence. It is a hint: calls may come late, twice or not at all.
+	Watch(ctx context.Context, ended func(ID))
+}

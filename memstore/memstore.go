@@ -112,6 +112,12 @@ func (s *Store) List(_ context.Context, user string) (guards []guard.Guard, _ er
 	return guards, nil
 }
 
+// Size is how many guards and marks the store holds under a user.
+func (s *Store) Size(user string) (n int) {
+	s.with(user, func(l *guard.Ledger, _ time.Time) { n = l.Len() })
+	return n
+}
+
 // with calls f on the user's ledger, if there is one.
 func (s *Store) with(user string, f func(*guard.Ledger, time.Time)) {
 	sh := s.shard(user)

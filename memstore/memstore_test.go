@@ -17,19 +17,9 @@ func TestStore(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := New()
 			defer s.Close()
-			test(t, guardtest.Harness{Store: s, Advance: time.Sleep, Size: s.size})
+			test(t, guardtest.Harness{Store: s, Advance: time.Sleep, Size: s.Size})
 		})
 	})
-}
-
-func (s *Store) size(user string) int {
-	sh := s.shard(user)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if l := sh.ledgers[user]; l != nil {
-		return l.Len()
-	}
-	return 0
 }
 
 var policy = guard.Policy{Limit: 1, Interval: 60 * time.Second, TTL: 90 * time.Second}

@@ -71,9 +71,10 @@ local function drop(kind, id)
   return r
 end
 
--- Frees the slot of a guard and leaves a mark of this kind for ttl. When there
--- are too many marks the oldest release goes, or else the oldest revocation.
-local function finish(kind, id, ttl)
+-- Frees the slot of a guard, leaves a mark of this kind for ttl and tells
+-- everybody on the channel. When there are too many marks the oldest release
+-- goes, or else the oldest revocation.
+local function finish(kind, id, ttl, channel)
   if not drop('G', id) then return 0 end
   records[#records + 1] = { kind = kind, id = id, created = now, expires = 0, removed = now + ttl, stream = '', device = '' }
   if #records - guards > MAX_MARKS then
@@ -88,6 +89,7 @@ local function finish(kind, id, ttl)
     table.remove(records, oldest)
   end
   write()
+  redis.pcall('PUBLISH', channel, id) -- a hint: without the right to it all else holds
   return 1
 end
 

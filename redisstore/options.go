@@ -109,7 +109,11 @@ func Open(o Options) (*Store, error) {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
-	return &Store{client: client, prefix: o.KeyPrefix, timeout: o.Timeout}, nil
+	calls, err := client.AutoPipeline()
+	if err != nil {
+		return nil, errors.Join(err, client.Close())
+	}
+	return &Store{client: client, calls: calls, prefix: o.KeyPrefix, timeout: o.Timeout}, nil
 }
 
 func (o *Options) readURL() error {

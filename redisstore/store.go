@@ -10,6 +10,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,31 +44,69 @@ var (
 // Store keeps one ledger for each user under one key. Create it with Open.
 type Store struct {
 	client  redis.UniversalClient
+	calls   *redis.AutoPipeliner // client, but concurrent calls share round trips
 	prefix  string
 	timeout time.Duration
 }
 
-var _ guard.Store = (*Store)(nil)
+var (
+	_ guard.Store   = (*Store)(nil)
+	_ guard.Batcher = (*Store)(nil)
+	_ guard.Watcher = (*Store)(nil)
+)
 
 // Close closes the store's connections.
-func (s *Store) Close() error { return s.client.Close() }
+func (s *Store) Close() error { return errors.Join(s.calls.Close(), s.client.Close()) }
 
 // Acquire implements guard.Store.
 func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	reply, err := s.run(ctx, acquireScript, c.User, c.ID[:], c.Stream, c.Device, int(c.Intent),
-		p.Limit, p.Interval.Milliseconds(), p.TTL.Milliseconds(), p.ReclaimLapsed)
+	reply, err := s.run(ctx, acquireScript, c.User, acquireArgs(c, p)...)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
 	}
+	return acquired(reply, c, p)
+}
+
+// AcquireAll implements guard.Batcher: one pipeline for all.
+func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guard.Answer {
+	answers := make([]guard.Answer, len(requests))
+	pipe := s.client.Pipeline()
+	cmds := make([]*redis.Cmd, len(requests))
+	for i, r := range requests {
+		cmds[i] = acquireScript.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, acquireArgs(r.Claim, r.Policy)...)
+	}
+	timed, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	pipe.Exec(timed) // each command has its own error
+	for i, r := range requests {
+		reply, err := cmds[i].Result()
+		switch a := &answers[i]; {
+		case redis.HasErrorPrefix(err, "NOSCRIPT"): // this server has not seen it yet
+			a.Verdict, a.Err = s.Acquire(ctx, r.Claim, r.Policy)
+		case err != nil:
+			a.Err = fmt.Errorf("acquiring a guard: %w", err)
+		default:
+			a.Verdict, a.Err = acquired(reply, r.Claim, r.Policy)
+		}
+	}
+	return answers
+}
+
+func acquireArgs(c guard.Claim, p guard.Policy) []any {
+	return []any{c.ID[:], c.Stream, c.Device, int(c.Intent), p.Limit, p.Interval.Milliseconds(), p.TTL.Milliseconds(), p.ReclaimLapsed}
+}
+
+// acquired reads the answer of acquire.
+func acquired(reply any, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	v, l, err := verdict(reply, c.User, p)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
 	}
 	switch v.Outcome {
 	case guard.Admitted, guard.Refreshed:
-		g := l.guard(c.ID)
+		g := l.find(func(g guard.Guard) bool { return g.ID == c.ID })
 		if g == nil { // Share: another guard speaks for the claim
-			g = l.on(c.Stream, c.Device)
+			g = l.find(func(g guard.Guard) bool { return g.Stream == c.Stream && g.Device == c.Device })
 		}
 		if g == nil {
 			return guard.Verdict{}, fmt.Errorf("acquiring a guard: %v, but it is not in the answer", v.Outcome)
@@ -92,7 +131,7 @@ func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.P
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
 	}
-	if g := l.guard(id); g != nil {
+	if g := l.find(func(g guard.Guard) bool { return g.ID == id }); g != nil {
 		v.Guard = *g
 	}
 	return v, nil
@@ -100,7 +139,7 @@ func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Release implements guard.Store.
 func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, releaseScript, user, id[:], p.TTL.Milliseconds())
+	found, err := s.run(ctx, releaseScript, user, id[:], p.TTL.Milliseconds(), s.channel())
 	if err != nil {
 		return false, fmt.Errorf("releasing a guard: %w", err)
 	}
@@ -109,7 +148,7 @@ func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Revoke implements guard.Store.
 func (s *Store) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, revokeScript, user, id[:], p.TTL.Milliseconds())
+	found, err := s.run(ctx, revokeScript, user, id[:], p.TTL.Milliseconds(), s.channel())
 	if err != nil {
 		return false, fmt.Errorf("revoking a guard: %w", err)
 	}
@@ -129,13 +168,45 @@ func (s *Store) List(ctx context.Context, user string) ([]guard.Guard, error) {
 	return l.guards, nil
 }
 
+// Watch implements guard.Watcher. The client reconnects by itself.
+func (s *Store) Watch(ctx context.Context, ended func(guard.ID)) {
+	sub := s.client.Subscribe(ctx, s.channel())
+	defer sub.Close()
+	messages := sub.Channel()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m, ok := <-messages:
+			if !ok {
+				return
+			}
+			if len(m.Payload) == len(guard.ID{}) {
+				ended(guard.ID([]byte(m.Payload)))
+			}
+		}
+	}
+}
+
+// run runs a script, bounded by the store's timeout: a call that shares its
+// round trip with others does not heed its own context.
 func (s *Store) run(ctx context.Context, script *redis.Script, user string, args ...any) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	return script.Run(ctx, s.client, []string{s.key(user)}, args...).Result()
+	done := make(chan *redis.Cmd, 1)
+	go func() { done <- script.Run(ctx, s.calls, []string{s.key(user)}, args...) }()
+	select {
+	case cmd := <-done:
+		return cmd.Result()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (s *Store) key(user string) string { return s.prefix + user }
+
+// channel is where the ids of ended guards are published.
+func (s *Store) channel() string { return "ended:" + s.prefix }
 
 // verdict reads an answer of acquire or refresh: {outcome, now, records}.
 func verdict(reply any, user string, p guard.Policy) (guard.Verdict, *ledgerView, error) {
@@ -202,20 +273,9 @@ func parse(reply any, user string) (*ledgerView, error) {
 	return l, nil
 }
 
-func (l *ledgerView) guard(id guard.ID) *guard.Guard {
-	for i := range l.guards {
-		if l.guards[i].ID == id {
-			return &l.guards[i]
-		}
-	}
-	return nil
-}
-
-func (l *ledgerView) on(stream, device string) *guard.Guard {
-	for i := range l.guards {
-		if l.guards[i].Stream == stream && l.guards[i].Device == device {
-			return &l.guards[i]
-		}
+func (l *ledgerView) find(match func(guard.Guard) bool) *guard.Guard {
+	if i := slices.IndexFunc(l.guards, match); i >= 0 {
+		return &l.guards[i]
 	}
 	return nil
 }

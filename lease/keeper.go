@@ -1,0 +1,329 @@
+// Package lease remembers on one node what the store said of a playback, so
+// that a playing viewer costs the store three calls a minute and a request in
+// between costs nothing.
+//
+// A lease never admits anybody: only the store does. It only saves asking again
+// about a playback that the store has admitted, and while it lasts the guard's
+// slot is taken in the store.
+package lease
+
+import (
+	"context"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/puzpuzpuz/xsync/v4"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+// Bounds on what a Keeper remembers: 100 bytes a lease, 400 MB in all. Beyond
+// them a playback is not remembered: its requests ask the store each, and are
+// answered the same.
+const (
+	MaxLeases  = 1 << 22
+	MaxDenials = 1 << 16
+)
+
+const (
+	denialTime   = 2 * time.Second           // how long a refusal is remembered
+	moveInterval = time.Second               // at least this between a guard's moves to other streams
+	sweepEvery   = 10 * time.Second          // what is over is forgotten this much later at most
+	refreshers   = 4                         // batches of refreshes under way at once
+	maxBatch     = 128                       // refreshes in a batch
+	linger       = 5 * time.Millisecond      // how long a refresh waits for others to join
+	queued       = 4 * refreshers * maxBatch // refreshes waiting; one more is tried again later
+)
+
+// Keeper is a guard.Store that remembers. Create it with New, stop it with
+// Close. Check is what requests for media ask; the methods of the store itself
+// are for explicit calls.
+type Keeper struct {
+	guard.Store
+	local guard.Store // counts on this node while Store is away
+
+	maxLeases  int
+	start      time.Time
+	streamSeed maphash.Seed
+	leases     *xsync.Map[guard.ID, lease]
+	denials    *xsync.Map[guard.ID, denial]
+	asking     singleflight.Group
+	due        chan guard.Request
+
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+// lease is what is remembered of a guard; times are since the Keeper's start.
+// There is no string in it: what a refresh needs, the request brings along.
+type lease struct {
+	at         time.Duration // when the store was last asked
+	until      time.Duration // the guard exists at least this long
+	stream     uint32        // hash of its stream
+	held       uint16        // guards the user held then
+	refreshing bool
+}
+
+// denial is a refusal that is remembered.
+type denial struct {
+	at      time.Duration
+	verdict *guard.Verdict
+}
+
+// New returns a Keeper in front of the store. local counts on this node alone
+// for policies that want it while the store cannot answer.
+func New(store, local guard.Store) *Keeper {
+	return newKeeper(store, local, MaxLeases)
+}
+
+func newKeeper(store, local guard.Store, maxLeases int) *Keeper {
+	ctx, cancel := context.WithCancel(context.Background())
+	k := &Keeper{
+		Store:      store,
+		local:      local,
+		maxLeases:  maxLeases,
+		start:      time.Now(),
+		streamSeed: maphash.MakeSeed(),
+		leases:     xsync.NewMap[guard.ID, lease](),
+		denials:    xsync.NewMap[guard.ID, denial](),
+		due:        make(chan guard.Request, queued),
+		cancel:     cancel,
+	}
+	for range refreshers {
+		k.running.Go(func() { k.refreshDue(ctx) })
+	}
+	k.running.Go(func() { k.sweep(ctx) })
+	if w, ok := store.(guard.Watcher); ok {
+		k.running.Go(func() { w.Watch(ctx, k.forget) })
+	}
+	return k
+}
+
+// Close stops the Keeper's goroutines and waits for them. Nothing is lost with
+// it: all truth is in the store.
+func (k *Keeper) Close() error {
+	k.cancel()
+	k.running.Wait()
+	return nil
+}
+
+// Check is Acquire for a request of a playback that may be known: then the
+// outcome is Known and the store is not asked, or asked later.
+func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	now := k.now()
+	if l, ok := k.leases.Load(c.ID); ok && l.serves(now, p) {
+		if !l.refreshing && (now-l.at >= refreshAfter(c.ID, p) || l.stream != k.streamHash(c.Stream) && now-l.at >= moveInterval) {
+			k.refreshSoon(c, p)
+		}
+		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: int(l.held), Limit: p.Limit}, nil
+	}
+	if d, ok := k.denials.Load(c.ID); ok && now-d.at < denialTime && d.verdict.Limit == p.Limit {
+		v := *d.verdict
+		v.FreeIn = max(v.FreeIn-(now-d.at), time.Second)
+		v.Repeated = true
+		return v, nil
+	}
+	return k.ask(ctx, c, p)
+}
+
+// serves reports whether the guard still has its slot. Where lapsed guards may
+// lose theirs, that is certain of an active one only.
+func (l lease) serves(now time.Duration, p guard.Policy) bool {
+	return now < l.until && (!p.ReclaimLapsed || now-l.at < p.Interval)
+}
+
+// refreshAfter is a third of the interval, or up to a tenth less: playbacks
+// that started together do not refresh together for long.
+func refreshAfter(id guard.ID, p guard.Policy) time.Duration {
+	third := p.Interval / 3
+	return third - third/10*time.Duration(id[0])/256
+}
+
+// ask acquires a guard, once for all requests that ask the same meanwhile. A
+// request that gives up leaves the call to the others.
+func (k *Keeper) ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	key := string(c.ID[:]) + string(rune(c.Intent)) + c.Stream
+	result := k.asking.DoChan(key, func() (any, error) {
+		return k.acquire(context.WithoutCancel(ctx), c, p)
+	})
+	select {
+	case r := <-result:
+		if r.Err != nil {
+			return guard.Verdict{}, r.Err
+		}
+		return r.Val.(guard.Verdict), nil
+	case <-ctx.Done():
+		return guard.Verdict{}, ctx.Err()
+	}
+}
+
+func (k *Keeper) acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	at := k.now()
+	v, err := k.Store.Acquire(ctx, c, p)
+	if err != nil && p.CountLocally {
+		v, err = k.local.Acquire(ctx, c, p)
+	}
+	if err == nil {
+		k.remember(at, c, p, v)
+	}
+	return v, err
+}
+
+// Acquire implements guard.Store.
+func (k *Keeper) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	at := k.now()
+	v, err := k.Store.Acquire(ctx, c, p)
+	if err == nil {
+		k.remember(at, c, p, v)
+	}
+	return v, err
+}
+
+// Release implements guard.Store.
+func (k *Keeper) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	found, err := k.Store.Release(ctx, user, id, p)
+	k.forget(id)
+	return found, err
+}
+
+// Revoke implements guard.Store.
+func (k *Keeper) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	found, err := k.Store.Revoke(ctx, user, id, p)
+	k.forget(id)
+	return found, err
+}
+
+// forget has the next request of a playback ask the store.
+func (k *Keeper) forget(id guard.ID) {
+	k.leases.Delete(id)
+	k.denials.Delete(id)
+}
+
+func (k *Keeper) remember(at time.Duration, c guard.Claim, p guard.Policy, v guard.Verdict) {
+	switch v.Outcome {
+	case guard.Admitted, guard.Refreshed:
+		k.denials.Delete(c.ID)
+		if k.leases.Size() < k.maxLeases {
+			k.leases.Store(c.ID, k.lease(at, c, p, v))
+		}
+	case guard.Rejected, guard.Revoked:
+		if k.denials.Size() < MaxDenials {
+			k.denials.Store(c.ID, denial{at, &v})
+		}
+	}
+}
+
+func (k *Keeper) lease(at time.Duration, c guard.Claim, p guard.Policy, v guard.Verdict) lease {
+	return lease{at: at, until: at + p.TTL, stream: k.streamHash(c.Stream), held: uint16(v.Held)}
+}
+
+// refreshSoon queues one refresh of a lease.
+func (k *Keeper) refreshSoon(c guard.Claim, p guard.Policy) {
+	if c.Intent != guard.Share {
+		c.Intent = guard.Resume
+	}
+	won := false
+	k.update(c.ID, func(l *lease) { won, l.refreshing = !l.refreshing, true })
+	if !won {
+		return
+	}
+	select {
+	case k.due <- guard.Request{Claim: c, Policy: p}:
+	default: // too many are waiting: another request will try again
+		k.update(c.ID, func(l *lease) { l.refreshing = false })
+	}
+}
+
+// update changes a lease that is still there.
+func (k *Keeper) update(id guard.ID, change func(*lease)) {
+	k.leases.Compute(id, func(l lease, there bool) (lease, xsync.ComputeOp) {
+		if !there {
+			return l, xsync.CancelOp
+		}
+		change(&l)
+		return l, xsync.UpdateOp
+	})
+}
+
+// refreshDue refreshes what is due, in batches.
+func (k *Keeper) refreshDue(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var batch []guard.Request
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-k.due:
+			batch = append(batch, r)
+		}
+		timer.Reset(linger)
+		for lingering := true; lingering && len(batch) < maxBatch; {
+			select {
+			case r := <-k.due:
+				batch = append(batch, r)
+			case <-timer.C:
+				lingering = false
+			}
+		}
+		k.refresh(ctx, batch)
+	}
+}
+
+func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
+	at := k.now()
+	for i, a := range k.acquireAll(ctx, batch) {
+		c, p, v := batch[i].Claim, batch[i].Policy, a.Verdict
+		if a.Err != nil && p.CountLocally {
+			v, a.Err = k.local.Acquire(ctx, c, p)
+		}
+		switch {
+		case a.Err != nil:
+			// The store is away: its viewers go on until it is back, and are
+			// restored then.
+			k.update(c.ID, func(l *lease) { l.at, l.until, l.refreshing = at, at+p.TTL, false })
+		case v.Outcome == guard.Admitted || v.Outcome == guard.Refreshed:
+			// Only if it is still there: it may have been released meanwhile.
+			k.update(c.ID, func(l *lease) { *l = k.lease(at, c, p, v) })
+		default:
+			k.leases.Delete(c.ID)
+			k.remember(at, c, p, v)
+		}
+	}
+}
+
+func (k *Keeper) acquireAll(ctx context.Context, batch []guard.Request) []guard.Answer {
+	if b, ok := k.Store.(guard.Batcher); ok {
+		return b.AcquireAll(ctx, batch)
+	}
+	answers := make([]guard.Answer, len(batch))
+	for i, r := range batch {
+		answers[i].Verdict, answers[i].Err = k.Store.Acquire(ctx, r.Claim, r.Policy)
+	}
+	return answers
+}
+
+// sweep forgets what is over. Nothing waits for it: the maps are walked
+// without a lock on more than one bucket.
+func (k *Keeper) sweep(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := k.now()
+		k.leases.DeleteMatching(func(_ guard.ID, l lease) (bool, bool) { return now >= l.until, false })
+		k.denials.DeleteMatching(func(_ guard.ID, d denial) (bool, bool) { return now-d.at >= denialTime, false })
+	}
+}
+
+func (k *Keeper) now() time.Duration { return time.Since(k.start) }
+
+func (k *Keeper) streamHash(stream string) uint32 {
+	return uint32(maphash.String(k.streamSeed, stream))
+}

@@ -1,0 +1,556 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/guard/guardtest"
+	"github.com/streamguard/streamguard/memstore"
+)
+
+var policy = guard.Policy{Limit: 3, Interval: 60 * time.Second, TTL: 90 * time.Second}
+
+func claim(n int) guard.Claim {
+	return guard.Claim{User: "user", ID: guard.DeriveID("user", "", fmt.Sprint(n)), Stream: "movie", Intent: guard.Continue}
+}
+
+// counter is a store that counts what it is asked, can be away, slow, and be
+// shared by keepers that hear of each other.
+type counter struct {
+	*memstore.Store
+	acquires, batches atomic.Int64
+	away              atomic.Bool
+	delay             atomic.Int64 // of an answer, in nanoseconds
+	mute              atomic.Bool  // what is published is lost
+
+	mu       sync.Mutex
+	watchers []func(guard.ID)
+}
+
+var errAway = errors.New("away")
+
+func (s *counter) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	s.acquires.Add(1)
+	time.Sleep(time.Duration(s.delay.Load())) // in virtual time: the store's latency
+	if s.away.Load() {
+		return guard.Verdict{}, errAway
+	}
+	return s.Store.Acquire(ctx, c, p)
+}
+
+func (s *counter) AcquireAll(ctx context.Context, requests []guard.Request) []guard.Answer {
+	s.batches.Add(1)
+	answers := make([]guard.Answer, len(requests))
+	for i, r := range requests {
+		answers[i].Verdict, answers[i].Err = s.Acquire(ctx, r.Claim, r.Policy)
+	}
+	return answers
+}
+
+func (s *counter) ended(id guard.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.watchers {
+		if !s.mute.Load() {
+			w(id)
+		}
+	}
+}
+
+func (s *counter) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	defer s.ended(id)
+	return s.Store.Release(ctx, user, id, p)
+}
+
+func (s *counter) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	defer s.ended(id)
+	return s.Store.Revoke(ctx, user, id, p)
+}
+
+func (s *counter) Watch(ctx context.Context, ended func(guard.ID)) {
+	s.mu.Lock()
+	s.watchers = append(s.watchers, ended)
+	s.mu.Unlock()
+	<-ctx.Done()
+}
+
+// node is a keeper and its tests' words.
+type node struct {
+	*Keeper
+	t *testing.T
+}
+
+func (n node) check(want guard.Outcome, c guard.Claim, p guard.Policy) guard.Verdict {
+	n.t.Helper()
+	v, err := n.Check(context.Background(), c, p)
+	if err != nil {
+		n.t.Fatalf("check: %v", err)
+	}
+	if v.Outcome != want {
+		n.t.Fatalf("check: %v, want %v", v.Outcome, want)
+	}
+	return v
+}
+
+// run runs a test of two nodes over one store in virtual time.
+func run(t *testing.T, test func(t *testing.T, s *counter, a, b node)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &counter{Store: memstore.New()}
+		local := memstore.New()
+		a, b := New(s, local), New(s, local)
+		synctest.Wait() // both watch
+		test(t, s, node{a, t}, node{b, t})
+		a.Close()
+		b.Close()
+		local.Close()
+		s.Store.Close()
+	})
+}
+
+func TestKeeperIsAStore(t *testing.T) {
+	guardtest.Run(t, func(t *testing.T, test func(*testing.T, guardtest.Harness)) {
+		synctest.Test(t, func(t *testing.T) {
+			s := memstore.New()
+			k := New(s, nil)
+			test(t, guardtest.Harness{Store: k, Advance: time.Sleep, Size: s.Size})
+			k.Close()
+			s.Close()
+		})
+	})
+}
+
+func TestAFreshLeaseCostsNoCall(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		a.check(guard.Admitted, claim(1), policy)
+		for range 1000 {
+			v := a.check(guard.Known, claim(1), policy)
+			if v.Held != 1 || v.Limit != 3 || v.Guard.ID != claim(1).ID {
+				t.Fatalf("verdict %+v", v)
+			}
+		}
+		if n := s.acquires.Load(); n != 1 {
+			t.Errorf("%d calls, want 1", n)
+		}
+	})
+}
+
+func TestAnAgeingLeasePassesAndIsRefreshedOnce(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		a.check(guard.Admitted, claim(1), policy)
+		time.Sleep(policy.Interval / 3)
+		s.delay.Store(int64(time.Second))
+		for range 100 {
+			a.check(guard.Known, claim(1), policy)
+		}
+		time.Sleep(2 * time.Second)
+		if n := s.acquires.Load(); n != 2 {
+			t.Errorf("%d calls, want one acquire and one refresh", n)
+		}
+		guards, _ := s.List(t.Context(), "user")
+		if age := time.Until(guards[0].RemovedAt); age < policy.TTL-3*time.Second {
+			t.Errorf("the guard lives for another %v", age)
+		}
+	})
+}
+
+func TestRefreshesAreBatched(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		many := policy
+		many.Limit = guard.MaxLimit
+		for n := range 500 {
+			a.check(guard.Admitted, claim(n), many)
+		}
+		time.Sleep(policy.Interval / 3)
+		for n := range 500 {
+			a.check(guard.Known, claim(n), many)
+		}
+		time.Sleep(time.Second)
+		if n := s.acquires.Load(); n != 1000 {
+			t.Errorf("%d calls, want 500 acquires and 500 refreshes", n)
+		}
+		if n := s.batches.Load(); n > 10 {
+			t.Errorf("%d batches for 500 refreshes", n)
+		}
+	})
+}
+
+func TestRefreshesDoNotRunInStep(t *testing.T) {
+	first, last := policy.Interval, time.Duration(0)
+	for n := range 1000 {
+		after := refreshAfter(claim(n).ID, policy)
+		first, last = min(first, after), max(last, after)
+	}
+	if first < 18*time.Second || first > 18100*time.Millisecond || last > 20*time.Second || last < 19900*time.Millisecond {
+		t.Errorf("refreshes after %v to %v, want 18s to 20s", first, last)
+	}
+}
+
+// A full queue loses no lease: a later request tries again.
+func TestAFullQueueOnlyDelays(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		many := policy
+		many.Limit = guard.MaxLimit
+		users := 3 * queued / guard.MaxLimit
+		each := func(want guard.Outcome) {
+			for u := range users {
+				for n := range guard.MaxLimit {
+					c := claim(n)
+					c.User = fmt.Sprint(u)
+					c.ID = guard.DeriveID(c.User, "", fmt.Sprint(n))
+					a.check(want, c, many)
+				}
+			}
+		}
+		each(guard.Admitted)
+		total := int64(users * guard.MaxLimit)
+		time.Sleep(20 * time.Second)
+		s.delay.Store(int64(10 * time.Millisecond))
+		for s.acquires.Load() < 2*total {
+			each(guard.Known)
+			time.Sleep(time.Second)
+		}
+		if n := s.acquires.Load(); n > 2*total+total/10 {
+			t.Errorf("%d calls for %d leases", n, total)
+		}
+	})
+}
+
+func TestConcurrentRequestsShareOneAcquire(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		s.delay.Store(int64(100 * time.Millisecond))
+		var wg sync.WaitGroup
+		for range 173 {
+			wg.Go(func() { a.check(guard.Admitted, claim(1), policy) })
+		}
+		wg.Wait()
+		if n := s.acquires.Load(); n != 1 {
+			t.Errorf("%d calls, want 1", n)
+		}
+	})
+}
+
+func TestACancelledRequestLeavesTheAcquireToTheOthers(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		s.delay.Store(int64(100 * time.Millisecond))
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := a.Check(ctx, claim(1), policy); !errors.Is(err, context.Canceled) {
+				t.Errorf("the cancelled request: %v", err)
+			}
+		})
+		synctest.Wait()
+		wg.Go(func() { a.check(guard.Admitted, claim(1), policy) })
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		a.check(guard.Known, claim(1), policy)
+		if n := s.acquires.Load(); n != 1 {
+			t.Errorf("%d calls, want 1", n)
+		}
+	})
+}
+
+func TestADenialIsRememberedForTwoSeconds(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		for n := range 3 {
+			a.check(guard.Admitted, claim(n), policy)
+		}
+		if v := a.check(guard.Rejected, claim(3), policy); v.Repeated || len(v.InTheWay) != 3 {
+			t.Errorf("first: %+v", v)
+		}
+		time.Sleep(1500 * time.Millisecond)
+		for range 2900 { // what video.js asks in a minute
+			v := a.check(guard.Rejected, claim(3), policy)
+			if !v.Repeated || len(v.InTheWay) != 3 || v.FreeIn != 88500*time.Millisecond {
+				t.Fatalf("repeated: %+v", v)
+			}
+		}
+		if n := s.acquires.Load(); n != 4 {
+			t.Errorf("%d calls, want 4", n)
+		}
+		time.Sleep(500 * time.Millisecond)
+		a.check(guard.Rejected, claim(3), policy)
+		if n := s.acquires.Load(); n != 5 {
+			t.Errorf("%d calls, want 5: the denial is forgotten", n)
+		}
+		// Another limit is another question.
+		more := policy
+		more.Limit = 4
+		a.check(guard.Admitted, claim(3), more)
+		a.check(guard.Known, claim(3), policy)
+	})
+}
+
+func TestEndingsTravelAtOnce(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		a.check(guard.Admitted, claim(1), policy)
+		b.check(guard.Refreshed, claim(1), policy)
+		if _, err := a.Revoke(t.Context(), "user", claim(1).ID, policy); err != nil {
+			t.Fatal(err)
+		}
+		a.check(guard.Revoked, claim(1), policy)
+		b.check(guard.Revoked, claim(1), policy)
+
+		b.check(guard.Admitted, claim(2), policy)
+		a.check(guard.Refreshed, claim(2), policy)
+		if _, err := a.Release(t.Context(), "user", claim(2).ID, policy); err != nil {
+			t.Fatal(err)
+		}
+		a.check(guard.Released, claim(2), policy)
+		b.check(guard.Released, claim(2), policy)
+	})
+}
+
+func TestALostMessageCostsAtMostOneRefresh(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		b.check(guard.Admitted, claim(1), policy)
+		b.check(guard.Admitted, claim(2), policy)
+		s.mute.Store(true)
+		if _, err := a.Revoke(t.Context(), "user", claim(1).ID, policy); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Release(t.Context(), "user", claim(2).ID, policy); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			b.check(guard.Known, claim(1), policy)
+			b.check(guard.Known, claim(2), policy)
+			time.Sleep(4 * time.Second)
+		}
+		b.check(guard.Known, claim(1), policy) // has it refreshed
+		b.check(guard.Known, claim(2), policy)
+		time.Sleep(time.Second)
+		b.check(guard.Revoked, claim(1), policy)
+		if guards, _ := s.List(t.Context(), "user"); len(guards) != 0 {
+			t.Errorf("the refresh brought back %+v", guards)
+		}
+		b.check(guard.Admitted, claim(2), policy) // a release is long over: it is a new start
+	})
+}
+
+// A refresh under way when its playback is released does not bring it back.
+func TestAReleaseIsNotUndoneByARefreshUnderWay(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		a.check(guard.Admitted, claim(1), policy)
+		time.Sleep(20 * time.Second)
+		a.check(guard.Known, claim(1), policy)
+		s.delay.Store(int64(time.Second))
+		time.Sleep(100 * time.Millisecond)
+		if _, err := a.Release(t.Context(), "user", claim(1).ID, policy); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if n := a.leases.Size(); n != 0 {
+			t.Errorf("%d leases, want none", n)
+		}
+		if guards, _ := s.List(t.Context(), "user"); len(guards) != 0 {
+			t.Errorf("the user holds %+v", guards)
+		}
+	})
+}
+
+func TestAnOldLeaseAsksAgain(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		one := policy
+		one.Limit = 1
+		a.check(guard.Admitted, claim(1), one)
+		time.Sleep(policy.TTL)
+		a.check(guard.Admitted, claim(2), one)
+		a.check(guard.Rejected, claim(1), one)
+	})
+}
+
+// A hidden tab is silent for 59.8 s, and never refused.
+func TestAHiddenTabIsNeverRefused(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		one := policy
+		one.Limit = 1
+		a.check(guard.Admitted, claim(1), one)
+		time.Sleep(17 * time.Second)
+		a.check(guard.Known, claim(1), one)
+		for range 60 {
+			time.Sleep(59800 * time.Millisecond)
+			a.check(guard.Known, claim(1), one)
+			b.check(guard.Rejected, claim(2), one)
+			a.check(guard.Known, claim(1), one)
+		}
+	})
+}
+
+func TestReclaimLapsedAsksWhenTheGuardIsNoLongerActive(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		p := policy
+		p.Limit, p.ReclaimLapsed = 1, true
+		a.check(guard.Admitted, claim(1), p)
+		time.Sleep(p.Interval)
+		b.check(guard.Admitted, claim(2), p)
+		a.check(guard.Rejected, claim(1), p)
+	})
+}
+
+func TestZappingMovesTheGuardWithoutADetour(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		one := policy
+		one.Limit = 1
+		a.check(guard.Admitted, claim(1), one)
+		for n := range 30 {
+			time.Sleep(2 * time.Second)
+			c := claim(1)
+			c.Stream = fmt.Sprint("channel ", n)
+			a.check(guard.Known, c, one)
+			time.Sleep(100 * time.Millisecond)
+			guards, _ := s.List(t.Context(), "user")
+			if len(guards) != 1 || guards[0].Stream != c.Stream {
+				t.Fatalf("the user holds %+v, want one guard on %s", guards, c.Stream)
+			}
+		}
+		// Two trees in turn, as with spliced advertisements, move it once a second.
+		before := s.acquires.Load()
+		for n := range 100 {
+			c := claim(1)
+			c.Stream = fmt.Sprint(n % 2)
+			a.check(guard.Known, c, one)
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := s.acquires.Load() - before; n > 11 {
+			t.Errorf("%d calls in 10 s", n)
+		}
+	})
+}
+
+func TestALostGuardIsRestoredPastTheLimit(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		one := policy
+		one.Limit = 1
+		a.check(guard.Admitted, claim(1), one)
+		// The store loses the guard, as in a failover, and another takes the slot.
+		s.Store.Release(t.Context(), "user", claim(1).ID, guard.Policy{})
+		b.check(guard.Admitted, claim(2), one)
+		time.Sleep(20 * time.Second)
+		a.check(guard.Known, claim(1), one)
+		time.Sleep(time.Second)
+		a.check(guard.Known, claim(1), one)
+		if guards, _ := s.List(t.Context(), "user"); len(guards) != 2 {
+			t.Errorf("the user holds %+v, want both who were admitted", guards)
+		}
+		b.check(guard.Rejected, claim(3), one)
+	})
+}
+
+func TestViewersGoOnWhileTheStoreIsAway(t *testing.T) {
+	for _, locally := range []bool{true, false} {
+		run(t, func(t *testing.T, s *counter, a, _ node) {
+			p := policy
+			p.CountLocally = locally
+			for n := range 3 {
+				a.check(guard.Admitted, claim(n), p)
+			}
+			s.away.Store(true)
+			for range 300 / 4 { // five minutes
+				time.Sleep(4 * time.Second)
+				for n := range 3 {
+					a.check(guard.Known, claim(n), p)
+				}
+			}
+			if !locally {
+				if _, err := a.Check(t.Context(), claim(4), p); !errors.Is(err, errAway) {
+					t.Errorf("an unknown playback: %v", err)
+				}
+			} else {
+				a.check(guard.Rejected, claim(4), p)
+				other := claim(5)
+				other.User = "other"
+				a.check(guard.Admitted, other, p)
+			}
+			// The store is back without a memory: it has all of them again at
+			// once with their next refresh.
+			s.away.Store(false)
+			for range 6 {
+				time.Sleep(4 * time.Second)
+				for n := range 3 {
+					a.check(guard.Known, claim(n), p)
+				}
+			}
+			if guards, _ := s.List(t.Context(), "user"); len(guards) != 3 {
+				t.Errorf("the store has %+v, want all three", guards)
+			}
+		})
+	}
+}
+
+func TestAtItsBoundTheKeeperAsksTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &counter{Store: memstore.New()}
+		k := node{newKeeper(s, nil, 2), t}
+		for n := range 3 {
+			k.check(guard.Admitted, claim(n), policy)
+		}
+		for range 10 {
+			k.check(guard.Known, claim(0), policy)
+			k.check(guard.Known, claim(1), policy)
+			k.check(guard.Refreshed, claim(2), policy) // plays all the same
+		}
+		k.Close()
+		s.Close()
+	})
+}
+
+func TestTheTableShrinks(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		for n := range 10_000 {
+			c := claim(n)
+			c.User = fmt.Sprint(n / 3)
+			a.check(guard.Admitted, c, policy)
+		}
+		for n := range 100 {
+			a.check(guard.Rejected, claim(10_000+n), guard.Policy{Interval: time.Second, TTL: 2 * time.Second})
+		}
+		time.Sleep(policy.TTL + sweepEvery)
+		if n, m := a.leases.Size(), a.denials.Size(); n != 0 || m != 0 {
+			t.Errorf("%d leases and %d denials, want none", n, m)
+		}
+	})
+}
+
+// The patterns of real players, as measured: what one viewer costs the store.
+func TestStoreCallsPerViewerMinute(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		gap  time.Duration // between requests
+	}{
+		{"4 s segments, audio and video", 2 * time.Second},
+		{"4 s segments", 4 * time.Second},
+		{"live", time.Second},
+		{"low latency", 250 * time.Millisecond},
+		{"6 s segments", 6 * time.Second},
+		{"hidden tab", 59800 * time.Millisecond},
+	} {
+		run(t, func(t *testing.T, s *counter, a, _ node) {
+			const minutes = 60
+			a.check(guard.Admitted, claim(1), policy)
+			for range 172 { // the start-up burst
+				time.Sleep(58 * time.Millisecond)
+				a.check(guard.Known, claim(1), policy)
+			}
+			start, before := time.Now(), s.acquires.Load()
+			for time.Since(start) < minutes*time.Minute {
+				time.Sleep(c.gap)
+				a.check(guard.Known, claim(1), policy)
+			}
+			if perMinute := float64(s.acquires.Load()-before) / minutes; perMinute > 3.2 {
+				t.Errorf("%s: %.2f calls a minute, want at most 3.2", c.name, perMinute)
+			} else {
+				t.Logf("%s: %.2f calls a minute", c.name, perMinute)
+			}
+		})
+	}
+}
