@@ -34,7 +34,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if kind == playback.Other || r.Method == http.MethodOptions {
 		return next.ServeHTTP(w, r)
 	}
-	d := &decision{}
+	p := &passage{}
+	d := &p.decision
 	d.attach(r)
 	problem := h.judge(d, r, kind, token)
 	switch {
@@ -46,9 +47,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return caddyhttp.Error(499, d.err) // the client has gone
 	}
 	if h.CacheControl == "private" {
-		w = &privateWriter{ResponseWriterWrapper: caddyhttp.ResponseWriterWrapper{ResponseWriter: w}}
+		p.ResponseWriter = w
+		w = &p.privateWriter
 	}
 	return next.ServeHTTP(w, r)
+}
+
+// passage is what one request needs, in one piece.
+type passage struct {
+	decision
+	privateWriter
 }
 
 // judge decides about a request and says in d what it found. It returns what
@@ -73,8 +81,8 @@ func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token 
 	}
 	byPath := h.Playback == "path"
 	switch {
-	case p.id != nil:
-		d.claim.ID = *p.id
+	case p.named:
+		d.claim.ID = p.id
 		if kind == playback.Manifest {
 			d.claim.Intent = guard.Start
 			if byPath && token != nil {
@@ -92,7 +100,7 @@ func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token 
 			d.claim.Intent = guard.Start
 		}
 	}
-	v, err := h.keeper.Check(r.Context(), d.claim, h.policyOf(p.repl))
+	v, err := h.keeper.Check(r.Context(), d.claim, h.policyOf(r, p.repl))
 	switch {
 	case err != nil && r.Context().Err() != nil:
 		d.err = err
@@ -103,8 +111,7 @@ func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token 
 			return api.Unavailable()
 		}
 	default:
-		d.Verdict = v
-		d.verdict = v.Outcome.String()
+		d.verdict, d.guard, d.held, d.limit = v.Outcome.String(), v.Guard.ID, v.Held, v.Limit
 		if !v.Outcome.Pass() {
 			return api.Refused(v, h.RevealGuards)
 		}
@@ -116,7 +123,8 @@ func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token 
 type player struct {
 	repl         *caddy.Replacer
 	user, device string
-	id           *guard.ID // of the playback that the request names, if any
+	id           guard.ID // of the playback,
+	named        bool     // if the request names one
 }
 
 // identify finds out who asks. What names the playback is, in this order: the
@@ -124,41 +132,37 @@ type player struct {
 // session id; X-Playback-Session-Id; the configured placeholder.
 func (h *Handler) identify(r *http.Request, token *guard.ID) (p player, problem *api.Problem) {
 	p.repl = r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	user, err := p.repl.ReplaceOrErr(h.User, true, true)
-	if err != nil {
+	p.user = h.user(r, p.repl)
+	if p.user == "" {
 		return p, api.NewProblem(http.StatusUnauthorized, api.MissingUser, "nobody is logged in")
 	}
-	if err := playback.CheckUser(user); err != nil {
+	if err := playback.CheckUser(p.user); err != nil {
 		return p, api.NewProblem(http.StatusBadRequest, api.InvalidUser, "%v", err)
 	}
-	p.user = user
-	if h.Device != "" {
-		p.device = playback.Label(p.repl.ReplaceAll(h.Device, ""))
+	if h.device != nil {
+		p.device = playback.Label(h.device(r, p.repl))
 	}
-	if token == nil {
-		if id, ok := playback.ExplicitID(r); ok {
-			token = &id
-		}
-	}
+	explicit, named := playback.ExplicitID(r)
 	if token != nil {
+		explicit, named = *token, true
+	}
+	if named {
 		// An id made for another user or device is a playback of its own here.
-		if !token.Of(p.user, p.device) {
-			id := guard.DeriveID(p.user, p.device, token.String())
-			token = &id
+		if !explicit.Of(p.user, p.device) {
+			explicit = guard.DeriveID(p.user, p.device, explicit.String())
 		}
-		p.id = token
+		p.id, p.named = explicit, true
 		return p, nil
 	}
-	key := playback.ReadCMCD(r).SessionID
+	key := playback.CMCDSessionID(r)
 	if key == "" {
 		key = playback.SessionID(r)
 	}
-	if key == "" && h.Playback != "auto" && h.Playback != "path" {
-		key = p.repl.ReplaceAll(h.Playback, "")
+	if key == "" && h.playback != nil {
+		key = h.playback(r, p.repl)
 	}
 	if key != "" {
-		id := guard.DeriveID(p.user, p.device, key)
-		p.id = &id
+		p.id, p.named = guard.DeriveID(p.user, p.device, key), true
 	}
 	return p, nil
 }
@@ -173,7 +177,11 @@ func (h *Handler) caller(r *http.Request) (api.Caller, error) {
 	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		base = apiBase(orig.URL.Path, r.URL.Path, h.API)
 	}
-	return api.Caller{User: p.user, Device: p.device, ID: p.id, Policy: h.policyOf(p.repl), Base: base}, nil
+	c := api.Caller{User: p.user, Device: p.device, Policy: h.policyOf(r, p.repl), Base: base}
+	if p.named {
+		c.ID = &p.id
+	}
+	return c, nil
 }
 
 // apiBase is the API's path as the client sees it, with what handle_path or
@@ -186,9 +194,12 @@ func apiBase(original, path, mount string) string {
 	return prefix + mount
 }
 
-func (h *Handler) policyOf(repl *caddy.Replacer) guard.Policy {
+func (h *Handler) policyOf(r *http.Request, repl *caddy.Replacer) guard.Policy {
 	p := h.policy
-	limit, err := h.Limit.of(repl)
+	if h.limit == nil {
+		return p
+	}
+	limit, err := parseLimit(h.limit(r, repl))
 	if err != nil {
 		h.badLimit.Do(func() {
 			h.logger.Error("limit is no number: the default serves instead; said once until the config changes",
@@ -220,8 +231,8 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d *decision, pr
 		zap.String("code", string(problem.ErrorCode)),
 		zap.Object("stream_guard", d))
 	err := caddyhttp.Error(problem.Status, problem)
-	srv, ok := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
-	if !ok || srv.Errors != nil && anyMatches(srv.Errors.Routes, srv.Errors.WithError(asReceived(r), err)) {
+	srv, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	if srv == nil || srv.Errors != nil && anyMatches(srv.Errors.Routes, srv.Errors.WithError(asReceived(r), err)) {
 		return err
 	}
 	problem.Write(w)
@@ -272,6 +283,9 @@ func requestID(r *http.Request) string {
 
 // cutToken takes the path tokens out of the request's URL and returns the first.
 func cutToken(r *http.Request) *guard.ID {
+	if !strings.Contains(r.URL.Path, "/~") {
+		return nil
+	}
 	clean, id, found := playback.CutToken(r.URL.EscapedPath())
 	if !found {
 		return nil
@@ -292,20 +306,21 @@ const (
 
 // decision is what the gate thought of a request, for placeholders and logs.
 type decision struct {
-	guard.Verdict
-	claim   guard.Claim
-	verdict string
-	problem *api.Problem // what the request was refused with
-	err     error        // the client has gone before there was a verdict
+	claim       guard.Claim
+	verdict     string
+	guard       guard.ID // that the verdict is about; with guard.Share not the claim's
+	held, limit int
+	problem     *api.Problem // what the request was refused with
+	err         error        // the client has gone before there was a verdict
 }
 
-// attach makes the decision visible to the rest of the request.
+// attach makes the decision visible to the rest of the request, and to its
+// access log if there is one.
 func (d *decision) attach(r *http.Request) {
-	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		repl.Map(d.placeholder)
-	}
-	if fields, ok := r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields); ok {
-		fields.Add(zap.Object("stream_guard", d))
+	ctx := r.Context()
+	ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(d.placeholder)
+	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && srv != nil && srv.Logs != nil {
+		ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields).Add(zap.Object("stream_guard", d))
 	}
 }
 
@@ -326,9 +341,9 @@ func (d *decision) placeholder(key string) (any, bool) {
 	case "guard":
 		return d.guardID(), true
 	case "held":
-		return d.Held, true
+		return d.held, true
 	case "limit":
-		return d.Limit, true
+		return d.limit, true
 	case "retry_after":
 		if d.problem == nil {
 			return "", true
@@ -345,11 +360,10 @@ func (d *decision) placeholder(key string) (any, bool) {
 }
 
 func (d *decision) guardID() string {
-	switch id := d.Guard.ID; {
-	case id != guard.ID{}: // with Share, not the claim's own
-		return id.String()
-	case d.claim.ID != guard.ID{}:
-		return d.claim.ID.String()
+	for _, id := range []guard.ID{d.guard, d.claim.ID} {
+		if id != (guard.ID{}) {
+			return id.String()
+		}
 	}
 	return ""
 }
@@ -360,8 +374,8 @@ func (d *decision) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	if d.claim.User != "" {
 		enc.AddString("guard", d.guardID())
 		enc.AddString("stream", d.claim.Stream)
-		enc.AddInt("held", d.Held)
-		enc.AddInt("limit", d.Limit)
+		enc.AddInt("held", d.held)
+		enc.AddInt("limit", d.limit)
 	}
 	return nil
 }

@@ -4,9 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/streamguard/streamguard/guard"
 )
@@ -42,18 +39,6 @@ func (l Limit) check() error {
 	}
 	_, err := parseLimit(string(l))
 	return err
-}
-
-// of is the limit of one request.
-func (l Limit) of(repl *caddy.Replacer) (int, error) {
-	s := string(l)
-	if strings.Contains(s, "{") {
-		var err error
-		if s, err = repl.ReplaceOrErr(s, true, true); err != nil {
-			return 0, err
-		}
-	}
-	return parseLimit(s)
 }
 
 func parseLimit(s string) (int, error) {

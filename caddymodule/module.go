@@ -131,8 +131,12 @@ type Handler struct {
 	Media []string `json:"media,omitempty"`
 
 	kinds    playback.Kinds
-	stream   streamNamer
-	policy   guard.Policy // with the default limit
+	user     source
+	device   source // nil: not known
+	playback source // nil: auto or path
+	stream   source
+	limit    source       // nil: the policy's
+	policy   guard.Policy // its limit is the default where a placeholder gives none
 	keeper   *lease.Keeper
 	storeKey any // of what Cleanup has to give back
 	api      *api.API
@@ -165,6 +169,18 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		TTL:           time.Duration(h.TTL),
 		ReclaimLapsed: h.ReclaimLapsed,
 		CountLocally:  h.OnStoreError == "local",
+	}
+	if n, err := parseLimit(string(h.Limit)); err == nil {
+		h.policy.Limit = n
+	} else {
+		h.limit = newSource(string(h.Limit))
+	}
+	h.user = newSource(h.User)
+	if h.Device != "" {
+		h.device = newSource(h.Device)
+	}
+	if h.Playback != "auto" && h.Playback != "path" {
+		h.playback = newSource(h.Playback)
 	}
 	if h.StoreRaw == nil || string(h.StoreRaw) == "null" {
 		ctx.Logger().Warn("no store is configured: guards are counted within this process only, and gone when it stops")

@@ -13,11 +13,8 @@ import (
 	"github.com/streamguard/streamguard/playback"
 )
 
-// streamNamer names the stream of a request; "" where it cannot.
-type streamNamer func(r *http.Request, repl *caddy.Replacer) string
-
-// parseStream reads the stream option.
-func parseStream(s string) (streamNamer, error) {
+// parseStream reads the stream option: what names the stream of a request.
+func parseStream(s string) (source, error) {
 	preset, arg, _ := strings.Cut(s, " ")
 	switch {
 	case preset == "dir":
@@ -27,11 +24,11 @@ func parseStream(s string) (streamNamer, error) {
 		}
 		return dirs(n), nil
 	case s == "name":
-		return func(r *http.Request, _ *caddy.Replacer) string { return playback.Name(path.Clean(r.URL.Path)) }, nil
+		return func(r *http.Request, _ *caddy.Replacer) string { return playback.Name(cleanPath(r)) }, nil
 	case s == "cmcd":
 		fallback := dirs(2)
 		return func(r *http.Request, repl *caddy.Replacer) string {
-			if id := playback.ReadCMCD(r).ContentID; id != "" {
+			if id := playback.CMCDContentID(r); id != "" {
 				return id
 			}
 			return fallback(r, repl)
@@ -44,13 +41,22 @@ func parseStream(s string) (streamNamer, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", s, err)
 		}
-		return func(r *http.Request, _ *caddy.Replacer) string { return playback.Match(path.Clean(r.URL.Path), re) }, nil
+		return func(r *http.Request, _ *caddy.Replacer) string { return playback.Match(cleanPath(r), re) }, nil
 	case hasPlaceholder(s):
-		return func(_ *http.Request, repl *caddy.Replacer) string { return repl.ReplaceAll(s, "") }, nil
+		return newSource(s), nil
 	}
 	return nil, fmt.Errorf("%q is not dir N, name, cmcd, path_regexp RE or a placeholder", s)
 }
 
-func dirs(n int) streamNamer {
-	return func(r *http.Request, _ *caddy.Replacer) string { return playback.Dir(path.Clean(r.URL.Path), n) }
+func dirs(n int) source {
+	return func(r *http.Request, _ *caddy.Replacer) string { return playback.Dir(cleanPath(r), n) }
+}
+
+// cleanPath is the request's path without what means nothing in it: a player
+// does not send it, and another spelling is not another stream.
+func cleanPath(r *http.Request) string {
+	if p := r.URL.Path; !strings.Contains(p, "//") && !strings.Contains(p, "/.") {
+		return p
+	}
+	return path.Clean(r.URL.Path)
 }

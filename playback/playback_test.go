@@ -127,7 +127,7 @@ func TestExplicitID(t *testing.T) {
 	}
 }
 
-func TestReadCMCD(t *testing.T) {
+func TestCMCD(t *testing.T) {
 	for _, c := range []struct{ name, data, sid, cid string }{
 		{"hls.js", `br=3200,bl=21300,cid="movie",d=4004,mtp=25400,ot=v,sf=h,sid="6e2fb550-c457-11e9-bb97-0800200c9a66",st=v,su,tb=6000`, "6e2fb550-c457-11e9-bb97-0800200c9a66", "movie"},
 		{"version 2", `br=(5000;v 128;a),e=t,sid="s",sta=p,ts=1700000000000,v=2`, "s", ""},
@@ -146,22 +146,25 @@ func TestReadCMCD(t *testing.T) {
 		{"none", ``, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			want := CMCD{c.sid, c.cid}
-			query := httptest.NewRequest("GET", "/a.ts?CMCD="+url.QueryEscape(c.data), nil)
-			if got := ReadCMCD(query); got != want {
-				t.Errorf("query: %+v, want %+v", got, want)
-			}
+			query := httptest.NewRequest("GET", "/a.ts?x=1&CMCD="+url.QueryEscape(c.data)+"&y=1", nil)
 			header := httptest.NewRequest("GET", "/a.ts", nil)
 			header.Header.Set("CMCD-Session", c.data)
-			if got := ReadCMCD(header); got != want {
-				t.Errorf("header: %+v, want %+v", got, want)
+			for _, r := range []*http.Request{query, header} {
+				if sid, cid := CMCDSessionID(r), CMCDContentID(r); sid != c.sid || cid != c.cid {
+					t.Errorf("%s %v: sid %q, cid %q, want %q and %q", r.URL, r.Header, sid, cid, c.sid, c.cid)
+				}
 			}
 		})
 	}
 	split := httptest.NewRequest("GET", "/a.ts", nil)
 	split.Header["Cmcd-Session"] = []string{`sid="s"`, `cid="c"`}
-	if got := ReadCMCD(split); got != (CMCD{"s", "c"}) {
-		t.Errorf("header on two lines: %+v", got)
+	if sid, cid := CMCDSessionID(split), CMCDContentID(split); sid != "s" || cid != "c" {
+		t.Errorf("header on two lines: %q, %q", sid, cid)
+	}
+	for _, broken := range []string{"CMCD=sid%3D%22a%2", "CMCD=sid%3D%22a%zz%22", "CMCD=", "CMCD", "XCMCD=sid%3D%22a%22"} {
+		if sid := CMCDSessionID(httptest.NewRequest("GET", "/a.ts?"+broken, nil)); sid != "" {
+			t.Errorf("%s: sid %q", broken, sid)
+		}
 	}
 }
 
@@ -230,16 +233,47 @@ func TestCheckUser(t *testing.T) {
 	}
 }
 
+// The scanner says what the library says, wherever it says anything.
 func FuzzCMCD(f *testing.F) {
-	for _, s := range []string{`sid="a"`, `sid="a`, `br=(5000;v 128;a),sid="s"`, `sid=1,cid`, "sid=\"\\", "\xff"} {
+	for _, s := range []string{
+		`sid="a"`, `sid="a`, `br=(5000;v 128;a),sid="s"`, `sid=1,cid`, "sid=\"\\", "\xff", `sid="a",sid`, `sid="a",sid=b`, `a,`, `,a`, `a=,b`, `a=1.5`,
+		`a=1234567890123456`, `a=-1`, `*a=*b`, `a=?1`, `a=:YQ==:`, `a;b=1`, `a="" , b`, `A=1`, `a=%`, `su,sid="x y",ot=v,d=4004,cid="c"`,
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if c := parseCMCD([]string{s}); len(c.SessionID) > maxSID || len(c.ContentID) > maxCID {
-			t.Errorf("%q: %+v", s, c)
+		for _, key := range []string{"sid", "cid"} {
+			if len(s) > maxCMCD {
+				continue
+			}
+			want := parse([]string{s}, key)
+			if got, ok := scan(s, key); ok && got != want {
+				t.Errorf("%q: %s is %q, the library says %q", s, key, got, want)
+			}
+			r := &http.Request{URL: &url.URL{RawQuery: "CMCD=" + url.QueryEscape(s)}}
+			if got := cmcd(r, key, maxCMCD); got != want {
+				t.Errorf("%q in a query: %s is %q, the library says %q", s, key, got, want)
+			}
 		}
-		ReadCMCD(&http.Request{URL: &url.URL{RawQuery: s}})
+		var buf [64]byte
+		got, ok := unescape(buf[:0], s)
+		if want, err := url.QueryUnescape(s); ok && (err != nil || string(got) != want) {
+			t.Errorf("unescaped %q to %q, the library to %q (%v)", s, got, want, err)
+		}
+		CMCDSessionID(&http.Request{URL: &url.URL{RawQuery: s}})
 	})
+}
+
+// What players send takes the way without the library.
+func TestScanKnowsWhatPlayersSend(t *testing.T) {
+	for _, s := range []string{
+		`br=3200,bl=21300,cid="movie",d=4004,mtp=25400,ot=v,sf=h,sid="6e2fb550-c457-11e9-bb97-0800200c9a66",st=v,su,tb=6000`,
+		`cid="a b",nor="..%2F300kbps%2Fsegment35.m4v",nrr="12323-48763",pr=0,rtp=15000,sid="s",v=2`,
+	} {
+		if sid, ok := scan(s, "sid"); !ok || sid == "" {
+			t.Errorf("%s: %q, %v", s, sid, ok)
+		}
+	}
 }
 
 func FuzzCutToken(f *testing.F) {

@@ -1,0 +1,200 @@
+package playback
+
+import (
+	"bytes"
+	"net/http"
+	"net/url"
+
+	"github.com/dunglas/httpsfv"
+)
+
+// What a request says of its session in Common Media Client Data (CTA-5004,
+// version 1 and 2), in the CMCD query parameter or else the CMCD-Session
+// header. Broken data is as if absent: a viewer is not to blame for it.
+
+// CMCDSessionID is sid: one playback.
+func CMCDSessionID(r *http.Request) string { return cmcd(r, "sid", 64) }
+
+// CMCDContentID is cid: what it plays.
+func CMCDContentID(r *http.Request) string { return cmcd(r, "cid", 128) }
+
+// maxCMCD is how many bytes are looked at; the keys that are defined fit in a
+// quarter of it.
+const maxCMCD = 4 << 10
+
+func cmcd(r *http.Request, key string, limit int) string {
+	if raw, ok := rawQueryValue(r.URL.RawQuery, "CMCD"); ok && raw != "" {
+		var buf [512]byte
+		if b, ok := unescape(buf[:0], raw); ok {
+			if value, ok := scan(b, key); ok {
+				return within(string(value), limit)
+			}
+		}
+		value, err := url.QueryUnescape(raw)
+		if err != nil {
+			return ""
+		}
+		return within(parse([]string{value}, key), limit)
+	}
+	values := r.Header["Cmcd-Session"]
+	if len(values) == 1 && len(values[0]) <= maxCMCD {
+		if value, ok := scan(values[0], key); ok {
+			return within(value, limit)
+		}
+	}
+	return within(parse(values, key), limit)
+}
+
+func within(s string, limit int) string {
+	if len(s) > limit {
+		return ""
+	}
+	return s
+}
+
+// parse is the string under a key of a dictionary (RFC 8941, section 3.2), or
+// "" where there is none.
+func parse(values []string, key string) string {
+	var size int
+	for _, v := range values {
+		size += len(v)
+	}
+	if size == 0 || size > maxCMCD {
+		return ""
+	}
+	dict, err := httpsfv.UnmarshalDictionary(values)
+	if err != nil {
+		return ""
+	}
+	if member, ok := dict.Get(key); ok {
+		if item, ok := member.(httpsfv.Item); ok {
+			s, _ := item.Value.(string)
+			return s
+		}
+	}
+	return ""
+}
+
+// scan is parse for what players really send, without an allocation. It is not
+// ok with anything else, be it valid or not.
+func scan[T string | []byte](b T, key string) (value T, ok bool) {
+	var none T
+	for i := 0; i < len(b); i++ {
+		start := i
+		for i < len(b) && charset[b[i]]&inKey != 0 {
+			i++
+		}
+		if i == start || charset[b[start]]&startsKey == 0 {
+			return none, false
+		}
+		wanted := string(b[start:i]) == key
+		if wanted {
+			value = none // the last one counts
+		}
+		if i < len(b) && b[i] == '=' {
+			i++
+			start = i
+			switch {
+			case i == len(b):
+				return none, false
+			case b[i] == '"':
+				for i++; i < len(b) && charset[b[i]]&inString != 0; i++ {
+				}
+				if i == len(b) || b[i] != '"' {
+					return none, false
+				}
+				if wanted {
+					value = b[start+1 : i]
+				}
+				i++
+			case charset[b[i]]&digit != 0:
+				for i < len(b) && charset[b[i]]&digit != 0 {
+					i++
+				}
+				if i-start > 15 { // RFC 8941, section 3.3.1
+					return none, false
+				}
+			case charset[b[i]]&startsToken != 0:
+				for i < len(b) && charset[b[i]]&inToken != 0 {
+					i++
+				}
+			default:
+				return none, false
+			}
+		}
+		if i < len(b) && (b[i] != ',' || i == len(b)-1) {
+			return none, false
+		}
+	}
+	return value, len(b) > 0
+}
+
+// The characters of RFC 8941, section 3.
+const (
+	startsKey = 1 << iota
+	inKey
+	inString
+	digit
+	startsToken
+	inToken
+)
+
+var charset = func() (set [256]uint8) {
+	add := func(class uint8, chars string) {
+		for i := range len(chars) {
+			set[chars[i]] |= class
+		}
+	}
+	const digits, lower, upper = "0123456789", "abcdefghijklmnopqrstuvwxyz", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	add(startsKey|inKey, lower+"*")
+	add(inKey, digits+"_-.")
+	add(digit, digits)
+	add(startsToken|inToken, lower+upper+"*")
+	add(inToken, digits+"!#$%&'+-.^_`|~:/")
+	for c := byte(0x20); c < 0x7f; c++ {
+		if c != '"' && c != '\\' {
+			set[c] |= inString
+		}
+	}
+	return set
+}()
+
+// unhex is the value of a hexadecimal digit, 0xff of any other byte.
+var unhex = func() (value [256]byte) {
+	for c := range value {
+		value[c] = 0xff
+	}
+	for i, c := range []byte("0123456789abcdef") {
+		value[c], value[bytes.ToUpper([]byte{c})[0]] = byte(i), byte(i)
+	}
+	return value
+}()
+
+// unescape appends the query value that s escapes, as far as dst has room.
+func unescape(dst []byte, s string) ([]byte, bool) {
+	if len(s) > 3*cap(dst) {
+		return nil, false
+	}
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch c {
+		case '+':
+			c = ' '
+		case '%':
+			if i+2 >= len(s) {
+				return nil, false
+			}
+			hi, lo := unhex[s[i+1]], unhex[s[i+2]]
+			if hi|lo == 0xff {
+				return nil, false
+			}
+			c = hi<<4 | lo
+			i += 2
+		}
+		if len(dst) == cap(dst) {
+			return nil, false
+		}
+		dst = append(dst, c)
+	}
+	return dst, true
+}
