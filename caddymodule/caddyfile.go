@@ -36,6 +36,7 @@ func init() {
 //		api            <path>|off
 //		store          memory|redis|<module> [<args...>] [{ ... }]
 //		on_store_error local|allow|deny
+//		tarpit         <duration>
 //		cors           <origins...>
 //		cache_control  private|keep
 //		reveal_guards
@@ -78,6 +79,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			err = duration(d, &h.Interval)
 		case "ttl":
 			err = duration(d, &h.TTL)
+		case "tarpit":
+			err = duration(d, &h.Tarpit)
 		case "reclaim_lapsed":
 			err = flag(d, &h.ReclaimLapsed)
 		case "reveal_guards":

@@ -113,6 +113,9 @@ func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token 
 	default:
 		d.verdict, d.guard, d.held, d.limit = v.Outcome.String(), v.Guard.ID, v.Held, v.Limit
 		if !v.Outcome.Pass() {
+			if v.Repeated && h.tarpit != nil {
+				h.tarpit.hold(r.Context())
+			}
 			return api.Refused(v, h.RevealGuards)
 		}
 	}

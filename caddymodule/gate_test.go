@@ -466,6 +466,52 @@ func TestEarlyDataTakesNoSlot(t *testing.T) {
 	})
 }
 
+func TestTarpitHoldsRepeatsBack(t *testing.T) {
+	withGate(t, Handler{Limit: "0", Tarpit: caddy.Duration(time.Second)}, func(g *gate) {
+		took := func(f func()) time.Duration {
+			start := time.Now()
+			f()
+			return time.Since(start)
+		}
+		refused := func() { g.get(429, "/v/x/1.ts", sid, `sid="a"`) }
+		if d := took(refused); d != 0 {
+			t.Errorf("the first refusal took %v", d)
+		}
+		if d := took(refused); d != time.Second {
+			t.Errorf("the second took %v, want 1s", d)
+		}
+		refused()
+		refused() // denied anew: two seconds are over
+
+		// A bounded number is held at once; the others are answered.
+		repeat := func() {
+			r := caddyhttp.PrepareRequest(ask("GET", "/v/x/1.ts", sid, `sid="a"`), caddy.NewReplacer(), httptest.NewRecorder(), nil)
+			g.ServeHTTP(httptest.NewRecorder(), r, nil)
+		}
+		for range maxHeld {
+			go repeat()
+		}
+		synctest.Wait()
+		if d := took(repeat); d != 0 {
+			t.Errorf("one too many was held for %v", d)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		refused()
+
+		// Neither a client that goes nor a server that does is held up.
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(100*time.Millisecond, cancel)
+		if d := took(func() { g.tarpit.hold(ctx) }); d != 100*time.Millisecond {
+			t.Errorf("the client was held for %v", d)
+		}
+		time.AfterFunc(200*time.Millisecond, func() { close(g.tarpit.ending) })
+		if d := took(func() { g.tarpit.hold(context.Background()) }); d != 200*time.Millisecond {
+			t.Errorf("the shutdown was held up for %v", d)
+		}
+	})
+}
+
 // away is a store that cannot answer.
 type away struct{ guard.Store }
 

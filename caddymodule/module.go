@@ -112,6 +112,10 @@ type Handler struct {
 	// 503. The API always answers 503.
 	OnStoreError string `json:"on_store_error,omitempty"`
 
+	// How long a repeat of a refused request is held back before its answer, at
+	// most 30s, a thousand at a time. Default not at all.
+	Tarpit caddy.Duration `json:"tarpit,omitempty"`
+
 	// The origins (`https://player.example.com`, or `*`) whose pages may use
 	// the API and read why a playback was refused. Default none: the same
 	// origin needs no entry.
@@ -141,6 +145,7 @@ type Handler struct {
 	storeKey any // of what Cleanup has to give back
 	api      *api.API
 	logger   *zap.Logger // sampled: a refused player may repeat itself 50 times a second
+	tarpit   *tarpit // nil: none
 	badLimit *sync.Once
 }
 
@@ -188,6 +193,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if err := h.openStore(ctx); err != nil {
 		return fmt.Errorf("store: %w", err)
+	}
+	if h.Tarpit > 0 {
+		h.tarpit = newTarpit(ctx, time.Duration(h.Tarpit))
 	}
 	if h.API != "off" {
 		h.api = &api.API{
@@ -273,6 +281,9 @@ func (h *Handler) check() (err error) {
 	}
 	if h.TTL <= h.Interval {
 		return fmt.Errorf("ttl: %v is not longer than interval, %v", time.Duration(h.TTL), time.Duration(h.Interval))
+	}
+	if tarpit := time.Duration(h.Tarpit); tarpit < 0 || tarpit > maxTarpit {
+		return fmt.Errorf("tarpit: %v is not between 0s and %v", tarpit, maxTarpit)
 	}
 	if h.API != "off" {
 		path := strings.TrimRight(h.API, "/")

@@ -257,6 +257,29 @@ SITE {
 	s.call(200, "GET", "/v/y/1.ts", "Authorization", "bob")
 }
 
+func TestShutdownDoesNotWaitForTheTarpit(t *testing.T) {
+	s := serve(t, "SITE {\nstream_guard {\n"+user+"limit 0\ntarpit 30s\n}\nrespond ok\n}")
+	s.call(429, "GET", "/v/x/1.ts", sid, `sid="a"`)
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		s.call(429, "GET", "/v/x/1.ts", sid, `sid="a"`)
+	}()
+	held := func() bool {
+		buf := make([]byte, 1<<20)
+		return strings.Contains(string(buf[:runtime.Stack(buf, true)]), "(*tarpit).hold")
+	}
+	eventually(t, "a request in the tarpit", held)
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-answered:
+	case <-time.After(20 * time.Second):
+		t.Error("the request is still held")
+	}
+}
+
 func TestRealResponsesPassWhole(t *testing.T) {
 	s := serve(t, `
 SITE {

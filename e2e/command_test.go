@@ -78,7 +78,7 @@ func TestExamplePlaysAndRefusesTheFourth(t *testing.T) {
 		}
 		var three []*viewer
 		for range 3 {
-			three = append(three, n.watch(t, "", "/media/cmaf/master.m3u8", realTime...))
+			three = append(three, n.watch(t, "", "/media/cmaf/master.m3u8", realTime))
 		}
 		n.playRefused(t, "", "/media/cmaf/master.m3u8")
 		refused(t, n.ask(t, "demo", "GET", "/media/ts/master.m3u8", ""), 3)

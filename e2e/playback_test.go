@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,27 +19,27 @@ func TestEveryKindOfPlaybackPlaysToItsEndUnderOneGuard(t *testing.T) {
 	eachStore(t, func(t *testing.T, store string) {
 		for _, way := range []string{"path", "auto"} {
 			n := start(t, site(files, store, "playback "+way))
-			media := map[string]string{
-				"hls":       "/media/cmaf/master.m3u8",
-				"dash":      "/media/cmaf/manifest.mpd",
-				"ts":        "/media/ts/master.m3u8",
-				"byterange": "/media/byterange/master.m3u8",
+			media := map[string]string{ // by user
+				"hls " + way:       "/media/cmaf/master.m3u8",
+				"dash " + way:      mpd,
+				"ts " + way:        "/media/ts/master.m3u8",
+				"byterange " + way: "/media/byterange/master.m3u8",
 			}
 			for user, manifest := range media {
 				if out, err := n.play(t, user, manifest); err != nil {
 					t.Errorf("%s with playback %s: %v\n%s", manifest, way, err, out)
 				}
 				held := n.guards(t, user)
-				stream := strings.Trim(manifest[:strings.LastIndexByte(manifest, '/')], "/")
+				stream := strings.Trim(path.Dir(manifest), "/")
 				if len(held.Guards) != 1 || held.Guards[0].StreamID != stream || held.Remaining != 2 {
 					t.Fatalf("after %s with playback %s the user holds %+v, want one guard for %s", manifest, way, held, stream)
 				}
 				// Opened again by the same player, then its tracks, also those that ffmpeg leaves out.
-				dir := manifest[:strings.LastIndexByte(manifest, '/')+1]
+				dir := path.Dir(manifest) + "/"
 				if way == "path" {
 					dir += "~" + held.Guards[0].GuardID + "/"
 				}
-				n.want(t, 200, user, "GET", dir+manifest[len("/"+stream+"/"):], "")
+				n.want(t, 200, user, "GET", dir+path.Base(manifest), "")
 				if stream == "media/cmaf" {
 					n.want(t, 200, user, "GET", dir+"subs/en.m3u8", "")
 					n.want(t, 200, user, "GET", dir+"subs/en.vtt", "")
@@ -72,9 +73,9 @@ func TestFourthViewerIsRefusedAndTheThreeGoOn(t *testing.T) {
 		o := newOrigin(t)
 		n := start(t, site(o.proxy, store, "playback path", "limit 3"))
 		three := []*viewer{
-			n.watch(t, "alice", "/media/cmaf/master.m3u8", realTime...),
-			n.watch(t, "alice", "/media/cmaf/manifest.mpd", realTime...),
-			n.watch(t, "alice", "/media/ts/master.m3u8", realTime...),
+			n.watch(t, "alice", mpd, realTime),
+			n.watch(t, "alice", "/media/cmaf/master.m3u8", realTime),
+			n.watch(t, "alice", "/media/cmaf/master.m3u8", realTime),
 		}
 		if held := n.guards(t, "alice"); len(held.Guards) != 3 || held.Remaining != 0 {
 			t.Fatalf("three viewers hold %+v", held)
@@ -93,12 +94,12 @@ func TestFourthViewerIsRefusedAndTheThreeGoOn(t *testing.T) {
 		}
 
 		// It would take the slot again as long as it plays.
-		three[0].kill()
-		n.want(t, 204, "alice", "DELETE", "/guards/"+three[0].guard, "")
+		three[1].kill()
+		n.want(t, 204, "alice", "DELETE", "/guards/"+three[1].guard, "")
 		if held := n.guards(t, "alice"); len(held.Guards) != 2 || held.Remaining != 1 {
 			t.Errorf("after the release alice holds %+v, want 2 guards", held)
 		}
-		three[0] = n.watch(t, "alice", "/media/byterange/master.m3u8", realTime...)
+		three[1] = n.watch(t, "alice", "/media/byterange/master.m3u8", realTime)
 		n.playRefused(t, "alice", "/media/cmaf/master.m3u8?fourth")
 		n.goOn(t, "alice", three...)
 	})
@@ -108,7 +109,7 @@ func TestSlotOfAKilledViewerIsFreeAfterItsTTL(t *testing.T) {
 	const ttl = 2 * time.Second
 	eachStore(t, func(t *testing.T, store string) {
 		n := start(t, site(files, store, "playback path", "limit 1", "interval 1s", "ttl 2s"))
-		v := n.watch(t, "alice", "/media/cmaf/manifest.mpd", endless...)
+		v := n.watch(t, "alice", mpd, endless)
 		// Opening the manifest says whether there is a slot and takes none.
 		mayPlay := func() bool {
 			a := n.ask(t, "alice", "GET", "/media/ts/master.m3u8", "")
@@ -181,7 +182,7 @@ func TestRangesAndHeadCountLikeGetAndOptionsNever(t *testing.T) {
 }
 
 func TestRefusedNeverReachesTheOrigin(t *testing.T) {
-	assets := []string{"/media/ts/master.m3u8", "/media/cmaf/manifest.mpd", "/media/cmaf/s0/001.m4s", "/media/cmaf/subs/en.vtt"}
+	assets := []string{"/media/ts/master.m3u8", mpd, "/media/cmaf/s0/001.m4s", "/media/cmaf/subs/en.vtt"}
 	silent := func(t *testing.T, n *node, o *origin, status int, user string) {
 		t.Helper()
 		before := o.hits()

@@ -29,21 +29,15 @@ func TestReadmeExamples(t *testing.T) {
 		t.Fatalf("README.md: %v", err)
 	}
 	n := start(t, example(t))
-	const mark = "\x00done "
 	var script strings.Builder
 	for _, e := range examples {
 		// Errors count as output, as in a terminal.
-		fmt.Fprintf(&script, "{ %s\n} 2>&1\nprintf '\\0done %%d\\n' $?\n", n.local(e.command))
+		fmt.Fprintf(&script, "{ %s\n} 2>&1\nprintf '\\0%%d\\0' $?\n", n.local(e.command))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
-	binary, err := build()
-	if err != nil {
-		t.Fatal(err)
-	}
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
 	// With all that it may have left in the background.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	kill := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -60,18 +54,13 @@ func TestReadmeExamples(t *testing.T) {
 	if readErr != nil {
 		t.Fatal(readErr)
 	}
-	answers := strings.Split(string(said), mark)
-	if len(answers) != len(examples)+1 {
-		t.Fatalf("of %d commands %d came to their end: %v\n%s", len(examples), len(answers)-1, err, said)
+	answers := strings.Split(string(said), "\x00")
+	if len(answers) != len(examples)*2+1 {
+		t.Fatalf("of %d commands %d came to their end: %v\n%s", len(examples), len(answers)/2, err, said)
 	}
 	for i, e := range examples {
-		answer := answers[i]
-		if i > 0 {
-			_, answer, _ = strings.Cut(answer, "\n") // the exit code of the one before
-		}
-		answer = tidy(answer)
-		code, _, _ := strings.Cut(answers[i+1], "\n")
-		if want := n.local(e.output); !e.matches(want, answer) {
+		answer, code := tidy(answers[2*i]), answers[2*i+1]
+		if want := tidy(n.local(e.output)); !matches(want, answer) {
 			t.Errorf("README.md:%d: $ %s\nprints\n%s\nbut README.md says\n%s", e.line, e.command, answer, want)
 		} else if want == "" && code != "0" {
 			t.Errorf("README.md:%d: $ %s\nends with exit code %s", e.line, e.command, code)
@@ -85,50 +74,39 @@ type readmeExample struct {
 }
 
 // sessions reads the examples of a README.
-func sessions(readme string) (examples []readmeExample, err error) {
-	var inside, unfinished bool
+func sessions(readme string) (examples []*readmeExample, err error) {
+	var inside bool
+	var e *readmeExample // the one being read
 	for i, line := range strings.Split(readme, "\n") {
-		switch command, isCommand := strings.CutPrefix(line, "$ "); {
+		command, isCommand := strings.CutPrefix(line, "$ ")
+		fence := strings.HasPrefix(line, "```")
+		switch {
 		case !inside:
-			inside = strings.HasPrefix(line, "```console")
-			if inside {
-				examples = append(examples, readmeExample{})
-			}
-		case strings.HasPrefix(line, "```"):
-			if unfinished {
+			inside, e = strings.HasPrefix(line, "```console"), nil
+		case e != nil && e.output == "" && strings.HasSuffix(e.command, `\`):
+			if fence {
 				return nil, fmt.Errorf("line %d: the block ends within a command", i+1)
 			}
-			inside = false
-		case unfinished:
-			e := &examples[len(examples)-1]
 			e.command += "\n" + line
-			unfinished = strings.HasSuffix(line, `\`)
+		case fence:
+			inside = false
 		case isCommand:
-			examples = append(examples, readmeExample{line: i + 1, command: command})
-			unfinished = strings.HasSuffix(command, `\`)
+			e = &readmeExample{line: i + 1, command: command}
+			examples = append(examples, e)
+		case e == nil:
+			return nil, fmt.Errorf("line %d: a console block does not begin with a command", i+1)
 		default:
-			e := &examples[len(examples)-1]
-			if e.command == "" {
-				return nil, fmt.Errorf("line %d: a console block does not begin with a command", i+1)
-			}
 			e.output += line + "\n"
 		}
 	}
-	kept := examples[:0]
-	for _, e := range examples {
-		if e.command == "" {
-			continue // where a block begins
-		}
-		e.output = tidy(e.output)
-		kept = append(kept, e)
-	}
-	if len(kept) == 0 {
+	if len(examples) == 0 {
 		return nil, fmt.Errorf("there is no command in a ```console block")
 	}
-	return kept, nil
+	return examples, nil
 }
 
-func (readmeExample) matches(want, got string) bool {
+// matches reports whether a command's output is as the README says.
+func matches(want, got string) bool {
 	parts := strings.Split(want, "…")
 	for i := range parts {
 		parts[i] = regexp.QuoteMeta(parts[i])
@@ -150,7 +128,7 @@ func tidy(s string) string {
 func TestReadmeConvention(t *testing.T) {
 	readme := "# T\n```sh\n$ not this\n```\n```console\n$ curl \\\n  -i x\nHTTP/1.1 200 OK\n…\n$ id=1\n```\n"
 	examples, err := sessions(readme)
-	if err != nil || len(examples) != 2 || examples[0].command != "curl \\\n  -i x" || examples[1] != (readmeExample{line: 10, command: "id=1"}) {
+	if err != nil || len(examples) != 2 || examples[0].command != "curl \\\n  -i x" || *examples[1] != (readmeExample{line: 10, command: "id=1"}) {
 		t.Errorf("%+v, %v", examples, err)
 	}
 	for want, gots := range map[string]map[string]bool{
@@ -160,7 +138,7 @@ func TestReadmeConvention(t *testing.T) {
 		"":         {"": true, "a": false},
 	} {
 		for got, ok := range gots {
-			if (readmeExample{}).matches(want, got) != ok {
+			if matches(want, got) != ok {
 				t.Errorf("%q matches %q: %v, want %v", want, got, !ok, ok)
 			}
 		}

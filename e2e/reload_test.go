@@ -10,8 +10,8 @@ func TestReloadKeepsGuardsAndPlayersAndAppliesTheNewLimit(t *testing.T) {
 		config := func(limit string) string { return site(files, store, "playback path", "limit "+limit) }
 		n := start(t, config("2"))
 		viewers := []*viewer{
-			n.watch(t, "alice", "/media/cmaf/master.m3u8", realTime...),
-			n.watch(t, "alice", "/media/cmaf/manifest.mpd", endless...),
+			n.watch(t, "alice", mpd, endless),
+			n.watch(t, "alice", "/media/cmaf/master.m3u8", realTime),
 		}
 		refused(t, n.ask(t, "alice", "GET", "/media/ts/master.m3u8", ""), 2)
 
@@ -25,7 +25,7 @@ func TestReloadKeepsGuardsAndPlayersAndAppliesTheNewLimit(t *testing.T) {
 		if held := n.guards(t, "alice"); held.Limit != 3 || len(held.Guards) != 2 {
 			t.Errorf("after the reload alice holds %+v, want 2 of 3 guards", held)
 		}
-		viewers = append(viewers, n.watch(t, "alice", "/media/ts/master.m3u8", realTime...))
+		viewers = append(viewers, n.watch(t, "alice", "/media/ts/master.m3u8", realTime))
 		refused(t, n.ask(t, "alice", "GET", "/media/byterange/master.m3u8", ""), 3)
 
 		// Fewer than are playing: whoever was admitted stays.

@@ -4,33 +4,36 @@ import (
 	"bytes"
 	"context"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 )
 
 // ffmpeg returns a command that plays something of the node's and throws the
-// picture away; args are options for its input.
-func (n *node) ffmpeg(ctx context.Context, t *testing.T, user, path string, args ...string) *exec.Cmd {
+// picture away. It opens all tracks and goes on with one of each kind, or as the
+// options for its output say.
+func (n *node) ffmpeg(ctx context.Context, t *testing.T, user, path string, input []string, output ...string) *exec.Cmd {
 	t.Helper()
 	binary, err := exec.LookPath("ffmpeg")
 	if err != nil {
 		t.Fatalf("ffmpeg is needed (Debian: apt-get install ffmpeg): %v", err)
 	}
-	args = append([]string{"-v", "warning", "-nostdin"}, args...)
+	args := slices.Concat([]string{"-v", "warning", "-nostdin"}, input)
 	if user != "" {
 		args = append(args, "-headers", "X-User-Id: "+user+"\r\n")
 	}
-	args = append(args, "-i", "http://"+n.addr+path, "-map", "0", "-c", "copy", "-f", "null", "-")
-	return exec.CommandContext(ctx, binary, args...)
+	args = append(args, "-i", "http://"+n.addr+path)
+	args = append(args, output...)
+	return exec.CommandContext(ctx, binary, append(args, "-c", "copy", "-f", "null", "-")...)
 }
 
-// play plays to the end. Its error says that the player met one.
-func (n *node) play(t *testing.T, user, path string, args ...string) (output string, err error) {
+// play plays all tracks to the end. Its error says that the player met one.
+func (n *node) play(t *testing.T, user, path string) (output string, err error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	out, err := n.ffmpeg(ctx, t, user, path, args...).CombinedOutput()
+	out, err := n.ffmpeg(ctx, t, user, path, nil, "-map", "0").CombinedOutput()
 	if ctx.Err() != nil {
 		t.Fatalf("ffmpeg does not come to the end of %s\n%s", path, out)
 	}
@@ -57,18 +60,25 @@ type viewer struct {
 var (
 	// A minute of real time, and so of a segment request every four seconds.
 	realTime = []string{"-re"}
-	// For ever at eight times the speed: a request every half second. ffmpeg
-	// starts DASH again by itself, HLS it does not.
+	// For ever at eight times the speed: a request every half second. ffmpeg can
+	// repeat DASH, HLS it cannot.
 	endless = []string{"-readrate", "8", "-stream_loop", "-1"}
 )
 
+// Where an MPD has no BaseURL, as this one, ffmpeg resolves the URLs in it against
+// the URL it was given and not the one it was redirected to. Its requests for
+// media then have no path token and speak for whatever guard the user has on the
+// stream: with playback path such a viewer has a guard of its own only if it is
+// the first on its stream.
+const mpd = "/media/cmaf/manifest.mpd"
+
 // watch starts a viewer and returns when it holds a guard that the user did not
 // hold before.
-func (n *node) watch(t *testing.T, user, path string, args ...string) *viewer {
+func (n *node) watch(t *testing.T, user, path string, options []string) *viewer {
 	t.Helper()
 	before := n.guards(t, user)
 	v := &viewer{exited: make(chan struct{})}
-	cmd := n.ffmpeg(context.Background(), t, user, path, args...)
+	cmd := n.ffmpeg(context.Background(), t, user, path, options)
 	cmd.Stderr = &v.said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
