@@ -145,7 +145,7 @@ type Handler struct {
 	storeKey any // of what Cleanup has to give back
 	api      *api.API
 	logger   *zap.Logger // sampled: a refused player may repeat itself 50 times a second
-	tarpit   *tarpit // nil: none
+	tarpit   *tarpit     // nil: none
 	badLimit *sync.Once
 }
 

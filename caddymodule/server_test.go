@@ -143,6 +143,11 @@ func TestReloadKeepsGuards(t *testing.T) {
 			if err := s.load(site("limit 3\ninterval 30s")); err != nil {
 				t.Fatal(err)
 			}
+			eventually(t, "the new limit", func() bool { // the old server may still take a connection
+				http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+				return s.guards().Limit == 3
+			})
+			http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 			if got := s.guards(); len(got.Guards) != 2 || got.Limit != 3 || got.Guards[0].GuardID != held[0].GuardID || got.Guards[1].GuardID != held[1].GuardID {
 				t.Errorf("after the reload: %+v, before: %+v", got, held)
 			}
