@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help run build check lint setup test release-build fuzz clean
+.PHONY: help run build check lint setup test release-build fuzz bench clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -42,6 +42,9 @@ release-build: ## build the release, bin/caddy-release, from xcaddy.json
 
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	scripts/fuzz
+
+bench: ## measure against partners, into docs/performance.md; one row in short: ROWS=throughput/file_server/4k PAIRS=3 SECONDS=5
+	go run -C bench . $(if $(ROWS),-rows '$(ROWS)') $(if $(PAIRS),-pairs $(PAIRS)) $(if $(SECONDS),-seconds $(SECONDS)) $(if $(PROFILE),-profile '$(abspath $(PROFILE))')
 
 clean: ## remove bin
 	rm -rf bin

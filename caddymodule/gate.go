@@ -50,6 +50,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		p.ResponseWriter = w
 		w = &p.privateWriter
 	}
+	if kind == playback.Manifest && token != nil {
+		return h.serveManifest(w, r, next, *token)
+	}
 	return next.ServeHTTP(w, r)
 }
 

@@ -30,7 +30,8 @@ type gate struct {
 	logs   *observer.ObservedLogs
 	origin int           // requests that reached it
 	last   *http.Request // the last of them
-	header http.Header   // what it answers with
+	header http.Header   // what it answers with,
+	body   []byte        // and with this, or else "media"
 	away   func()        // closes the store that cannot answer, if there is one
 }
 
@@ -71,7 +72,10 @@ func (g *gate) do(r *http.Request) *httptest.ResponseRecorder {
 		for name, values := range g.header {
 			w.Header()[name] = values
 		}
-		w.Write([]byte("media"))
+		if g.body == nil {
+			g.body = []byte("media")
+		}
+		w.Write(g.body)
 		return nil
 	})
 	if err := g.ServeHTTP(w, r, next); err != nil {

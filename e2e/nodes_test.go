@@ -87,6 +87,31 @@ func TestGuardOfOneNodeLivesOnAnother(t *testing.T) {
 	refused(t, b.ask(t, "alice", "GET", "/media/byterange/media.mp4", ""), 2)
 }
 
+func TestReleaseOnOneNodeIsFeltOnTheOtherAtOnce(t *testing.T) {
+	t.Parallel()
+	config := site(files, inRedis(redistest.Start(t)), "playback path", "limit 1")
+	config = strings.Replace(config, "\tlog\n", "\theader >X-Verdict {http.stream_guard.verdict}\n", 1)
+	a, b := start(t, config), start(t, config)
+	opened := a.want(t, 200, "alice", "GET", "/media/cmaf/master.m3u8", "")
+	segment := strings.TrimSuffix(opened.url.Path, "master.m3u8") + "s0/001.m4s"
+	verdict := func() string { return b.want(t, 200, "alice", "GET", segment, "").header.Get("X-Verdict") }
+	if v := verdict(); v != "admitted" {
+		t.Errorf("the first request is %s", v)
+	}
+	if v := verdict(); v != "known" {
+		t.Errorf("the second request is %s", v)
+	}
+	made := a.guards(t, "alice").Guards[0]
+	a.want(t, 204, "alice", "DELETE", "/guards/"+made.GuardID, "")
+	// Within five seconds a straggler passes as released; a node that has not
+	// heard of it would go on knowing it for twenty.
+	eventually(t, "the other node hears of it", func() bool { return verdict() == "released" })
+	a.want(t, 201, "alice", "POST", "/guards", "")
+	if held := b.guards(t, "alice"); len(held.Guards) != 1 {
+		t.Errorf("alice holds %+v, want the new guard alone", held)
+	}
+}
+
 // quiet is site without an access log.
 func quiet(options ...string) string {
 	return strings.ReplaceAll(site(files, options...), "\tlog\n", "")

@@ -71,10 +71,10 @@ func TestEveryKindOfPlaybackPlaysToItsEndUnderOneGuard(t *testing.T) {
 func TestFourthViewerIsRefusedAndTheThreeGoOn(t *testing.T) {
 	eachStore(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
-		n := start(t, site(o.proxy, store, "playback path", "limit 3"))
+		n := start(t, site(o.proxy, store, "playback path", "limit 3", "interval 3s", "ttl 90s"))
 		three := []*viewer{
 			n.watch(t, "alice", mpd, realTime),
-			n.watch(t, "alice", "/media/cmaf/master.m3u8", realTime),
+			n.watch(t, "alice", mpd, realTime),
 			n.watch(t, "alice", "/media/cmaf/master.m3u8", realTime),
 		}
 		if held := n.guards(t, "alice"); len(held.Guards) != 3 || held.Remaining != 0 {
@@ -217,7 +217,8 @@ func TestRefusedNeverReachesTheOrigin(t *testing.T) {
 		n := start(t, site(o.proxy, inRedis(s), "playback auto"))
 		n.want(t, 200, "alice", "GET", assets[0], "")
 		s.Kill()
-		silent(t, n, o, 503, "alice")
+		n.want(t, 200, "alice", "GET", assets[0], "") // a viewer goes on
+		silent(t, n, o, 503, "bob")
 	})
 }
 

@@ -65,11 +65,8 @@ var (
 	endless = []string{"-readrate", "8", "-stream_loop", "-1"}
 )
 
-// Where an MPD has no BaseURL, as this one, ffmpeg resolves the URLs in it against
-// the URL it was given and not the one it was redirected to. Its requests for
-// media then have no path token and speak for whatever guard the user has on the
-// stream: with playback path such a viewer has a guard of its own only if it is
-// the first on its stream.
+// An MPD without a BaseURL, which the gate adds: without it ffmpeg resolves URLs
+// against the one it was given and not the one it was redirected to.
 const mpd = "/media/cmaf/manifest.mpd"
 
 // watch starts a viewer and returns when it holds a guard that the user did not

@@ -1,0 +1,68 @@
+package playback
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestAddToken(t *testing.T) {
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok := "~" + id.String()
+	for _, c := range []struct{ name, path, in, out string }{
+		{"relative URLs stay", "/a/m.m3u8", "#EXTM3U\nv/1.ts\n../x/2.ts?a=/b/c.ts\n#EXT-X-MAP:URI=\"init.mp4\"\n", ""},
+		{"absolute paths", "/a/m.m3u8", "#EXTM3U\r\n/v/1.ts?x=/y\r\n", "#EXTM3U\r\n/v/TOK/1.ts?x=/y\r\n"},
+		{"same host", "/a/m.m3u8", "https://CDN.example:8443/v/1.ts#f\n//cdn.example:8443/2.ts", "https://CDN.example:8443/v/TOK/1.ts#f\n//cdn.example:8443/TOK/2.ts"},
+		{"other host", "/a/m.m3u8", "https://cdn.example/v/1.ts\nhttps://other:8443/v/1.ts\ndata:video/mp4;base64,AA/1.ts\n", ""},
+		{"attributes", "/a/m.m3u8", `#EXT-X-MEDIA:TYPE=AUDIO,URI="/a/audio.m3u8",NAME="/x.ts"` + "\n" + `#EXT-X-MAP:URI="/a/init.mp4",BYTERANGE="1@0"`,
+			`#EXT-X-MEDIA:TYPE=AUDIO,URI="/a/TOK/audio.m3u8",NAME="/x.ts"` + "\n" + `#EXT-X-MAP:URI="/a/TOK/init.mp4",BYTERANGE="1@0"`},
+		{"keys are not ours", "/a/m.m3u8", `#EXT-X-KEY:METHOD=AES-128,URI="/keys/1.key"`, ""},
+		{"token already there", "/a/m.m3u8", "/v/TOK/1.ts", ""},
+		{"broken URL", "/a/m.m3u8", "/v/%zz.ts\nhttp://[::1/1.ts", ""},
+		{"DASH", "/a/m.MPD",
+			`<MPD><Location>https://cdn.example:8443/a/m.mpd?x=1&amp;y=2</Location><BaseURL serviceLocation="a">/v/</BaseURL><Period><SegmentTemplate media="/v/$RepresentationID$/$Number$.m4s" initialization="init.mp4"/></Period></MPD>`,
+			`<MPD><Location>https://cdn.example:8443/a/TOK/m.mpd?x=1&amp;y=2</Location><BaseURL serviceLocation="a">/v/TOK/</BaseURL><Period><SegmentTemplate media="/v/$RepresentationID$/TOK/$Number$.m4s" initialization="init.mp4"/></Period></MPD>`},
+		{"DASH without a base", "/a/m.mpd", `<MPD><Period id="1"><BaseURL>x/</BaseURL></Period><Period id="2"/></MPD>`,
+			`<MPD><BaseURL>./</BaseURL><Period id="1"><BaseURL>x/</BaseURL></Period><Period id="2"/></MPD>`},
+		{"DASH with a namespace", "/a/m.mpd", `<d:MPD><d:Period></d:Period></d:MPD>`, `<d:MPD><d:BaseURL>./</d:BaseURL><d:Period></d:Period></d:MPD>`},
+		{"no manifest at all", "/a/m.mpd", `not found`, ""},
+	} {
+		in, want := strings.ReplaceAll(c.in, "TOK", tok), strings.ReplaceAll(c.out, "TOK", tok)
+		if want == "" {
+			want = in
+		}
+		got := string(kinds.AddToken([]byte(in), c.path, "cdn.example:8443", id))
+		if got != want {
+			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, want)
+		}
+		if again := string(kinds.AddToken([]byte(got), c.path, "cdn.example:8443", id)); again != got {
+			t.Errorf("%s, twice:\n%s", c.name, again)
+		}
+	}
+}
+
+func FuzzAddToken(f *testing.F) {
+	f.Add("#EXTM3U\n/v/1.ts\n#EXT-X-MAP:URI=\"/init.mp4\"\n", "/m.m3u8")
+	f.Add(`<MPD><BaseURL>/v/</BaseURL><Period><SegmentTemplate media="/v/$Number$.m4s"/></Period></MPD>`, "/m.mpd")
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	token := "~" + id.String() + "/"
+	f.Fuzz(func(t *testing.T, manifest, path string) {
+		if strings.Contains(manifest, token) {
+			return
+		}
+		got := string(kinds.AddToken([]byte(manifest), path, "h", id))
+		// Take out what was added and the manifest is as it was.
+		bare := strings.ReplaceAll(got, token, "")
+		if at := addedBase.FindStringIndex(bare); bare != manifest && (at == nil || bare[:at[0]]+bare[at[1]:] != manifest) {
+			t.Errorf("%q became %q", manifest, got)
+		}
+	})
+}
+
+var addedBase = regexp.MustCompile(`<(\w+:)?BaseURL>\./</(\w+:)?BaseURL>`)
