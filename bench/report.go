@@ -39,7 +39,7 @@ func (r *row) pair(ours, theirs float64) {
 
 func (r *row) value(ours float64) { r.ours = append(r.ours, ours) }
 
-// figures are what the goal is about, smallest first.
+// figures are what the goal is about.
 func (r row) figures() []float64 {
 	f := slices.Clone(r.ours)
 	if len(r.theirs) > 0 && !r.absolute {
@@ -47,11 +47,17 @@ func (r row) figures() []float64 {
 			f[i] /= r.theirs[i]
 		}
 	}
-	slices.Sort(f)
 	return f
 }
 
-func median(sorted []float64) float64 {
+// last shows the last pair.
+func (r row) last() string {
+	n := len(r.ours) - 1
+	return fmt.Sprintf("%.3f (%s : %s %s)", r.ours[n]/r.theirs[n], number(r.ours[n]), number(r.theirs[n]), r.unit)
+}
+
+func median(figures []float64) float64 {
+	sorted := slices.Sorted(slices.Values(figures))
 	n := len(sorted)
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
@@ -69,9 +75,9 @@ func number(v float64) string {
 
 // medians are ours and the partner's, in the unit of the row.
 func (r row) medians() string {
-	s := number(median(slices.Sorted(slices.Values(r.ours))))
+	s := number(median(r.ours))
 	if len(r.theirs) > 0 {
-		s += " : " + number(median(slices.Sorted(slices.Values(r.theirs))))
+		s += " : " + number(median(r.theirs))
 	}
 	return s + " " + r.unit
 }
@@ -96,7 +102,7 @@ func format(table []row) string {
 			met = "**missed**"
 		}
 		fmt.Fprintf(&b, "| %s | %s | %v | %s | %s – %s | %d | %s | %s |\n",
-			r.what, r.partner, r.goal, figure(median(f)), figure(f[0]), figure(f[len(f)-1]), len(f), r.medians(), met)
+			r.what, r.partner, r.goal, figure(median(f)), figure(slices.Min(f)), figure(slices.Max(f)), len(f), r.medians(), met)
 	}
 	return b.String()
 }

@@ -21,13 +21,14 @@ const (
 	smallAudience = 1000
 	users         = 100_000          // who use the API
 	spread        = 20 * time.Second // of an audience's refreshes: a third of the interval
+	portions      = 5                // of a pair's latencies, taken in turn; the median slice counts
 )
 
 // throughput measures a Caddy with the gate against the same one without:
 // requests a second and processor time for each under full load, and p99 at
 // half the load that the bare one bears. With audience there are two playbacks
-// for each request a second, all known and their refreshes spread over the
-// time that they take to come round.
+// for each request a second, all known, and their refreshes fall due evenly
+// while it is measured.
 func throughput(l *lab, audience bool, origin, dir string) ([]row, error) {
 	serve, err := l.serve(origin)
 	if err != nil {
@@ -66,19 +67,11 @@ func throughput(l *lab, audience bool, origin, dir string) ([]row, error) {
 			return nil, err
 		}
 	}
-	half := fmt.Sprint(warm.rate() / 2)
-	// side measures one partner, full and half loaded.
-	side := func(s *server) (full, paced result, err error) {
-		if audience && s == gated {
-			if err := admit(); err != nil {
-				return full, paced, err
-			}
-		}
-		if full, err = segments(s, "-duration", duration().String()); err != nil {
-			return full, paced, err
-		}
-		paced, err = segments(s, "-mode", "paced", "-rate", half, "-duration", (duration() / 2).String())
-		return full, paced, err
+	full := func(s *server) (result, error) {
+		return segments(s, "-duration", duration().String())
+	}
+	half := func(s *server) (result, error) {
+		return segments(s, "-mode", "paced", "-rate", fmt.Sprint(warm.rate()/2), "-duration", (duration() / portions).String())
 	}
 
 	what, goals := "1k playbacks", [3]goal{{"≥", 0.98}, {"≤", 1.03}, {"≤", 1.10}}
@@ -95,21 +88,37 @@ func throughput(l *lab, audience bool, origin, dir string) ([]row, error) {
 		{what: "CPU time a request: " + what, partner: "without the gate", unit: "µs", goal: goals[1]},
 		{what: "p99 at half load: " + what, partner: "without the gate", unit: "ms", goal: goals[2]},
 	}
+	servers := []*server{gated, bare}
 	for n := range *pairs {
-		var full, paced [2]result
-		order := []int{0, 1}
-		if n%2 == 1 {
-			order = []int{1, 0}
-		}
-		for _, i := range order {
-			if full[i], paced[i], err = side([]*server{gated, bare}[i]); err != nil {
+		var results [2]result
+		for i := range servers {
+			// Refreshes fall due for as long again as the admissions were spread over.
+			if audience || n%2 == 1 {
+				i = 1 - i
+			}
+			if audience && servers[i] == gated {
+				if err := admit(); err != nil {
+					return nil, err
+				}
+			}
+			if results[i], err = full(servers[i]); err != nil {
 				return nil, err
 			}
 		}
-		table[0].pair(full[0].rate(), full[1].rate())
-		table[1].pair(full[0].cost(), full[1].cost())
-		table[2].pair(paced[0].P99, paced[1].P99)
-		log.Printf("pair %d: %v", n+1, table)
+		table[0].pair(results[0].rate(), results[1].rate())
+		table[1].pair(results[0].cost(), results[1].cost())
+		var p99 [2][]float64
+		for range portions {
+			for i, s := range servers {
+				r, err := half(s)
+				if err != nil {
+					return nil, err
+				}
+				p99[i] = append(p99[i], r.P99)
+			}
+		}
+		table[2].pair(median(p99[0]), median(p99[1]))
+		log.Printf("pair %d: throughput %s, CPU %s, p99 %s", n+1, table[0].last(), table[1].last(), table[2].last())
 	}
 	return table, guarded(redis, playbacks)
 }

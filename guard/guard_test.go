@@ -17,8 +17,8 @@ func TestIDBelongsToItsUserAndDevice(t *testing.T) {
 			}
 		}
 	}
-	if NewID("u", "") == NewID("u", "") {
-		t.Error("two new ids are the same")
+	if first, second := NewID("u", ""), NewID("u", ""); first == second {
+		t.Errorf("two new ids are %v", first)
 	}
 }
 
