@@ -33,6 +33,7 @@ const (
 	sweepEvery   = 10 * time.Second          // what is over is forgotten this much later at most
 	refreshers   = 4                         // batches of refreshes under way at once
 	maxBatch     = 128                       // refreshes in a batch
+	resumeMargin = time.Second               // a refresh this much before the guard's end comes in time
 	linger       = 5 * time.Millisecond      // how long a refresh waits for others to join
 	queued       = 4 * refreshers * maxBatch // refreshes waiting; one more is tried again later
 )
@@ -113,7 +114,7 @@ func (k *Keeper) Close() error {
 // outcome is Known and the store is not asked, or asked later.
 func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	now := k.now()
-	if l, ok := k.leases.Load(c.ID); ok && l.serves(now, p) {
+	if l, ok := k.leases.Load(c.ID); ok && l.serves(now, p) > 0 {
 		if !l.refreshing && (now-l.at >= refreshAfter(c.ID, p) || l.stream != k.streamHash(c.Stream) && now-l.at >= moveInterval) {
 			k.refreshSoon(c, p)
 		}
@@ -128,10 +129,13 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 	return k.ask(ctx, c, p)
 }
 
-// serves reports whether the guard still has its slot. Where lapsed guards may
-// lose theirs, that is certain of an active one only.
-func (l lease) serves(now time.Duration, p guard.Policy) bool {
-	return now < l.until && (!p.ReclaimLapsed || now-l.at < p.Interval)
+// serves is how much longer the guard has its slot for certain. Where lapsed
+// guards may lose theirs, that is while it is active.
+func (l lease) serves(now time.Duration, p guard.Policy) time.Duration {
+	if p.ReclaimLapsed {
+		return l.at + p.Interval - now
+	}
+	return l.until - now
 }
 
 // refreshAfter is a third of the interval, or up to a tenth less: playbacks
@@ -221,9 +225,6 @@ func (k *Keeper) lease(at time.Duration, c guard.Claim, p guard.Policy, v guard.
 
 // refreshSoon queues one refresh of a lease.
 func (k *Keeper) refreshSoon(c guard.Claim, p guard.Policy) {
-	if c.Intent != guard.Share {
-		c.Intent = guard.Resume
-	}
 	won := false
 	k.update(c.ID, func(l *lease) { won, l.refreshing = !l.refreshing, true })
 	if !won {
@@ -274,6 +275,17 @@ func (k *Keeper) refreshDue(ctx context.Context) {
 
 func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 	at := k.now()
+	for i := range batch {
+		c := &batch[i].Claim
+		l, there := k.leases.Load(c.ID)
+		switch {
+		case c.Intent == guard.Share:
+		case there && l.serves(at, batch[i].Policy) > resumeMargin:
+			c.Intent = guard.Resume
+		default: // its slot may be another's by now
+			c.Intent = guard.Continue
+		}
+	}
 	for i, a := range k.acquireAll(ctx, batch) {
 		c, p, v := batch[i].Claim, batch[i].Policy, a.Verdict
 		if a.Err != nil && p.CountLocally {

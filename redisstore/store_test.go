@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -184,4 +185,88 @@ func BenchmarkAcquire(b *testing.B) {
 			}
 		}
 	})
+}
+
+func TestWatchHearsOfEndingsAndOutlivesTheServer(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, Options{Addresses: []string{server.Addr}})
+	ended := make(chan guard.ID, 1000)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Watch(ctx, func(id guard.ID) { ended <- id })
+	}()
+	// A message before the subscription is lost: end guards until one is heard of.
+	hear := func(end func(context.Context, string, guard.ID, guard.Policy) (bool, error)) {
+		t.Helper()
+		deadline := time.After(30 * time.Second)
+		for n := 0; ; n++ {
+			c := claim("u", fmt.Sprint(time.Now(), n))
+			s.Acquire(t.Context(), c, policy) // fails while the server is away
+			end(t.Context(), "u", c.ID, policy)
+			select {
+			case <-ended:
+				return
+			case <-deadline:
+				t.Fatal("nothing is heard")
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	hear(s.Release)
+	hear(s.Revoke)
+	server.Kill()
+	redistest.StartOn(t, server.Addr)
+	for len(ended) > 0 {
+		<-ended
+	}
+	hear(s.Release)
+	cancel()
+	<-done
+}
+
+// Without the right to publish, or to anything but the store's keys, all but
+// the news of endings works.
+func TestLeastRights(t *testing.T) {
+	rights := []string{"--user", "gate", "on", ">secret", "~sg:*", "resetchannels", "-@all", "+evalsha", "+eval", "+get", "+set", "+time", "+ping", "+hello", "--user", "default", "off"}
+	server := redistest.Start(t, rights...)
+	s := open(t, Options{Addresses: []string{server.Addr}, Username: "gate", Password: "secret"})
+	c := claim("u", "1")
+	if v, err := s.Acquire(t.Context(), c, policy); err != nil || v.Outcome != guard.Admitted {
+		t.Fatalf("%v, %v", v.Outcome, err)
+	}
+	if a := s.AcquireAll(t.Context(), []guard.Request{{Claim: c, Policy: policy}, {Claim: claim("v", "1"), Policy: policy}}); a[0].Verdict.Outcome != guard.Refreshed || a[1].Verdict.Outcome != guard.Admitted {
+		t.Errorf("%+v", a)
+	}
+	if found, err := s.Release(t.Context(), "u", c.ID, policy); err != nil || !found {
+		t.Errorf("%v, %v", found, err)
+	}
+	if guards, err := s.List(t.Context(), "u"); err != nil || len(guards) != 0 {
+		t.Errorf("%v, %v", guards, err)
+	}
+}
+
+// A server that hangs costs a call its timeout and no more.
+func TestAHungServerCostsTheTimeout(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, Options{Addresses: []string{server.Addr}, Timeout: 200 * time.Millisecond})
+	s.List(t.Context(), "u")
+	server.Pause()
+	defer server.Resume()
+	for _, call := range []func() error{
+		func() error { _, err := s.Acquire(t.Context(), claim("u", "1"), policy); return err },
+		func() error {
+			return s.AcquireAll(t.Context(), []guard.Request{{Claim: claim("u", "1"), Policy: policy}})[0].Err
+		},
+	} {
+		if err := call(); err == nil {
+			t.Error("no error")
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.List(ctx, "u"); !errors.Is(err, context.Canceled) {
+		t.Errorf("a cancelled call: %v", err)
+	}
 }
