@@ -529,7 +529,7 @@ func (away) List(context.Context, string) ([]guard.Guard, error) { return nil, e
 
 func (g *gate) storeAway() {
 	local := memstore.New()
-	g.keeper = lease.New(away{}, local)
+	g.keeper = lease.New(away{}, local, nil)
 	g.api.Store = g.keeper
 	g.away = func() { g.keeper.Close(); local.Close() }
 }

@@ -3,8 +3,11 @@ package caddymodule
 import (
 	"fmt"
 	"io"
+	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
 
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
@@ -44,6 +47,17 @@ func (p *pooled) Destruct() error {
 	return nil
 }
 
+// warnOfStore tells the log of the moment that a store cannot answer, once a
+// second at most.
+func warnOfStore() func(error) {
+	var last atomic.Int64
+	return func(err error) {
+		if now := time.Now().Unix(); last.Swap(now) != now {
+			caddy.Log().Named("http.handlers.stream_guard").Warn("the store cannot answer", zap.Error(err))
+		}
+	}
+}
+
 func (h *Handler) openStore(ctx caddy.Context) error {
 	mod, err := ctx.LoadModule(h, "StoreRaw")
 	if err != nil {
@@ -60,7 +74,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 			return nil, err
 		}
 		local := memstore.New()
-		return &pooled{keeper: lease.New(s, local), store: s, local: local}, nil
+		return &pooled{keeper: lease.New(s, local, warnOfStore()), store: s, local: local}, nil
 	})
 	if err != nil {
 		return err

@@ -43,7 +43,8 @@ const (
 // are for explicit calls.
 type Keeper struct {
 	guard.Store
-	local guard.Store // counts on this node while Store is away
+	local   guard.Store // counts on this node while Store is away
+	onError func(error)
 
 	maxLeases  int
 	start      time.Time
@@ -74,16 +75,21 @@ type denial struct {
 }
 
 // New returns a Keeper in front of the store. local counts on this node alone
-// for policies that want it while the store cannot answer.
-func New(store, local guard.Store) *Keeper {
-	return newKeeper(store, local, MaxLeases)
+// for policies that want it while the store cannot answer; onError, which may
+// be nil, hears of each time it cannot.
+func New(store, local guard.Store, onError func(error)) *Keeper {
+	return newKeeper(store, local, onError, MaxLeases)
 }
 
-func newKeeper(store, local guard.Store, maxLeases int) *Keeper {
+func newKeeper(store, local guard.Store, onError func(error), maxLeases int) *Keeper {
+	if onError == nil {
+		onError = func(error) {}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	k := &Keeper{
 		Store:      store,
 		local:      local,
+		onError:    onError,
 		maxLeases:  maxLeases,
 		start:      time.Now(),
 		streamSeed: maphash.MakeSeed(),
@@ -166,6 +172,9 @@ func (k *Keeper) ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 func (k *Keeper) acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	at := k.now()
 	v, err := k.Store.Acquire(ctx, c, p)
+	if err != nil {
+		k.onError(err)
+	}
 	if err != nil && p.CountLocally {
 		v, err = k.local.Acquire(ctx, c, p)
 	}
@@ -288,6 +297,9 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 	}
 	for i, a := range k.acquireAll(ctx, batch) {
 		c, p, v := batch[i].Claim, batch[i].Policy, a.Verdict
+		if a.Err != nil {
+			k.onError(a.Err)
+		}
 		if a.Err != nil && p.CountLocally {
 			v, a.Err = k.local.Acquire(ctx, c, p)
 		}

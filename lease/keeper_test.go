@@ -105,7 +105,7 @@ func run(t *testing.T, test func(t *testing.T, s *counter, a, b node)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &counter{Store: memstore.New()}
 		local := memstore.New()
-		a, b := New(s, local), New(s, local)
+		a, b := New(s, local, nil), New(s, local, nil)
 		synctest.Wait() // both watch
 		test(t, s, node{a, t}, node{b, t})
 		a.Close()
@@ -119,7 +119,7 @@ func TestKeeperIsAStore(t *testing.T) {
 	guardtest.Run(t, func(t *testing.T, test func(*testing.T, guardtest.Harness)) {
 		synctest.Test(t, func(t *testing.T) {
 			s := memstore.New()
-			k := New(s, nil)
+			k := New(s, nil, nil)
 			test(t, guardtest.Harness{Store: k, Advance: time.Sleep, Size: s.Size})
 			k.Close()
 			s.Close()
@@ -490,7 +490,7 @@ func TestViewersGoOnWhileTheStoreIsAway(t *testing.T) {
 func TestAtItsBoundTheKeeperAsksTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &counter{Store: memstore.New()}
-		k := node{newKeeper(s, nil, 2), t}
+		k := node{newKeeper(s, nil, nil, 2), t}
 		for n := range 3 {
 			k.check(guard.Admitted, claim(n), policy)
 		}

@@ -27,7 +27,7 @@ func TestNeverOverTheLimitOnTwoNodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		k := lease.New(s, nil)
+		k := lease.New(s, nil, nil)
 		defer k.Close()
 		nodes = append(nodes, k)
 	}
