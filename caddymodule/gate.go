@@ -36,8 +36,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	p := &passage{}
 	d := &p.decision
-	d.attach(r)
-	problem := h.judge(d, r, kind, token)
+	repl := d.attach(r)
+	problem := h.judge(d, r, repl, kind, token)
 	switch {
 	case d.verdict == redirected:
 		return h.redirect(w, r, d)
@@ -64,11 +64,11 @@ type passage struct {
 
 // judge decides about a request and says in d what it found. It returns what
 // stands in the way of passing, if anything.
-func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token *guard.ID) *api.Problem {
+func (h *Handler) judge(d *decision, r *http.Request, repl *caddy.Replacer, kind playback.Kind, token *guard.ID) *api.Problem {
 	if early := api.Early(r); early != nil {
 		return early
 	}
-	p, problem := h.identify(r, token)
+	p, problem := h.identify(r, repl, token)
 	if problem != nil {
 		if problem.ErrorCode == api.MissingUser && h.Anonymous == "allow" {
 			d.verdict = anonymous
@@ -79,7 +79,7 @@ func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token 
 	d.claim = guard.Claim{
 		User:   p.user,
 		Device: p.device,
-		Stream: playback.Label(h.stream(r, p.repl)),
+		Stream: playback.Label(h.stream(r, repl)),
 		Intent: guard.Continue,
 	}
 	byPath := h.Playback == "path"
@@ -103,7 +103,7 @@ func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token 
 			d.claim.Intent = guard.Start
 		}
 	}
-	v, err := h.keeper.Check(r.Context(), d.claim, h.policyOf(r, p.repl))
+	v, err := h.keeper.Check(r.Context(), d.claim, h.policyOf(r, repl))
 	switch {
 	case err != nil && r.Context().Err() != nil:
 		d.err = err
@@ -127,7 +127,6 @@ func (h *Handler) judge(d *decision, r *http.Request, kind playback.Kind, token 
 
 // player is who asks, as far as the request shows it.
 type player struct {
-	repl         *caddy.Replacer
 	user, device string
 	id           guard.ID // of the playback,
 	named        bool     // if the request names one
@@ -136,9 +135,8 @@ type player struct {
 // identify finds out who asks. What names the playback is, in this order: the
 // path token, the guard query parameter or the X-Guard-Id header; the CMCD
 // session id; X-Playback-Session-Id; the configured placeholder.
-func (h *Handler) identify(r *http.Request, token *guard.ID) (p player, problem *api.Problem) {
-	p.repl = r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	p.user = h.user(r, p.repl)
+func (h *Handler) identify(r *http.Request, repl *caddy.Replacer, token *guard.ID) (p player, problem *api.Problem) {
+	p.user = h.user(r, repl)
 	if p.user == "" {
 		return p, api.NewProblem(http.StatusUnauthorized, api.MissingUser, "nobody is logged in")
 	}
@@ -146,7 +144,7 @@ func (h *Handler) identify(r *http.Request, token *guard.ID) (p player, problem 
 		return p, api.NewProblem(http.StatusBadRequest, api.InvalidUser, "%v", err)
 	}
 	if h.device != nil {
-		p.device = playback.Label(h.device(r, p.repl))
+		p.device = playback.Label(h.device(r, repl))
 	}
 	explicit, named := playback.ExplicitID(r)
 	if token != nil {
@@ -160,14 +158,15 @@ func (h *Handler) identify(r *http.Request, token *guard.ID) (p player, problem 
 		p.id, p.named = explicit, true
 		return p, nil
 	}
-	key := playback.CMCDSessionID(r)
-	if key == "" {
-		key = playback.SessionID(r)
+	var buf [64]byte
+	key := playback.CMCDSessionID(buf[:0], r)
+	if len(key) == 0 {
+		key = append(key, playback.SessionID(r)...)
 	}
-	if key == "" && h.playback != nil {
-		key = h.playback(r, p.repl)
+	if len(key) == 0 && h.playback != nil {
+		key = append(key, h.playback(r, repl)...)
 	}
-	if key != "" {
+	if len(key) > 0 {
 		p.id, p.named = guard.DeriveID(p.user, p.device, key), true
 	}
 	return p, nil
@@ -175,7 +174,8 @@ func (h *Handler) identify(r *http.Request, token *guard.ID) (p player, problem 
 
 // caller is identify for the API.
 func (h *Handler) caller(r *http.Request) (api.Caller, error) {
-	p, problem := h.identify(r, nil)
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	p, problem := h.identify(r, repl, nil)
 	if problem != nil {
 		return api.Caller{}, problem
 	}
@@ -183,7 +183,7 @@ func (h *Handler) caller(r *http.Request) (api.Caller, error) {
 	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		base = apiBase(orig.URL.Path, r.URL.Path, h.API)
 	}
-	c := api.Caller{User: p.user, Device: p.device, Policy: h.policyOf(r, p.repl), Base: base}
+	c := api.Caller{User: p.user, Device: p.device, Policy: h.policyOf(r, repl), Base: base}
 	if p.named {
 		c.ID = &p.id
 	}
@@ -321,13 +321,15 @@ type decision struct {
 }
 
 // attach makes the decision visible to the rest of the request, and to its
-// access log if there is one.
-func (d *decision) attach(r *http.Request) {
+// access log if there is one. It returns the request's replacer.
+func (d *decision) attach(r *http.Request) *caddy.Replacer {
 	ctx := r.Context()
-	ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer).Map(d.placeholder)
+	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	repl.Map(d.placeholder)
 	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && srv != nil && srv.Logs != nil {
 		ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields).Add(zap.Object("stream_guard", d))
 	}
+	return repl
 }
 
 func (d *decision) placeholder(key string) (any, bool) {

@@ -28,8 +28,8 @@ func parseStream(s string) (source, error) {
 	case s == "cmcd":
 		fallback := dirs(2)
 		return func(r *http.Request, repl *caddy.Replacer) string {
-			if id := playback.CMCDContentID(r); id != "" {
-				return id
+			if id := playback.CMCDContentID(nil, r); len(id) > 0 {
+				return string(id)
 			}
 			return fallback(r, repl)
 		}, nil

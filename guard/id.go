@@ -23,9 +23,15 @@ func NewID(user, device string) ID {
 }
 
 // DeriveID makes the id of a playback from its key, the same on every node.
-func DeriveID(user, device, key string) ID {
-	sum := hash(user, device, key)
-	return bind(user, device, [8]byte(sum[:8]))
+// Keys that collide cost only the user who made them up, like one key used twice.
+func DeriveID[K string | []byte](user, device string, key K) ID {
+	h := uint64(0xcbf29ce484222325) // FNV-1a
+	for i := range len(key) {
+		h = (h ^ uint64(key[i])) * 0x100000001b3
+	}
+	var nonce [8]byte
+	binary.BigEndian.PutUint64(nonce[:], h)
+	return bind(user, device, nonce)
 }
 
 // Of reports whether the id was made for this user and device.
@@ -36,21 +42,16 @@ func (id ID) Of(user, device string) bool {
 func bind(user, device string, nonce [8]byte) (id ID) {
 	copy(id[:], nonce[:])
 	id[6] = id[6]&0x0f | 0x80 // version 8
-	sum := hash(user, device, string(id[:8]))
+	// The user's length keeps the two names apart.
+	buf := make([]byte, 0, 128)
+	buf = append(buf, id[:8]...)
+	buf = binary.AppendUvarint(buf, uint64(len(user)))
+	buf = append(buf, user...)
+	buf = append(buf, device...)
+	sum := sha256.Sum256(buf)
 	copy(id[8:], sum[:8])
 	id[8] = id[8]&0x3f | 0x80 // variant 10
 	return id
-}
-
-// hash keeps its parts apart by their lengths, so that no two lists of parts
-// give the same input.
-func hash(parts ...string) [sha256.Size]byte {
-	buf := make([]byte, 0, 512)
-	for _, p := range parts {
-		buf = binary.AppendUvarint(buf, uint64(len(p)))
-		buf = append(buf, p...)
-	}
-	return sha256.Sum256(buf)
 }
 
 // String returns the usual form, xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx.

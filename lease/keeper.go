@@ -148,7 +148,7 @@ func (l lease) serves(now time.Duration, p guard.Policy) time.Duration {
 // that started together do not refresh together for long.
 func refreshAfter(id guard.ID, p guard.Policy) time.Duration {
 	third := p.Interval / 3
-	return third - third/10*time.Duration(id[0])/256
+	return third - third/10*time.Duration(id[15])/256
 }
 
 // ask acquires a guard, once for all requests that ask the same meanwhile. A

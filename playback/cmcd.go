@@ -12,44 +12,44 @@ import (
 // version 1 and 2), in the CMCD query parameter or else the CMCD-Session
 // header. Broken data is as if absent: a viewer is not to blame for it.
 
-// CMCDSessionID is sid: one playback.
-func CMCDSessionID(r *http.Request) string { return cmcd(r, "sid", 64) }
+// CMCDSessionID appends sid to dst: one playback.
+func CMCDSessionID(dst []byte, r *http.Request) []byte { return cmcd(dst, r, "sid", 64) }
 
-// CMCDContentID is cid: what it plays.
-func CMCDContentID(r *http.Request) string { return cmcd(r, "cid", 128) }
+// CMCDContentID appends cid to dst: what it plays.
+func CMCDContentID(dst []byte, r *http.Request) []byte { return cmcd(dst, r, "cid", 128) }
 
 // maxCMCD is how many bytes are looked at; the keys that are defined fit in a
 // quarter of it.
 const maxCMCD = 4 << 10
 
-func cmcd(r *http.Request, key string, limit int) string {
+func cmcd(dst []byte, r *http.Request, key string, limit int) []byte {
 	if raw, ok := rawQueryValue(r.URL.RawQuery, "CMCD"); ok && raw != "" {
 		var buf [512]byte
 		if b, ok := unescape(buf[:0], raw); ok {
 			if value, ok := scan(b, key); ok {
-				return within(string(value), limit)
+				return appendWithin(dst, value, limit)
 			}
 		}
 		value, err := url.QueryUnescape(raw)
 		if err != nil {
-			return ""
+			return dst
 		}
-		return within(parse([]string{value}, key), limit)
+		return appendWithin(dst, parse([]string{value}, key), limit)
 	}
 	values := r.Header["Cmcd-Session"]
 	if len(values) == 1 && len(values[0]) <= maxCMCD {
 		if value, ok := scan(values[0], key); ok {
-			return within(value, limit)
+			return appendWithin(dst, value, limit)
 		}
 	}
-	return within(parse(values, key), limit)
+	return appendWithin(dst, parse(values, key), limit)
 }
 
-func within(s string, limit int) string {
-	if len(s) > limit {
-		return ""
+func appendWithin[T string | []byte](dst []byte, value T, limit int) []byte {
+	if len(value) > limit {
+		return dst
 	}
-	return s
+	return append(dst, value...)
 }
 
 // parse is the string under a key of a dictionary (RFC 8941, section 3.2), or
