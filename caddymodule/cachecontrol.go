@@ -13,12 +13,17 @@ import (
 type privateWriter struct {
 	caddyhttp.ResponseWriterWrapper
 	wroteHeader bool
+	private     [1]string // the value where there was none
 }
 
 func (w *privateWriter) WriteHeader(status int) {
 	if !w.wroteHeader && (status >= 200 || status == http.StatusSwitchingProtocols) {
 		w.wroteHeader = true
-		makePrivate(w.Header())
+		header := w.Header()
+		if makePrivate(header); header["Cache-Control"] == nil {
+			w.private[0] = "private"
+			header["Cache-Control"] = w.private[:]
+		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -39,14 +44,18 @@ func (w *privateWriter) FlushError() error {
 }
 
 // makePrivate turns the response's Cache-Control (RFC 9111, section 5.2.2) into
-// one for its receiver alone. Without any, a shared cache may still store what
-// has a validator, so that private is added.
+// one for its receiver alone. Where there is none, a shared cache may still
+// store what has a validator: then the caller adds private.
 func makePrivate(h http.Header) {
 	// Caches of the sender's own choosing (RFC 9213) are shared by nature.
-	h.Del("CDN-Cache-Control")
-	h.Del("Surrogate-Control")
+	delete(h, "Cdn-Cache-Control")
+	delete(h, "Surrogate-Control")
+	lines := h["Cache-Control"]
+	if lines == nil {
+		return
+	}
 	kept := []string{"private"}
-	for _, line := range h["Cache-Control"] {
+	for _, line := range lines {
 		for directive := range strings.SplitSeq(line, ",") {
 			directive = strings.TrimSpace(directive)
 			name, _, _ := strings.Cut(strings.ToLower(directive), "=")
