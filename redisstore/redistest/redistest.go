@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,6 +40,23 @@ func StartOn(tb testing.TB, addr string, args ...string) *Server {
 		tb.Fatal(err)
 	}
 	return s
+}
+
+// StartSentinel runs a Sentinel on a free port with a configuration file, which
+// it writes to.
+func StartSentinel(tb testing.TB, config string) *Server {
+	tb.Helper()
+	return start(tb, nil, []string{config, "--sentinel"})
+}
+
+// FreePort is a port that nobody listens on at the moment.
+func FreePort(tb testing.TB) string {
+	tb.Helper()
+	_, port, err := net.SplitHostPort(freeAddr(tb))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return port
 }
 
 // StartWithClock runs a redis-server whose clock stands still until Advance
@@ -124,9 +142,15 @@ func try(tb testing.TB, addr string, env, args []string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(path, append([]string{
-		"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", tb.TempDir(),
-	}, args...)...)
+	ready := "Ready to accept connections"
+	own := []string{"--port", port, "--bind", "127.0.0.1", "--dir", tb.TempDir()}
+	if slices.Contains(args, "--sentinel") {
+		ready = "Sentinel ID is"
+		args = slices.Concat(args[:1], own, args[1:]) // its file comes first
+	} else {
+		args = slices.Concat(own, []string{"--save", ""}, args)
+	}
+	cmd := exec.Command(path, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
@@ -139,7 +163,7 @@ func try(tb testing.TB, addr string, env, args []string) (*Server, error) {
 	var log strings.Builder
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		fmt.Fprintln(&log, lines.Text())
-		if strings.Contains(lines.Text(), "Ready to accept connections") {
+		if strings.Contains(lines.Text(), ready) {
 			go func() {
 				for lines.Scan() { // keep its log flowing
 				}

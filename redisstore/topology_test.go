@@ -1,0 +1,193 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/redisstore/redistest"
+)
+
+// works has a store do everything it can.
+func works(t *testing.T, s *Store) {
+	t.Helper()
+	ctx := t.Context()
+	ended := make(chan guard.ID, 100)
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	go s.Watch(watching, func(id guard.ID) { ended <- id })
+	var batch []guard.Request
+	for _, user := range []string{"a", "b", "c", "d", "e"} {
+		if v, err := s.Acquire(ctx, claim(user, "1"), policy); err != nil || v.Outcome != guard.Admitted {
+			t.Fatalf("acquire: %v, %v", v.Outcome, err)
+		}
+		batch = append(batch, guard.Request{Claim: claim(user, "1"), Policy: policy})
+	}
+	for range 2 {
+		for _, a := range s.AcquireAll(ctx, batch) {
+			if a.Err != nil || a.Verdict.Outcome != guard.Refreshed {
+				t.Fatalf("acquire all: %v, %v", a.Verdict.Outcome, a.Err)
+			}
+		}
+	}
+	if v, err := s.Refresh(ctx, "a", claim("a", "1").ID, policy); err != nil || v.Outcome != guard.Refreshed {
+		t.Fatalf("refresh: %v, %v", v.Outcome, err)
+	}
+	if guards, err := s.List(ctx, "b"); err != nil || len(guards) != 1 {
+		t.Fatalf("list: %v, %v", guards, err)
+	}
+	deadline := time.After(30 * time.Second)
+	for heard := false; !heard; {
+		s.Acquire(ctx, claim("f", "1"), policy)
+		if found, err := s.Revoke(ctx, "f", claim("f", "1").ID, guard.Policy{TTL: time.Millisecond}); err != nil {
+			t.Fatalf("revoke: %v, %v", found, err)
+		}
+		select {
+		case <-ended:
+			heard = true
+		case <-time.After(20 * time.Millisecond):
+		case <-deadline:
+			t.Fatal("the end of a guard is not heard of")
+		}
+	}
+}
+
+func TestTLSWithOwnAuthorityAndClientCertificate(t *testing.T) {
+	dir := t.TempDir()
+	ca, caKey := certificate(t, dir, "ca", nil, nil)
+	certificate(t, dir, "server", ca, caKey)
+	certificate(t, dir, "client", ca, caKey)
+	path := func(name string) string { return filepath.Join(dir, name) }
+	port := redistest.FreePort(t)
+	redistest.Start(t, "--tls-port", port, "--tls-cert-file", path("server.crt"), "--tls-key-file", path("server.key"),
+		"--tls-ca-cert-file", path("ca.crt"), "--tls-auth-clients", "yes")
+	authority := x509.NewCertPool()
+	authority.AddCert(ca)
+	client, err := tls.LoadX509KeyPair(path("client.crt"), path("client.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := net.JoinHostPort("127.0.0.1", port)
+	works(t, open(t, Options{Addresses: []string{addr}, TLS: &tls.Config{RootCAs: authority, Certificates: []tls.Certificate{client}}}))
+	works(t, open(t, Options{URL: "rediss://" + addr, KeyPrefix: "url:", TLS: &tls.Config{RootCAs: authority, Certificates: []tls.Certificate{client}}}))
+	for name, config := range map[string]*tls.Config{
+		"no client certificate": {RootCAs: authority},
+		"another authority":     {Certificates: []tls.Certificate{client}},
+	} {
+		if _, err := open(t, Options{Addresses: []string{addr}, TLS: config}).List(t.Context(), "u"); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+// certificate writes a certificate and its key as PEM files; without an issuer
+// it is an authority.
+func certificate(t *testing.T, dir, name string, issuer *x509.Certificate, issuerKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(time.Now().UnixNano()),
+		Subject:               pkix.Name{CommonName: name},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		BasicConstraintsValid: true,
+		IsCA:                  issuer == nil,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	if issuer == nil {
+		issuer, issuerKey = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer, &key.PublicKey, issuerKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, block := range map[string]*pem.Block{
+		name + ".crt": {Type: "CERTIFICATE", Bytes: der},
+		name + ".key": {Type: "PRIVATE KEY", Bytes: keyDER},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
+}
+
+func TestUnixSocket(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "redis.sock")
+	redistest.Start(t, "--unixsocket", socket)
+	works(t, open(t, Options{Addresses: []string{socket}}))
+	works(t, open(t, Options{URL: "unix://" + socket, KeyPrefix: "url:"}))
+}
+
+// Three masters of a Cluster, one third of the slots each.
+func TestCluster(t *testing.T) {
+	var addrs []string
+	var nodes []*redis.Client
+	for range 3 {
+		server := redistest.Start(t, "--cluster-enabled", "yes")
+		client := redis.NewClient(&redis.Options{Addr: server.Addr})
+		defer client.Close()
+		addrs, nodes = append(addrs, server.Addr), append(nodes, client)
+	}
+	ctx := t.Context()
+	for i, node := range nodes {
+		if err := node.ClusterAddSlotsRange(ctx, i*16384/3, (i+1)*16384/3-1).Err(); err != nil {
+			t.Fatal(err)
+		}
+		host, port, _ := net.SplitHostPort(addrs[i])
+		if err := nodes[0].ClusterMeet(ctx, host, port).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := time.After(30 * time.Second)
+	for _, node := range nodes {
+		for !strings.Contains(node.ClusterInfo(ctx).Val(), "cluster_state:ok") || strings.Count(node.ClusterNodes(ctx).Val(), "connected") < 3 {
+			select {
+			case <-whole:
+				t.Fatalf("the Cluster does not come together:\n%s", node.ClusterNodes(ctx).Val())
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+	works(t, open(t, Options{Addresses: addrs}))
+	works(t, open(t, Options{Addresses: addrs[1:2], Cluster: true, KeyPrefix: "other:"}))
+}
+
+func TestSentinel(t *testing.T) {
+	master := redistest.Start(t, "--requirepass", "secret")
+	_, port, _ := net.SplitHostPort(master.Addr)
+	config := filepath.Join(t.TempDir(), "sentinel.conf")
+	text := "sentinel monitor guards 127.0.0.1 " + port + " 1\nsentinel auth-pass guards secret\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sentinel := redistest.StartSentinel(t, config)
+	works(t, open(t, Options{Addresses: []string{sentinel.Addr}, MasterName: "guards", Password: "secret"}))
+}
