@@ -36,7 +36,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	p := &passage{}
 	d := &p.decision
-	repl := d.attach(r)
+	repl := d.attach(r, h.logged)
 	problem := h.judge(d, r, repl, kind, token)
 	switch {
 	case d.verdict == redirected:
@@ -103,7 +103,17 @@ func (h *Handler) judge(d *decision, r *http.Request, repl *caddy.Replacer, kind
 			d.claim.Intent = guard.Start
 		}
 	}
-	v, err := h.keeper.Check(r.Context(), d.claim, h.policyOf(r, repl))
+	policy := h.policyOf(r, repl)
+	if held, ok := h.keeper.Known(&d.claim, &policy); ok {
+		d.verdict, d.held, d.limit = known, held, policy.Limit
+		return nil
+	}
+	return h.ask(d, r, policy)
+}
+
+// ask has the keeper judge a request whose playback is not known.
+func (h *Handler) ask(d *decision, r *http.Request, policy guard.Policy) *api.Problem {
+	v, err := h.keeper.Check(r.Context(), d.claim, policy)
 	switch {
 	case err != nil && r.Context().Err() != nil:
 		d.err = err
@@ -310,6 +320,8 @@ const (
 	unavailable = "unavailable"
 )
 
+var known = guard.Known.String()
+
 // decision is what the gate thought of a request, for placeholders and logs.
 type decision struct {
 	claim       guard.Claim
@@ -321,12 +333,12 @@ type decision struct {
 }
 
 // attach makes the decision visible to the rest of the request, and to its
-// access log if there is one. It returns the request's replacer.
-func (d *decision) attach(r *http.Request) *caddy.Replacer {
+// access log if it has one. It returns the request's replacer.
+func (d *decision) attach(r *http.Request, logged bool) *caddy.Replacer {
 	ctx := r.Context()
 	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	repl.Map(d.placeholder)
-	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok && srv != nil && srv.Logs != nil {
+	if logged {
 		ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields).Add(zap.Object("stream_guard", d))
 	}
 	return repl

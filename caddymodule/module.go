@@ -146,6 +146,7 @@ type Handler struct {
 	api      *api.API
 	logger   *zap.Logger // sampled: a refused player may repeat itself 50 times a second
 	tarpit   *tarpit     // nil: none
+	logged   bool        // the server has an access log
 	badLimit *sync.Once
 }
 
@@ -163,6 +164,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.logger = ctx.Logger().WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 		return zapcore.NewSamplerWithOptions(c, time.Second, 10, 100)
 	}))
+	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		h.logged = srv.Logs != nil
+	}
 	h.badLimit = new(sync.Once)
 	h.setDefaults()
 	if err := h.check(); err != nil {

@@ -25,13 +25,26 @@ func NewID(user, device string) ID {
 // DeriveID makes the id of a playback from its key, the same on every node.
 // Keys that collide cost only the user who made them up, like one key used twice.
 func DeriveID[K string | []byte](user, device string, key K) ID {
-	h := uint64(0xcbf29ce484222325) // FNV-1a
-	for i := range len(key) {
-		h = (h ^ uint64(key[i])) * 0x100000001b3
-	}
 	var nonce [8]byte
-	binary.BigEndian.PutUint64(nonce[:], h)
+	binary.BigEndian.PutUint64(nonce[:], hash(key))
 	return bind(user, device, nonce)
+}
+
+// hash is FNV-1a in steps of eight bytes, then of one.
+func hash[K string | []byte](key K) uint64 {
+	const offset, prime = 0xcbf29ce484222325, 0x100000001b3
+	h := uint64(offset)
+	for ; len(key) >= 8; key = key[8:] {
+		_ = key[7]
+		word := uint64(key[0]) | uint64(key[1])<<8 | uint64(key[2])<<16 | uint64(key[3])<<24 |
+			uint64(key[4])<<32 | uint64(key[5])<<40 | uint64(key[6])<<48 | uint64(key[7])<<56
+		h = (h ^ word) * prime
+		h ^= h >> 32
+	}
+	for i := range len(key) {
+		h = (h ^ uint64(key[i])) * prime
+	}
+	return h
 }
 
 // Of reports whether the id was made for this user and device.

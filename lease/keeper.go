@@ -119,13 +119,10 @@ func (k *Keeper) Close() error {
 // Check is Acquire for a request of a playback that may be known: then the
 // outcome is Known and the store is not asked, or asked later.
 func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	now := k.now()
-	if l, ok := k.leases.Load(c.ID); ok && l.serves(now, p) > 0 {
-		if !l.refreshing && (now-l.at >= refreshAfter(c.ID, p) || l.stream != k.streamHash(c.Stream) && now-l.at >= moveInterval) {
-			k.refreshSoon(c, p)
-		}
-		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: int(l.held), Limit: p.Limit}, nil
+	if held, ok := k.Known(&c, &p); ok {
+		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}, nil
 	}
+	now := k.now()
 	if d, ok := k.denials.Load(c.ID); ok && now-d.at < denialTime && d.verdict.Limit == p.Limit {
 		v := *d.verdict
 		v.FreeIn = max(v.FreeIn-(now-d.at), time.Second)
@@ -135,9 +132,26 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 	return k.ask(ctx, c, p)
 }
 
+// Known is the part of Check that most requests need: whether their playback is
+// known, and how many guards its user held lately.
+func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, ok bool) {
+	l, ok := k.leases.Load(c.ID)
+	if !ok {
+		return 0, false
+	}
+	now := k.now()
+	if l.serves(now, p) <= 0 {
+		return 0, false
+	}
+	if !l.refreshing && (now-l.at >= refreshAfter(c.ID, p) || l.stream != k.streamHash(c.Stream) && now-l.at >= moveInterval) {
+		k.refreshSoon(*c, *p)
+	}
+	return int(l.held), true
+}
+
 // serves is how much longer the guard has its slot for certain. Where lapsed
 // guards may lose theirs, that is while it is active.
-func (l lease) serves(now time.Duration, p guard.Policy) time.Duration {
+func (l *lease) serves(now time.Duration, p *guard.Policy) time.Duration {
 	if p.ReclaimLapsed {
 		return l.at + p.Interval - now
 	}
@@ -146,7 +160,7 @@ func (l lease) serves(now time.Duration, p guard.Policy) time.Duration {
 
 // refreshAfter is a third of the interval, or up to a tenth less: playbacks
 // that started together do not refresh together for long.
-func refreshAfter(id guard.ID, p guard.Policy) time.Duration {
+func refreshAfter(id guard.ID, p *guard.Policy) time.Duration {
 	third := p.Interval / 3
 	return third - third/10*time.Duration(id[15])/256
 }
@@ -289,7 +303,7 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 		l, there := k.leases.Load(c.ID)
 		switch {
 		case c.Intent == guard.Share:
-		case there && l.serves(at, batch[i].Policy) > resumeMargin:
+		case there && l.serves(at, &batch[i].Policy) > resumeMargin:
 			c.Intent = guard.Resume
 		default: // its slot may be another's by now
 			c.Intent = guard.Continue

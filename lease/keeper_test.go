@@ -185,7 +185,7 @@ func TestRefreshesAreBatched(t *testing.T) {
 func TestRefreshesDoNotRunInStep(t *testing.T) {
 	first, last := policy.Interval, time.Duration(0)
 	for n := range 1000 {
-		after := refreshAfter(claim(n).ID, policy)
+		after := refreshAfter(claim(n).ID, &policy)
 		first, last = min(first, after), max(last, after)
 	}
 	if first < 18*time.Second || first > 18100*time.Millisecond || last > 20*time.Second || last < 19900*time.Millisecond {

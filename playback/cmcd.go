@@ -25,8 +25,8 @@ const maxCMCD = 4 << 10
 func cmcd(dst []byte, r *http.Request, key string, limit int) []byte {
 	if raw, ok := rawQueryValue(r.URL.RawQuery, "CMCD"); ok && raw != "" {
 		var buf [512]byte
-		if b, ok := unescape(buf[:0], raw); ok {
-			if value, ok := scan(b, key); ok {
+		if n, ok := unescape(buf[:], raw); ok {
+			if value, ok := scan(buf[:n], key); ok {
 				return appendWithin(dst, value, limit)
 			}
 		}
@@ -170,31 +170,30 @@ var unhex = func() (value [256]byte) {
 	return value
 }()
 
-// unescape appends the query value that s escapes, as far as dst has room.
-func unescape(dst []byte, s string) ([]byte, bool) {
-	if len(s) > 3*cap(dst) {
-		return nil, false
-	}
+// unescape writes the query value that s escapes to dst, if it has room, and
+// returns its length.
+func unescape(dst []byte, s string) (n int, ok bool) {
 	for i := 0; i < len(s); i++ {
+		if n == len(dst) {
+			return 0, false
+		}
 		c := s[i]
 		switch c {
 		case '+':
 			c = ' '
 		case '%':
 			if i+2 >= len(s) {
-				return nil, false
+				return 0, false
 			}
 			hi, lo := unhex[s[i+1]], unhex[s[i+2]]
 			if hi|lo == 0xff {
-				return nil, false
+				return 0, false
 			}
 			c = hi<<4 | lo
 			i += 2
 		}
-		if len(dst) == cap(dst) {
-			return nil, false
-		}
-		dst = append(dst, c)
+		dst[n] = c
+		n++
 	}
-	return dst, true
+	return n, true
 }

@@ -52,8 +52,10 @@ func NewKinds(media []string) (Kinds, error) {
 // (/seg.ts;v=1) changes nothing: some origins ignore them.
 func (k Kinds) Of(p string) Kind {
 	p = strings.TrimRight(p, "/")
-	p = p[strings.LastIndexByte(p, '/')+1:]
-	p, _, _ = strings.Cut(p, ";")
+	if strings.IndexByte(p, ';') >= 0 {
+		p = p[strings.LastIndexByte(p, '/')+1:]
+		p, _, _ = strings.Cut(p, ";")
+	}
 	ext := path.Ext(p)
 	if kind, ok := k[ext]; ok {
 		return kind

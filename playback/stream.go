@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/streamguard/streamguard/guard"
 )
@@ -91,8 +92,20 @@ func CheckUser(user string) error {
 		return fmt.Errorf("the user is empty")
 	case len(user) > guard.MaxUser:
 		return fmt.Errorf("the user has %d bytes, at most %d are allowed", len(user), guard.MaxUser)
-	case strings.ContainsFunc(user, unicode.IsControl):
+	case hasControl(user):
 		return fmt.Errorf("the user has control characters")
 	}
 	return nil
+}
+
+func hasControl(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < ' ' || c == 0x7f:
+			return true
+		case c >= utf8.RuneSelf:
+			return strings.ContainsFunc(s[i:], unicode.IsControl)
+		}
+	}
+	return false
 }
