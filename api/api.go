@@ -316,3 +316,5 @@ func clip(s string) string {
 	}
 	return fmt.Sprintf("%s… (%d bytes)", s[:80], len(s))
 }
+
+var _ http.Handler = (*API)(nil)

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -47,7 +48,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("stream_guard: takes a block, not %q", d.Val())
 	}
-	texts := map[string]*string{
+	words := map[string]*string{
 		"user":           &h.User,
 		"anonymous":      &h.Anonymous,
 		"playback":       &h.Playback,
@@ -57,52 +58,37 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"on_store_error": &h.OnStoreError,
 		"cache_control":  &h.CacheControl,
 	}
-	given := make(once)
-	for d.NextBlock(0) {
-		option := d.Val()
-		if err := given.first(d); err != nil {
-			return err
-		}
-		if text, ok := texts[option]; ok {
-			if err := word(d, text); err != nil {
-				return err
-			}
-			continue
-		}
-		var err error
+	return options(d, words, func(option string) error {
 		switch option {
 		case "stream":
 			if h.Stream = strings.Join(d.RemainingArgs(), " "); h.Stream == "" {
-				err = d.Err("stream: empty")
+				return d.Err("stream: empty")
 			}
 		case "interval":
-			err = duration(d, &h.Interval)
+			return duration(d, &h.Interval)
 		case "ttl":
-			err = duration(d, &h.TTL)
+			return duration(d, &h.TTL)
 		case "tarpit":
-			err = duration(d, &h.Tarpit)
+			return duration(d, &h.Tarpit)
 		case "reclaim_lapsed":
-			err = flag(d, &h.ReclaimLapsed)
+			return flag(d, &h.ReclaimLapsed)
 		case "reveal_guards":
-			err = flag(d, &h.RevealGuards)
+			return flag(d, &h.RevealGuards)
 		case "cors":
 			if h.CORS = d.RemainingArgs(); len(h.CORS) == 0 {
-				err = d.Err("cors: takes at least one origin")
+				return d.Err("cors: takes at least one origin")
 			}
 		case "media":
 			if h.Media = d.RemainingArgs(); len(h.Media) == 0 {
-				err = d.Err("media: takes at least one file extension")
+				return d.Err("media: takes at least one file extension")
 			}
 		case "store":
-			err = h.unmarshalStore(d)
+			return h.unmarshalStore(d)
 		default:
-			err = d.Errf("unrecognized option %q", option)
+			return d.Errf("unrecognized option %q", option)
 		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (h *Handler) unmarshalStore(d *caddyfile.Dispenser) error {
@@ -118,14 +104,24 @@ func (h *Handler) unmarshalStore(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// once are the options of a block that were given already.
-type once map[string]bool
-
-func (given once) first(d *caddyfile.Dispenser) error {
-	if given[d.Val()] {
-		return d.Errf("%s is given twice", d.Val())
+// options reads a block: those of its options that are one word here, the others
+// by read. Only the repeatable ones may be given twice.
+func options(d *caddyfile.Dispenser, words map[string]*string, read func(option string) error, repeatable ...string) error {
+	given := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		option := d.Val()
+		if given[option] && !slices.Contains(repeatable, option) {
+			return d.Errf("%s is given twice", option)
+		}
+		given[option] = true
+		if text, ok := words[option]; ok {
+			if err := word(d, text); err != nil {
+				return err
+			}
+		} else if err := read(option); err != nil {
+			return err
+		}
 	}
-	given[d.Val()] = true
 	return nil
 }
 

@@ -256,17 +256,7 @@ func (s *Redis) Open() (guard.Store, error) { return redisstore.Open(s.options) 
 //	}
 func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // redis
-	given := make(once)
-	if d.NextArg() {
-		if s.URL = d.Val(); s.URL == "" {
-			return d.Err("url: empty")
-		}
-		given["url"] = true
-	}
-	if d.NextArg() {
-		return d.Errf("redis: %q after the URL", d.Val())
-	}
-	texts := map[string]*string{
+	words := map[string]*string{
 		"url":               &s.URL,
 		"master_name":       &s.MasterName,
 		"username":          &s.Username,
@@ -275,75 +265,56 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"sentinel_password": &s.SentinelPassword,
 		"key_prefix":        &s.KeyPrefix,
 	}
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if option != "address" {
-			if err := given.first(d); err != nil {
-				return err
-			}
+	if d.NextArg() {
+		if s.URL = d.Val(); s.URL == "" {
+			return d.Err("url: empty")
 		}
-		if text, ok := texts[option]; ok {
-			if err := word(d, text); err != nil {
-				return err
-			}
-			continue
-		}
-		var err error
+		delete(words, "url")
+	}
+	if d.NextArg() {
+		return d.Errf("redis: %q after the URL", d.Val())
+	}
+	return options(d, words, func(option string) error {
 		switch option {
+		case "url":
+			return d.Err("url is given twice")
 		case "address":
-			args := d.RemainingArgs()
-			if len(args) == 0 {
+			more := d.RemainingArgs()
+			if len(more) == 0 {
 				return d.Err("address: takes at least one host:port")
 			}
-			s.Addresses = append(s.Addresses, args...)
+			s.Addresses = append(s.Addresses, more...)
 		case "cluster":
-			err = flag(d, &s.Cluster)
+			return flag(d, &s.Cluster)
 		case "db":
-			err = number(d, &s.DB)
+			return number(d, &s.DB)
 		case "pool_size":
-			err = number(d, &s.PoolSize)
+			return number(d, &s.PoolSize)
 		case "timeout":
-			err = duration(d, &s.Timeout)
+			return duration(d, &s.Timeout)
 		case "dial_timeout":
-			err = duration(d, &s.DialTimeout)
+			return duration(d, &s.DialTimeout)
 		case "tls":
 			s.TLS = new(RedisTLS)
-			err = s.TLS.unmarshalCaddyfile(d)
+			return s.TLS.unmarshalCaddyfile(d)
 		default:
-			err = d.Errf("the redis store has no option %q", option)
+			return d.Errf("the redis store has no option %q", option)
 		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	}, "address")
 }
 
 func (t *RedisTLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	if d.NextArg() {
 		return d.Errf("tls: takes a block, not %q", d.Val())
 	}
-	texts := map[string]*string{"ca": &t.CA, "certificate": &t.Certificate, "key": &t.Key, "server_name": &t.ServerName}
-	given := make(once)
-	for nesting := d.Nesting(); d.NextBlock(nesting); {
-		option := d.Val()
-		if err := given.first(d); err != nil {
-			return err
-		}
-		if text, ok := texts[option]; ok {
-			if err := word(d, text); err != nil {
-				return err
-			}
-			continue
-		}
+	words := map[string]*string{"ca": &t.CA, "certificate": &t.Certificate, "key": &t.Key, "server_name": &t.ServerName}
+	return options(d, words, func(option string) error {
 		if option != "insecure_skip_verify" {
 			return d.Errf("tls has no option %q", option)
 		}
-		if err := flag(d, &t.InsecureSkipVerify); err != nil {
-			return err
-		}
-	}
-	return nil
+		return flag(d, &t.InsecureSkipVerify)
+	})
 }
 
 // clientLog hands what go-redis logs to Caddy's log of the moment.
