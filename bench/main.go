@@ -54,6 +54,11 @@ func bench() error {
 	if len(names) == 0 {
 		return fmt.Errorf("no row is named like %q", *rows)
 	}
+	if *profile != "" {
+		if err := os.MkdirAll(*profile, 0o755); err != nil {
+			return err
+		}
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	l, err := newLab(ctx)

@@ -271,14 +271,11 @@ type result struct {
 func (r result) rate() float64 { return float64(r.Requests) / r.Seconds }
 func (r result) cost() float64 { return float64(r.CPU.Microseconds()) / float64(r.Requests) }
 
-// load puts load on a server, and writes its profile meanwhile if that is wanted.
+// load puts load on a server.
 func (l *lab) load(s *server, args ...string) (r result, err error) {
 	before, err := s.cpu()
 	if err != nil {
 		return r, err
-	}
-	if *profile != "" && s.admin != "" {
-		defer s.profile().Wait()
 	}
 	out, err := l.output("", l.path("load"), append([]string{"-addr", s.addr}, args...)...)
 	if err != nil {
@@ -296,6 +293,15 @@ func (l *lab) load(s *server, args ...string) (r result, err error) {
 		return r, fmt.Errorf("%s answered nothing", s.name)
 	}
 	return r, nil
+}
+
+// full is load for as long as a run of a pair takes, and writes the server's
+// profile meanwhile if that is wanted.
+func (l *lab) full(s *server, args ...string) (result, error) {
+	if *profile != "" && s.admin != "" {
+		defer s.profile().Wait()
+	}
+	return l.load(s, append(args, "-duration", duration().String())...)
 }
 
 // profile writes a CPU profile of a Caddy, of the seconds from now.

@@ -28,14 +28,14 @@ const (
 )
 
 const (
-	denialTime   = 2 * time.Second           // how long a refusal is remembered
-	moveInterval = time.Second               // at least this between a guard's moves to other streams
-	sweepEvery   = 10 * time.Second          // what is over is forgotten this much later at most
-	refreshers   = 4                         // batches of refreshes under way at once
-	maxBatch     = 128                       // refreshes in a batch
-	resumeMargin = time.Second               // a refresh this much before the guard's end comes in time
-	linger       = 5 * time.Millisecond      // how long a refresh waits for others to join
-	queued       = 4 * refreshers * maxBatch // refreshes waiting; one more is tried again later
+	denialTime   = 2 * time.Second        // how long a refusal is remembered
+	moveInterval = time.Second            // at least this between a guard's moves to other streams
+	sweepEvery   = 10 * time.Second       // what is over is forgotten this much later at most
+	resumeMargin = time.Second            // a refresh this much before the guard's end comes in time
+	refreshers   = 2                      // batches of refreshes under way at once
+	maxBatch     = 512                    // refreshes in a batch
+	linger       = 100 * time.Millisecond // how long a refresh waits for others: it has a minute to spare
+	queued       = 8192                   // refreshes waiting; one more is tried again later
 )
 
 // Keeper is a guard.Store that remembers. Create it with New, stop it with

@@ -212,7 +212,7 @@ func TestAFullQueueOnlyDelays(t *testing.T) {
 		each(guard.Admitted)
 		total := int64(users * guard.MaxLimit)
 		time.Sleep(20 * time.Second)
-		s.delay.Store(int64(10 * time.Millisecond))
+		s.delay.Store(int64(time.Millisecond))
 		for s.acquires.Load() < 2*total {
 			each(guard.Known)
 			time.Sleep(time.Second)
@@ -344,7 +344,7 @@ func TestAReleaseIsNotUndoneByARefreshUnderWay(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		a.check(guard.Known, claim(1), policy)
 		s.delay.Store(int64(time.Second))
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(2 * linger)
 		if _, err := a.Release(t.Context(), "user", claim(1).ID, policy); err != nil {
 			t.Fatal(err)
 		}
@@ -407,7 +407,7 @@ func TestZappingMovesTheGuardWithoutADetour(t *testing.T) {
 			c := claim(1)
 			c.Stream = fmt.Sprint("channel ", n)
 			a.check(guard.Known, c, one)
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(2 * linger)
 			guards, _ := s.List(t.Context(), "user")
 			if len(guards) != 1 || guards[0].Stream != c.Stream {
 				t.Fatalf("the user holds %+v, want one guard on %s", guards, c.Stream)

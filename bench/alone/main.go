@@ -9,6 +9,7 @@ import (
 	"flag"
 	"log"
 	"os"
+	"runtime/pprof"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
@@ -18,6 +19,7 @@ var (
 	what     = flag.String("what", "handler", "handler or table")
 	pairs    = flag.Int("pairs", 5, "repetitions")
 	duration = flag.Duration("duration", time.Second, "how long each repetition takes")
+	profile  = flag.String("profile", "", "file for a CPU profile")
 	leases   = flag.Int("leases", 1_000_000, "leases in the large table")
 )
 
@@ -28,6 +30,15 @@ func main() {
 	measure := map[string]func() (any, error){"handler": handler, "table": table}[*what]
 	if measure == nil {
 		log.Fatalf("%q is not a measure", *what)
+	}
+	if *profile != "" {
+		file, err := os.Create(*profile)
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer file.Close()
+		pprof.StartCPUProfile(file)
+		defer pprof.StopCPUProfile()
 	}
 	result, err := measure()
 	if err != nil {

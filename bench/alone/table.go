@@ -36,7 +36,7 @@ func table() (any, error) {
 	var t Table
 	for range min(*pairs, 3) {
 		before := heap()
-		k, start := lease.New(willing{}, willing{}), time.Now()
+		k, start := lease.New(willing{}, willing{}, func(error) {}), time.Now()
 		if err := fill(k, 0, *leases, forever); err != nil {
 			return nil, err
 		}
@@ -44,7 +44,7 @@ func table() (any, error) {
 		t.Swept = append(t.Swept, longest(k, *leases, start.Add(sweep)))
 		k.Close()
 
-		k, start = lease.New(willing{}, willing{}), time.Now()
+		k, start = lease.New(willing{}, willing{}, func(error) {}), time.Now()
 		if err := errors.Join(fill(k, 0, few, forever), fill(k, few, *leases, brief)); err != nil {
 			return nil, err
 		}
@@ -52,7 +52,7 @@ func table() (any, error) {
 		t.Deleted = append(t.Deleted, longest(k, few, start.Add(sweep)))
 		k.Close()
 
-		k, start = lease.New(willing{}, willing{}), time.Now()
+		k, start = lease.New(willing{}, willing{}, func(error) {}), time.Now()
 		if err := fill(k, 0, few, forever); err != nil {
 			return nil, err
 		}
