@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -73,8 +74,11 @@ func (s *server) call(want int, method, path string, fields ...string) (http.Hea
 		r.Header.Set(fields[i], fields[i+1])
 	}
 	resp, err := http.DefaultTransport.RoundTrip(r)
-	if errors.Is(err, io.EOF) { // a server that is being replaced may close a connection unanswered
-		resp, err = http.DefaultTransport.RoundTrip(r)
+	// A server that is being replaced may close a connection unanswered.
+	for range 3 {
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			resp, err = http.DefaultTransport.RoundTrip(r)
+		}
 	}
 	if err != nil {
 		s.t.Fatal(err)
