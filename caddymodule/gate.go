@@ -241,7 +241,6 @@ func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, d *decision) 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d *decision, problem *api.Problem) error {
 	d.problem = problem
 	h.allowOrigin(w, r)
-	problem.SetHeader(w.Header())
 	h.logger.Info("refused",
 		zap.String("request_id", requestID(r)),
 		zap.String("code", string(problem.ErrorCode)),
@@ -249,6 +248,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d *decision, pr
 	err := caddyhttp.Error(problem.Status, problem)
 	srv, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if srv == nil || srv.Errors != nil && anyMatches(srv.Errors.Routes, srv.Errors.WithError(asReceived(r), err)) {
+		problem.SetHeader(w.Header())
 		return err
 	}
 	problem.Write(w)

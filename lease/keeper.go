@@ -187,15 +187,22 @@ func (k *Keeper) acquire(ctx context.Context, c guard.Claim, p guard.Policy) (gu
 	at := k.now()
 	v, err := k.Store.Acquire(ctx, c, p)
 	if err != nil {
-		k.onError(err)
-	}
-	if err != nil && p.CountLocally {
-		v, err = k.local.Acquire(ctx, c, p)
+		v, err = k.away(ctx, c, p, err)
 	}
 	if err == nil {
 		k.remember(at, c, p, v)
 	}
 	return v, err
+}
+
+// away answers for the store that could not, if the policy wants this node to
+// count by itself.
+func (k *Keeper) away(ctx context.Context, c guard.Claim, p guard.Policy, err error) (guard.Verdict, error) {
+	k.onError(err)
+	if !p.CountLocally {
+		return guard.Verdict{}, err
+	}
+	return k.local.Acquire(ctx, c, p)
 }
 
 // Acquire implements guard.Store.
@@ -312,10 +319,7 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 	for i, a := range k.acquireAll(ctx, batch) {
 		c, p, v := batch[i].Claim, batch[i].Policy, a.Verdict
 		if a.Err != nil {
-			k.onError(a.Err)
-		}
-		if a.Err != nil && p.CountLocally {
-			v, a.Err = k.local.Acquire(ctx, c, p)
+			v, a.Err = k.away(ctx, c, p, a.Err)
 		}
 		switch {
 		case a.Err != nil:
