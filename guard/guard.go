@@ -12,6 +12,7 @@ type Guard struct {
 	User   string
 	Stream string // what is watched; at most MaxLabel bytes
 	Device string // what it is watched on, "" where that is not known; at most MaxLabel bytes
+	Labels Labels // what else it goes by, for rules; at most MaxLabels bytes
 
 	// The store's clock, in milliseconds. The guard is active until ExpiresAt,
 	// lapsed (still holding its slot, still refreshable) until RemovedAt.
@@ -23,9 +24,10 @@ type Claim struct {
 	User string
 	ID   ID
 
-	// Stream and Device are written on the guard; "" leaves them as they are.
+	// Stream, Device and Labels are written on the guard; "" leaves them as they are.
 	// Another stream under the same ID moves the guard: it never takes a second slot.
 	Stream, Device string
+	Labels         Labels
 
 	Intent Intent
 }
@@ -41,7 +43,8 @@ const (
 	// pass without taking the slot again.
 	Continue
 	// Look refreshes the guard if it exists and otherwise only says whether a
-	// slot is free. Players may open a manifest under several ids and play one.
+	// slot is free, having made one free if the policy replaces guards. Players
+	// may open a manifest under several ids and play one.
 	Look
 	// Share is Continue for a request that has lost its id: any guard of the
 	// user on this stream and device serves.
@@ -58,6 +61,8 @@ const Settle = 5 * time.Second
 // Policy is the plan a claim is judged by.
 type Policy struct {
 	Limit    int           // guards a user may hold
+	AtLimit  AtLimit       // what becomes of one more
+	Rules    []Rule        // further limits: all must allow
 	Interval time.Duration // a guard is active this long after its last refresh
 	TTL      time.Duration // and exists this long; longer than Interval
 
@@ -84,6 +89,8 @@ const (
 	MaxMarks = 32   // released and revoked playbacks remembered under one user
 	MaxUser  = 256  // bytes in a user
 	MaxLabel = 255  // bytes in a stream or a device
+
+	MaxLabels = 1024 // bytes in a guard's Labels
 )
 
 // Outcome is the word for a verdict.
@@ -114,10 +121,14 @@ type Verdict struct {
 	Held    int   // guards the user holds after the call
 	Limit   int   // as the policy had it; 0 from Refresh
 
-	// Rejected: the guards in the way, oldest first, and how long until the
-	// first of them frees its slot if nobody refreshes it.
+	// Rejected: the rule that refuses (the limit is one with Per ""), the guards
+	// in its way, oldest first, and how long until the first of them frees its
+	// slot if nobody refreshes it.
 	// Revoked: how long the revocation still stands.
+	Rule     Rule
 	InTheWay []Guard
 	FreeIn   time.Duration
 	Repeated bool // the refusal was remembered, the store was not asked
+
+	Replaced []ID // guards revoked to make room
 }

@@ -97,7 +97,7 @@ func TestFreeIn(t *testing.T) {
 		{Policy{Limit: 2, ReclaimLapsed: true}, 2 * time.Second},
 		{Policy{Limit: 0, TTL: time.Minute}, time.Minute},
 	} {
-		if got := FreeIn(now, guards, c.p); got != c.want {
+		if got := freeIn(now, guards, c.p.Limit, c.p); got != c.want {
 			t.Errorf("%+v: %v, want %v", c.p, got, c.want)
 		}
 	}

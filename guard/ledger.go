@@ -42,34 +42,83 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		v.FreeIn = r.RemovedAt.Sub(now)
 		return Revoked
 	}
-	if g := l.refresh(now, c, p); g != nil {
-		v.Guard = *g
+	g := Guard{ID: c.ID, User: c.User, CreatedAt: now}
+	own := l.find(c.ID, held)
+	if own != nil {
+		g = own.Guard
+	} else if first := l.share(now, c, p); first != nil {
+		v.Guard = *first
 		return Refreshed
-	}
-	if mark := l.find(c.ID, released); mark != nil && c.Intent.isStraggler(now.Sub(mark.CreatedAt)) {
+	} else if mark := l.find(c.ID, released); mark != nil && c.Intent.isStraggler(now.Sub(mark.CreatedAt)) {
 		return Released
 	}
-	lapsed, limit := l.lapsed(now, p), p.Limit
-	if c.Intent == Resume {
-		limit = MaxLimit
-	}
-	if l.held()-len(lapsed) >= limit {
-		v.InTheWay = l.guards()
-		v.FreeIn = FreeIn(now, v.InTheWay, p)
+	c.writeOn(&g)
+
+	lapsed, replaced, refusing := l.makeRoom(now, &g, c.Intent, p)
+	if refusing != nil {
+		v.Refuse(now, *refusing, l.guards(), c, p)
 		return Rejected
 	}
-	if c.Intent == Look {
+	for _, id := range replaced {
+		l.Revoke(now, id, p)
+	}
+	v.Replaced = replaced
+	if own == nil && c.Intent == Look {
 		return Vacant
 	}
-	for ; l.held() >= limit; lapsed = lapsed[1:] {
-		l.drop(lapsed[0], held)
+	for _, id := range lapsed {
+		l.drop(id, held)
+	}
+	extend(&g, now, p)
+	v.Guard = g
+	if own != nil {
+		l.find(c.ID, held).Guard = g
+		return Refreshed
 	}
 	l.drop(c.ID, released)
-	g := Guard{ID: c.ID, User: c.User, Stream: c.Stream, Device: c.Device, CreatedAt: now}
-	extend(&g, now, p)
 	l.records = append(l.records, record{Guard: g})
-	v.Guard = g
 	return Admitted
+}
+
+// makeRoom finds what has to go before every rule allows the guard: the
+// longest lapsed where lapsed guards may lose their slots, then the oldest
+// where a start replaces them. It changes nothing. Where that is not enough,
+// refusing is the rule.
+func (l *Ledger) makeRoom(now time.Time, g *Guard, i Intent, p Policy) (lapsed, replaced []ID, refusing *Rule) {
+	own := l.find(g.ID, held)
+	rules := p.AllRules()
+	if own == nil && i == Resume {
+		rules = []Rule{{Limit: MaxLimit}}
+	}
+	for _, r := range rules {
+		if !r.Covers(g, g) || own != nil && r.Covers(&own.Guard, g) {
+			continue // no concern of the rule, or in it already
+		}
+		others := slices.DeleteFunc(r.beside(g, l.guards()), func(o Guard) bool {
+			return slices.Contains(lapsed, o.ID) || slices.Contains(replaced, o.ID)
+		})
+		excess := len(others) - r.Limit + 1
+		if p.ReclaimLapsed {
+			over := slices.DeleteFunc(slices.Clone(others), func(o Guard) bool { return now.Before(o.ExpiresAt) })
+			slices.SortStableFunc(over, func(a, b Guard) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
+			for _, o := range over {
+				if excess > 0 {
+					lapsed = append(lapsed, o.ID)
+					excess--
+				}
+			}
+		}
+		for _, o := range others {
+			if excess > 0 && (i == Start || i == Look) && r.replaces(&o, g) && !slices.Contains(lapsed, o.ID) {
+				replaced = append(replaced, o.ID)
+				excess--
+			}
+		}
+		if excess > 0 {
+			return nil, nil, &r
+		}
+	}
+	return lapsed, replaced, nil
 }
 
 // isStraggler reports whether a request so long after its playback's release
@@ -78,23 +127,12 @@ func (i Intent) isStraggler(since time.Duration) bool {
 	return i == Resume || (i == Continue || i == Share) && since < Settle
 }
 
-// refresh refreshes what the claim already has, and returns the guard that
-// speaks for it: its own, or for Share the oldest of the same stream and device.
-func (l *Ledger) refresh(now time.Time, c Claim, p Policy) *Guard {
-	if r := l.find(c.ID, held); r != nil {
-		extend(&r.Guard, now, p)
-		if c.Stream != "" {
-			r.Stream = c.Stream
-		}
-		if c.Device != "" {
-			r.Device = c.Device
-		}
-		return &r.Guard
-	}
+// share refreshes what the user has on the claim's stream and device, for a
+// claim that shares it, and returns the oldest.
+func (l *Ledger) share(now time.Time, c Claim, p Policy) (first *Guard) {
 	if c.Intent != Share {
 		return nil
 	}
-	var first *Guard
 	for i := range l.records {
 		r := &l.records[i]
 		if r.kind == held && r.Stream == c.Stream && r.Device == c.Device {
@@ -110,14 +148,14 @@ func (l *Ledger) refresh(now time.Time, c Claim, p Policy) *Guard {
 // Refresh is Store.Refresh at a moment of the store's clock.
 func (l *Ledger) Refresh(now time.Time, id ID, p Policy) Verdict {
 	l.Forget(now)
-	switch {
-	case l.find(id, revoked) != nil:
-		return Verdict{Outcome: Revoked, Held: l.held()}
-	case l.find(id, held) == nil:
-		return Verdict{Outcome: Absent, Held: l.held()}
+	v := Verdict{Outcome: Absent, Held: l.held()}
+	if l.find(id, revoked) != nil {
+		v.Outcome = Revoked
+	} else if r := l.find(id, held); r != nil {
+		extend(&r.Guard, now, p)
+		v.Outcome, v.Guard = Refreshed, r.Guard
 	}
-	g := l.refresh(now, Claim{ID: id}, p)
-	return Verdict{Outcome: Refreshed, Guard: *g, Held: l.held()}
+	return v
 }
 
 // Release is Store.Release at a moment of the store's clock.
@@ -180,20 +218,6 @@ func (l *Ledger) find(id ID, k kind) *record {
 	return nil
 }
 
-// lapsed returns the guards that a new playback may replace, longest lapsed first.
-func (l *Ledger) lapsed(now time.Time, p Policy) []ID {
-	if !p.ReclaimLapsed {
-		return nil
-	}
-	guards := slices.DeleteFunc(l.guards(), func(g Guard) bool { return now.Before(g.ExpiresAt) })
-	slices.SortStableFunc(guards, func(a, b Guard) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
-	ids := make([]ID, len(guards))
-	for i, g := range guards {
-		ids[i] = g.ID
-	}
-	return ids
-}
-
 func (l *Ledger) drop(id ID, k kind) {
 	l.records = slices.DeleteFunc(l.records, func(r record) bool { return r.ID == id && r.kind == k })
 }
@@ -219,21 +243,4 @@ func (l *Ledger) guards() []Guard {
 
 func extend(g *Guard, now time.Time, p Policy) {
 	g.ExpiresAt, g.RemovedAt = now.Add(p.Interval), now.Add(p.TTL)
-}
-
-// FreeIn is how long until the guards leave a slot free if nobody refreshes
-// them, or p.TTL where a limit of 0 leaves none at all.
-func FreeIn(now time.Time, guards []Guard, p Policy) time.Duration {
-	if p.Limit == 0 {
-		return p.TTL
-	}
-	ends := make([]time.Time, len(guards))
-	for i, g := range guards {
-		ends[i] = g.RemovedAt
-		if p.ReclaimLapsed {
-			ends[i] = g.ExpiresAt
-		}
-	}
-	slices.SortFunc(ends, time.Time.Compare)
-	return ends[len(guards)-p.Limit].Sub(now)
 }

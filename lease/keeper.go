@@ -236,6 +236,9 @@ func (k *Keeper) forget(id guard.ID) {
 }
 
 func (k *Keeper) remember(at time.Duration, c guard.Claim, p guard.Policy, v guard.Verdict) {
+	for _, id := range v.Replaced {
+		k.forget(id)
+	}
 	switch v.Outcome {
 	case guard.Admitted, guard.Refreshed:
 		k.denials.Delete(c.ID)

@@ -1,70 +1,99 @@
 -- Admits a playback or says why not.
 -- KEYS[1]  the user's key
--- ARGV     id, stream, device, intent, limit, interval, ttl, reclaim_lapsed
---          (16 bytes; names; guard.Intent; a count; milliseconds twice; 0 or 1)
--- Returns  outcome (guard.Outcome), now in milliseconds, the user's records
+-- ARGV     id, stream, device, labels, intent, interval, ttl, reclaim_lapsed, channel
+--          (16 bytes; names; guard.Labels; guard.Intent; milliseconds twice; 0
+--          or 1; where revocations are published), then of each rule: per,
+--          limit, at_limit (guard.Rule; the limit itself is the last)
+-- Returns  outcome (guard.Outcome), now in milliseconds, the user's records,
+--          the rule that refuses (1 the first), the ids that were replaced
 
-local id, stream, device = ARGV[1], ARGV[2], ARGV[3]
-local intent, limit = tonumber(ARGV[4]), tonumber(ARGV[5])
-local interval, ttl, reclaim = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
-local CONTINUE, LOOK, SHARE, RESUME = 1, 2, 3, 4
-local ADMITTED, REFRESHED, VACANT, RELEASED, REJECTED, REVOKED = 1, 2, 3, 4, 5, 6
-
-local function unchanged(outcome)
-  return { outcome, now, encode() }
-end
-
-local function changed(outcome)
-  return { outcome, now, write() }
-end
-
-local function refresh(r)
-  r.expires, r.removed = now + interval, now + ttl
-end
-
-if find('R', id) then return unchanged(REVOKED) end
+local REPLACE_DEVICE, REPLACE_OLDEST = '1', '2'
+local MAX_LIMIT = 1000 -- guard.MaxLimit
+local SETTLE = 5000    -- guard.Settle in milliseconds
+local reclaim, channel = ARGV[8] == '1', ARGV[9]
 
 local own = find('G', id)
-if own then
-  refresh(own)
-  if stream ~= '' then own.stream = stream end
-  if device ~= '' then own.device = device end
-  return changed(REFRESHED)
-end
-
-if intent == SHARE then
+if not own and intent == SHARE then
   local shared = false
   for _, r in ipairs(records) do
     if r.kind == 'G' and r.stream == stream and r.device == device then
-      refresh(r)
+      r.expires, r.removed = now + interval, now + ttl
       shared = true
     end
   end
-  if shared then return changed(REFRESHED) end
+  if shared then return { REFRESHED, now, save(id, ttl) } end
 end
-
 local mark = find('L', id)
 if mark then
   local recent = now - mark.created < SETTLE
-  if intent == RESUME or recent and (intent == CONTINUE or intent == SHARE) then return unchanged(RELEASED) end
+  if intent == RESUME or recent and (intent == CONTINUE or intent == SHARE) then return { RELEASED, now, value } end
 end
-if intent == RESUME then limit = MAX_LIMIT end
 
-local lapsed = {}
-if reclaim then
-  for _, r in ipairs(records) do
-    if r.kind == 'G' and r.expires <= now then lapsed[#lapsed + 1] = r end
+-- What the guard will be.
+local new = { kind = 'G', id = id, created = own and own.created or now, expires = now + interval, removed = now + ttl, stream = stream, device = device, labels = labels }
+if own then
+  for _, field in ipairs({ 'stream', 'device', 'labels' }) do
+    if new[field] == '' then new[field] = own[field] end
   end
-  table.sort(lapsed, function(a, b) return a.expires < b.expires end)
 end
-if guards - #lapsed >= limit then return unchanged(REJECTED) end
-if intent == LOOK then return unchanged(VACANT) end
 
-for _, r in ipairs(lapsed) do
-  if guards < limit then break end
-  drop('G', r.id)
+-- What a rule goes by; '' is beyond it.
+local function of(r, per)
+  if per == '' then return 'all' end
+  if per == 'stream' or per == 'device' then return r[per] end
+  return r.labels:match('\31' .. per .. '=([^\31]*)') or ''
 end
-drop('L', id)
-guards = guards + 1
-records[#records + 1] = { kind = 'G', id = id, created = now, expires = now + interval, removed = now + ttl, stream = stream, device = device }
-return changed(ADMITTED)
+
+-- Finds what has to go before every rule allows the guard: the longest lapsed
+-- where lapsed guards may lose their slots, then the oldest where a start
+-- replaces them.
+local going, replaced = {}, {}
+for i = 10, #ARGV, 3 do
+  local per, limit, at_limit = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
+  if not own and intent == RESUME then
+    per, limit = '', MAX_LIMIT
+  end
+  local is = of(new, per)
+  if is ~= '' and not (own and of(own, per) == is) then
+    local excess, lapsed, others = 1 - limit, {}, {}
+    for _, r in ipairs(records) do
+      if r.kind == 'G' and r ~= own and not going[r] and of(r, per) == is then
+        excess = excess + 1
+        if reclaim and r.expires <= now then
+          lapsed[#lapsed + 1] = r
+        elseif at_limit == REPLACE_OLDEST or at_limit == REPLACE_DEVICE and new.device ~= '' and r.device == new.device then
+          others[#others + 1] = r
+        end
+      end
+    end
+    table.sort(lapsed, function(a, b) return a.expires < b.expires end)
+    for _, r in ipairs(lapsed) do
+      if excess <= 0 then break end
+      going[r], excess = 'lapsed', excess - 1
+    end
+    for _, r in ipairs(others) do
+      if excess <= 0 or intent ~= START and intent ~= LOOK then break end
+      going[r], excess = 'replaced', excess - 1
+      replaced[#replaced + 1] = r.id
+    end
+    if excess > 0 then return { REJECTED, now, value, (i - 7) / 3 } end
+  end
+end
+
+for r, why in pairs(going) do
+  if why == 'lapsed' and (own or intent ~= LOOK) then drop('G', r.id) end
+end
+local outcome = REFRESHED
+if own then
+  local _, i = find('G', id)
+  records[i] = new
+elseif intent == LOOK then
+  outcome = VACANT
+else
+  outcome = ADMITTED
+  drop('L', id)
+  records[#records + 1] = new
+end
+if outcome ~= VACANT then save(id, ttl) end
+for _, other in ipairs(replaced) do finish('R', other, ttl, channel) end
+return { outcome, now, value, 0, table.concat(replaced) }

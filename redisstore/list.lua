@@ -3,4 +3,4 @@
 -- ARGV     none
 -- Returns  now in milliseconds, the user's records
 
-return { now, encode() }
+return { now, value }

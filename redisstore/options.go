@@ -113,7 +113,13 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
-	return &Store{client: client, calls: calls, prefix: o.KeyPrefix, timeout: o.Timeout}, nil
+	return &Store{
+		client:  client,
+		calls:   calls,
+		prefix:  o.KeyPrefix,
+		channel: "ended:" + o.KeyPrefix,
+		timeout: o.Timeout,
+	}, nil
 }
 
 func (o *Options) readURL() error {

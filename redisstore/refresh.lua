@@ -5,8 +5,8 @@
 
 local REFRESHED, REVOKED, ABSENT = 2, 6, 7
 
-if find('R', ARGV[1]) then return { REVOKED, now, encode() } end
-local own = find('G', ARGV[1])
-if not own then return { ABSENT, now, encode() } end
-own.expires, own.removed = now + tonumber(ARGV[2]), now + tonumber(ARGV[3])
-return { REFRESHED, now, write() }
+local at, _, kind = locate(ARGV[1])
+if kind == 'R' then return { REVOKED, now, value } end
+if kind ~= 'G' then return { ABSENT, now, value } end
+extend(at, tonumber(ARGV[2]), tonumber(ARGV[3]))
+return { REFRESHED, now, value }

@@ -20,9 +20,15 @@ import (
 )
 
 var (
+	//go:embed value.lua
+	value string
 	//go:embed ledger.lua
 	ledger string
+	//go:embed finish.lua
+	finish string
 
+	//go:embed plain.lua
+	plain string
 	//go:embed acquire.lua
 	acquire string
 	//go:embed refresh.lua
@@ -34,11 +40,11 @@ var (
 	//go:embed list.lua
 	list string
 
-	acquireScript = redis.NewScript(ledger + acquire)
-	refreshScript = redis.NewScript(ledger + refresh)
-	releaseScript = redis.NewScript(ledger + release)
-	revokeScript  = redis.NewScript(ledger + revoke)
-	listScript    = redis.NewScript(ledger + list)
+	acquireScript = redis.NewScript(value + plain + ledger + finish + acquire)
+	refreshScript = redis.NewScript(value + refresh)
+	releaseScript = redis.NewScript(value + finish + release)
+	revokeScript  = redis.NewScript(value + finish + revoke)
+	listScript    = redis.NewScript(value + list)
 )
 
 // Store keeps one ledger for each user under one key. Create it with Open.
@@ -46,6 +52,7 @@ type Store struct {
 	client  redis.UniversalClient
 	calls   *redis.AutoPipeliner // client, but concurrent calls share round trips
 	prefix  string
+	channel string // where the ids of ended guards are published
 	timeout time.Duration
 }
 
@@ -60,7 +67,7 @@ func (s *Store) Close() error { return errors.Join(s.calls.Close(), s.client.Clo
 
 // Acquire implements guard.Store.
 func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	reply, err := s.run(ctx, acquireScript, c.User, acquireArgs(c, p)...)
+	reply, err := s.run(ctx, acquireScript, c.User, s.acquireArgs(c, p)...)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
 	}
@@ -73,7 +80,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 	pipe := s.client.Pipeline()
 	cmds := make([]*redis.Cmd, len(requests))
 	for i, r := range requests {
-		cmds[i] = acquireScript.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, acquireArgs(r.Claim, r.Policy)...)
+		cmds[i] = acquireScript.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, s.acquireArgs(r.Claim, r.Policy)...)
 	}
 	timed, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
@@ -92,16 +99,23 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 	return answers
 }
 
-func acquireArgs(c guard.Claim, p guard.Policy) []any {
-	return []any{c.ID[:], c.Stream, c.Device, int(c.Intent), p.Limit, p.Interval.Milliseconds(), p.TTL.Milliseconds(), p.ReclaimLapsed}
+func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
+	args := append(make([]any, 0, 12),
+		c.ID[:], c.Stream, c.Device, string(c.Labels), int(c.Intent), p.Interval.Milliseconds(), p.TTL.Milliseconds(), p.ReclaimLapsed, s.channel)
+	for _, r := range p.AllRules() {
+		args = append(args, r.Per, r.Limit, int(r.AtLimit))
+	}
+	return args
 }
 
 // acquired reads the answer of acquire.
 func acquired(reply any, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	v, l, err := verdict(reply, c.User, p)
+	v, l, err := verdict(reply, c.User)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
 	}
+	v.Limit = p.Limit
+	v.Replaced = l.replaced
 	switch v.Outcome {
 	case guard.Admitted, guard.Refreshed:
 		g := l.find(func(g guard.Guard) bool { return g.ID == c.ID })
@@ -113,8 +127,11 @@ func acquired(reply any, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 		}
 		v.Guard = *g
 	case guard.Rejected:
-		v.InTheWay = l.guards
-		v.FreeIn = guard.FreeIn(l.now, l.guards, p)
+		rules := p.AllRules()
+		if l.rule < 1 || l.rule > int64(len(rules)) {
+			return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", errReply)
+		}
+		v.Refuse(l.now, rules[l.rule-1], l.guards, c, p)
 	case guard.Revoked:
 		v.FreeIn = l.revokedUntil[c.ID].Sub(l.now)
 	}
@@ -127,7 +144,7 @@ func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.P
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
 	}
-	v, l, err := verdict(reply, user, guard.Policy{})
+	v, l, err := verdict(reply, user)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
 	}
@@ -139,7 +156,7 @@ func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Release implements guard.Store.
 func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, releaseScript, user, id[:], p.TTL.Milliseconds(), s.channel())
+	found, err := s.run(ctx, releaseScript, user, id[:], p.TTL.Milliseconds(), s.channel)
 	if err != nil {
 		return false, fmt.Errorf("releasing a guard: %w", err)
 	}
@@ -148,7 +165,7 @@ func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Revoke implements guard.Store.
 func (s *Store) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, revokeScript, user, id[:], p.TTL.Milliseconds(), s.channel())
+	found, err := s.run(ctx, revokeScript, user, id[:], p.TTL.Milliseconds(), s.channel)
 	if err != nil {
 		return false, fmt.Errorf("revoking a guard: %w", err)
 	}
@@ -170,7 +187,7 @@ func (s *Store) List(ctx context.Context, user string) ([]guard.Guard, error) {
 
 // Watch implements guard.Watcher. The client reconnects by itself.
 func (s *Store) Watch(ctx context.Context, ended func(guard.ID)) {
-	sub := s.client.Subscribe(ctx, s.channel())
+	sub := s.client.Subscribe(ctx, s.channel)
 	defer sub.Close()
 	messages := sub.Channel()
 	for {
@@ -205,13 +222,11 @@ func (s *Store) run(ctx context.Context, script *redis.Script, user string, args
 
 func (s *Store) key(user string) string { return s.prefix + user }
 
-// channel is where the ids of ended guards are published.
-func (s *Store) channel() string { return "ended:" + s.prefix }
-
-// verdict reads an answer of acquire or refresh: {outcome, now, records}.
-func verdict(reply any, user string, p guard.Policy) (guard.Verdict, *ledgerView, error) {
+// verdict reads an answer of acquire or refresh: {outcome, now, records}, of
+// acquire also {…, rule, replaced}.
+func verdict(reply any, user string) (guard.Verdict, *ledgerView, error) {
 	fields, ok := reply.([]any)
-	if !ok || len(fields) != 3 {
+	if !ok || len(fields) < 3 {
 		return guard.Verdict{}, nil, errReply
 	}
 	outcome, ok := fields[0].(int64)
@@ -222,7 +237,7 @@ func verdict(reply any, user string, p guard.Policy) (guard.Verdict, *ledgerView
 	if err != nil {
 		return guard.Verdict{}, nil, err
 	}
-	return guard.Verdict{Outcome: guard.Outcome(outcome), Held: len(l.guards), Limit: p.Limit}, l, nil
+	return guard.Verdict{Outcome: guard.Outcome(outcome), Held: len(l.guards)}, l, nil
 }
 
 // ledgerView is what a script answers of a user's ledger.
@@ -231,14 +246,17 @@ type ledgerView struct {
 	guards       []guard.Guard // oldest first
 	revokedUntil map[guard.ID]time.Time
 	records      int
+	rule         int64 // that refuses, the first is 1
+	replaced     []guard.ID
 }
 
 var errReply = errors.New("unexpected answer from the script")
 
-// parse reads {now, records}; the records' layout is described in ledger.lua.
+// parse reads {now, records, rule, replaced}, of which the last two may be
+// missing; the records' layout is described in value.lua.
 func parse(reply any, user string) (*ledgerView, error) {
 	fields, ok := reply.([]any)
-	if !ok || len(fields) != 2 {
+	if !ok || len(fields) < 2 {
 		return nil, errReply
 	}
 	now, isNumber := fields[0].(int64)
@@ -251,15 +269,20 @@ func parse(reply any, user string) (*ledgerView, error) {
 		return nil, errReply
 	}
 	l := &ledgerView{now: time.UnixMilli(now).UTC()}
-	for r := (reader{rest: value}); len(r.rest) > 0; l.records++ {
+	for r := (reader{rest: value}); len(r.rest) > 0; {
 		kind := r.take(1)
 		g := guard.Guard{User: user}
 		copy(g.ID[:], r.take(16))
 		g.CreatedAt, g.ExpiresAt, g.RemovedAt = r.time(), r.time(), r.time()
-		g.Stream, g.Device = r.text(), r.text()
+		stream, device, labels := r.number(1), r.number(1), r.number(2)
+		g.Stream, g.Device, g.Labels = r.take(stream), r.take(device), guard.Labels(r.take(labels))
 		if r.short {
 			return nil, errReply
 		}
+		if !g.RemovedAt.After(l.now) {
+			continue
+		}
+		l.records++
 		switch kind {
 		case "G":
 			l.guards = append(l.guards, g)
@@ -268,6 +291,18 @@ func parse(reply any, user string) (*ledgerView, error) {
 				l.revokedUntil = make(map[guard.ID]time.Time)
 			}
 			l.revokedUntil[g.ID] = g.RemovedAt
+		}
+	}
+	if len(fields) > 2 {
+		l.rule, _ = fields[2].(int64)
+	}
+	if len(fields) > 3 {
+		ids, _ := fields[3].(string)
+		if len(ids)%len(guard.ID{}) != 0 {
+			return nil, errReply
+		}
+		for id := range slices.Chunk([]byte(ids), len(guard.ID{})) {
+			l.replaced = append(l.replaced, guard.ID(id))
 		}
 	}
 	return l, nil
@@ -297,12 +332,12 @@ func (r *reader) take(n int) string {
 	return field
 }
 
-func (r *reader) time() time.Time {
-	var ms int64
-	for _, b := range []byte(r.take(6)) {
-		ms = ms<<8 | int64(b)
+// number is an unsigned one, big-endian, of so many bytes.
+func (r *reader) number(bytes int) (n int) {
+	for _, b := range []byte(r.take(bytes)) {
+		n = n<<8 | int(b)
 	}
-	return time.UnixMilli(ms).UTC()
+	return n
 }
 
-func (r *reader) text() string { return r.take(int(r.take(1)[0])) }
+func (r *reader) time() time.Time { return time.UnixMilli(int64(r.number(6))).UTC() }

@@ -120,14 +120,14 @@ func TestAnswersThatAreNotOursAreErrors(t *testing.T) {
 	for _, reply := range []any{
 		nil, "OK", []any{}, []any{int64(1)}, []any{int64(1), "x"}, []any{"1", "1"},
 		[]any{int64(1), "1G"}, []any{int64(1), "1" + strings.Repeat("G", 30)},
-		[]any{int64(1), ""},
+		[]any{int64(1), ""}, []any{int64(1), "1", int64(0), "short"},
 	} {
 		if _, err := parse(reply, "u"); err == nil {
 			t.Errorf("parse(%q): no error", reply)
 		}
 	}
 	for _, reply := range []any{nil, []any{int64(0), int64(1), "1"}, []any{int64(8), int64(1), "1"}, []any{int64(1), int64(1), "2"}} {
-		if _, _, err := verdict(reply, "u", policy); err == nil {
+		if _, _, err := verdict(reply, "u"); err == nil {
 			t.Errorf("verdict(%q): no error", reply)
 		}
 	}

@@ -50,6 +50,13 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"LookNeverCreates", (*suite).lookNeverCreates},
 		{"ShareRefreshesWhatTheUserHasOnTheStream", (*suite).shareRefreshesWhatTheUserHasOnTheStream},
 		{"ResumeRestoresALostGuardPastTheLimit", (*suite).resumeRestoresALostGuardPastTheLimit},
+		{"RulesMustAllAllow", (*suite).rulesMustAllAllow},
+		{"RuleHoldsForAMove", (*suite).ruleHoldsForAMove},
+		{"RuleIgnoresWhatIsNotKnown", (*suite).ruleIgnoresWhatIsNotKnown},
+		{"StartReplacesTheOldest", (*suite).startReplacesTheOldest},
+		{"StartReplacesOnItsDeviceOnly", (*suite).startReplacesOnItsDeviceOnly},
+		{"RuleThatReplacesMakesRoomUnderTheLimit", (*suite).ruleThatReplacesMakesRoomUnderTheLimit},
+		{"NothingIsReplacedForARefusal", (*suite).nothingIsReplacedForARefusal},
 		{"ListIsOldestFirst", (*suite).listIsOldestFirst},
 		{"ForeignIDTouchesNobody", (*suite).foreignIDTouchesNobody},
 		{"AnyBytesAreJustAName", (*suite).anyBytesAreJustAName},
@@ -464,6 +471,156 @@ func (s *suite) resumeRestoresALostGuardPastTheLimit() {
 	s.holds()
 }
 
+// on is a claim for a stream, device and class.
+func on(n int, stream, device, class string) guard.Claim {
+	c := claim(n)
+	c.Stream, c.Device, c.Labels = stream, device, guard.Labels("").With("class", class)
+	return c
+}
+
+// refuses expects a refusal by a rule for these guards.
+func (s *suite) refuses(c guard.Claim, p guard.Policy, per string, inTheWay ...int) guard.Verdict {
+	s.Helper()
+	v := s.acquire(guard.Rejected, c, p)
+	var ids []guard.ID
+	for _, g := range v.InTheWay {
+		ids = append(ids, g.ID)
+	}
+	var want []guard.ID
+	for _, n := range inTheWay {
+		want = append(want, id(n))
+	}
+	if v.Rule.Per != per || !slices.Equal(ids, want) {
+		s.Fatalf("refused by %+v for %v, want per %q for %v", v.Rule, ids, per, want)
+	}
+	return v
+}
+
+func (s *suite) replaces(want guard.Outcome, c guard.Claim, p guard.Policy, replaced ...int) {
+	s.Helper()
+	v := s.acquire(want, c, p)
+	var ids []guard.ID
+	for _, n := range replaced {
+		ids = append(ids, id(n))
+	}
+	if !slices.Equal(v.Replaced, ids) {
+		s.Fatalf("replaced %v, want %v", v.Replaced, ids)
+	}
+}
+
+func (s *suite) rulesMustAllAllow() {
+	p := policy
+	p.Rules = []guard.Rule{{Per: "stream", Limit: 2}, {Per: "device", Limit: 2}, {Per: "class", Limit: 1}}
+	s.acquire(guard.Admitted, on(1, "a", "tv", "big"), p)
+	v := s.refuses(on(2, "b", "phone", "big"), p, "class", 1)
+	if v.Rule.Limit != 1 || v.Held != 1 || v.FreeIn <= 0 || v.FreeIn > policy.TTL {
+		s.Errorf("verdict %+v", v)
+	}
+	s.acquire(guard.Admitted, on(2, "b", "tv", "small"), p)
+	s.refuses(on(3, "c", "tv", "middle"), p, "device", 1, 2)
+	s.acquire(guard.Admitted, on(3, "a", "phone", "middle"), p)
+	s.refuses(on(4, "a", "tablet", "tiny"), p, "stream", 1, 3)
+	s.refuses(on(4, "c", "tablet", "tiny"), p, "", 1, 2, 3)
+	s.acquire(guard.Refreshed, on(1, "a", "tv", "big"), p)
+	if g := s.holds(1, 2, 3)[0]; g.Labels.Get("class") != "big" || g.Labels.Get("clas") != "" || g.Labels.Get("lass") != "" {
+		s.Errorf("labels %q", g.Labels)
+	}
+	s.release(true, 1)
+	s.acquire(guard.Admitted, on(4, "a", "tablet", "big"), p)
+}
+
+func (s *suite) ruleHoldsForAMove() {
+	p := policy
+	p.Rules = []guard.Rule{{Per: "stream", Limit: 1}}
+	s.acquire(guard.Admitted, on(1, "a", "", ""), p)
+	s.acquire(guard.Admitted, on(2, "b", "", ""), p)
+	s.refuses(on(2, "a", "", ""), p, "stream", 1)
+	s.refuses(with(on(2, "a", "", ""), guard.Resume), p, "stream", 1)
+	if g := s.holds(1, 2)[1]; g.Stream != "b" {
+		s.Errorf("refused, and yet it moved to %q", g.Stream)
+	}
+	s.acquire(guard.Refreshed, on(2, "c", "", ""), p)
+	s.acquire(guard.Refreshed, on(1, "b", "", ""), p)
+	p.Rules[0].AtLimit = guard.ReplaceOldest
+	s.replaces(guard.Refreshed, on(2, "b", "", ""), p, 1)
+	s.holds(2)
+}
+
+func (s *suite) ruleIgnoresWhatIsNotKnown() {
+	p := policy
+	p.Rules = []guard.Rule{{Per: "stream", Limit: 1}, {Per: "device", Limit: 0}, {Per: "class", Limit: 1}}
+	for n := range 3 {
+		s.acquire(guard.Admitted, on(n, "", "", ""), p)
+	}
+	s.refuses(on(3, "", "", ""), p, "", 0, 1, 2)
+	s.refuses(on(3, "", "tv", ""), p, "device")
+}
+
+func (s *suite) startReplacesTheOldest() {
+	p := policy
+	p.AtLimit = guard.ReplaceOldest
+	for n := range 3 {
+		s.acquire(guard.Admitted, claim(n), p)
+		s.Advance(time.Second)
+	}
+	s.acquire(guard.Refreshed, claim(0), p)
+	for _, intent := range []guard.Intent{guard.Continue, guard.Share} {
+		c := with(on(3, "other", "", ""), intent)
+		s.refuses(c, p, "", 0, 1, 2)
+	}
+	s.replaces(guard.Admitted, claim(3), p, 0)
+	s.holds(1, 2, 3)
+	// The one replaced cannot carry on, and takes no slot back.
+	for _, intent := range []guard.Intent{guard.Start, guard.Continue, guard.Resume} {
+		s.acquire(guard.Revoked, with(claim(0), intent), p)
+	}
+	s.refresh(guard.Revoked, 0)
+	// A look makes the room that its playback will take.
+	s.replaces(guard.Vacant, with(claim(4), guard.Look), p, 1)
+	s.holds(2, 3)
+	s.replaces(guard.Vacant, with(claim(5), guard.Look), p)
+	s.acquire(guard.Admitted, with(claim(5), guard.Continue), p)
+	s.holds(2, 3, 5)
+	// A lowered limit is met at once.
+	p.Limit = 1
+	s.replaces(guard.Admitted, claim(6), p, 2, 3, 5)
+	s.holds(6)
+}
+
+func (s *suite) startReplacesOnItsDeviceOnly() {
+	p := policy
+	p.AtLimit = guard.ReplaceDevice
+	s.acquire(guard.Admitted, on(0, "a", "phone", ""), p)
+	s.acquire(guard.Admitted, on(1, "a", "tv", ""), p)
+	s.acquire(guard.Admitted, on(2, "a", "tv", ""), p)
+	s.refuses(on(3, "a", "tablet", ""), p, "", 0, 1, 2)
+	s.refuses(on(3, "a", "", ""), p, "", 0, 1, 2)
+	s.replaces(guard.Admitted, on(3, "a", "tv", ""), p, 1)
+	s.holds(0, 2, 3)
+}
+
+func (s *suite) ruleThatReplacesMakesRoomUnderTheLimit() {
+	p := policy
+	p.Limit, p.Rules = 2, []guard.Rule{{Per: "device", Limit: 1, AtLimit: guard.ReplaceOldest}}
+	s.acquire(guard.Admitted, on(0, "a", "tv", ""), p)
+	s.acquire(guard.Admitted, on(1, "a", "phone", ""), p)
+	before := 0
+	for n := 2; n < 2*guard.MaxMarks; n++ { // zapping
+		s.replaces(guard.Admitted, on(n, fmt.Sprint(n), "tv", ""), p, before)
+		before = n
+	}
+	s.refuses(on(1000, "a", "tablet", ""), p, "", 1, 2*guard.MaxMarks-1)
+}
+
+func (s *suite) nothingIsReplacedForARefusal() {
+	p := policy
+	p.Limit, p.Rules = 1, []guard.Rule{{Per: "stream", Limit: 1, AtLimit: guard.ReplaceOldest}}
+	s.acquire(guard.Admitted, on(0, "a", "", ""), guard.Policy{Limit: 2, Interval: p.Interval, TTL: p.TTL})
+	s.acquire(guard.Admitted, on(1, "b", "", ""), guard.Policy{Limit: 2, Interval: p.Interval, TTL: p.TTL})
+	s.refuses(on(2, "a", "", ""), p, "", 0, 1)
+	s.holds(0, 1)
+}
+
 func (s *suite) listIsOldestFirst() {
 	for _, n := range []int{2, 0, 1} {
 		s.acquire(guard.Admitted, claim(n), policy)
@@ -500,7 +657,7 @@ func (s *suite) anyBytesAreJustAName() {
 		long[i] = byte(i)
 	}
 	for _, user := range []string{"{a}b", "* ?[x]", "日本", "\xff\xfe", string(long), "a\x00b"} {
-		c := guard.Claim{User: user, ID: id(1), Stream: string(long), Device: "\x00"}
+		c := guard.Claim{User: user, ID: id(1), Stream: string(long), Device: "\x00", Labels: guard.Labels("").With("a", string(long))}
 		if g := s.acquire(guard.Admitted, c, policy).Guard; g.User != user || g.Stream != string(long) || g.Device != "\x00" {
 			s.Errorf("guard %+v", g)
 		}

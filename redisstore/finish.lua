@@ -1,0 +1,30 @@
+-- Ending a guard.
+
+local MAX_MARKS = 32 -- guard.MaxMarks
+
+-- Forgets the oldest release, or else the oldest revocation.
+local function forget_mark()
+  local at, first, first_size, first_kind = 2
+  while at <= #value do
+    local stream, device, high, low = value:byte(at + 35, at + 38)
+    local size = 39 + stream + device + high * 256 + low
+    local kind, _, _, _, removed = struct.unpack('>c1c16I6I6I6', value, at)
+    if removed > now and (kind == 'L' and first_kind ~= 'L' or kind == 'R' and not first) then
+      first, first_size, first_kind = at, size, kind
+    end
+    at = at + size
+  end
+  value = value:sub(1, first - 1) .. value:sub(first + first_size)
+end
+
+-- Frees the slot of a guard, leaves a mark of this kind for ttl and tells
+-- everybody on the channel. Returns 1, or 0 where there was no guard.
+local function finish(kind, id, ttl, channel)
+  local at, size, is = locate(id)
+  if is ~= 'G' then return 0 end
+  value = value:sub(1, at - 1) .. value:sub(at + size) .. struct.pack('>c1c16I6I6I6BBI2', kind, id, now, 0, now + ttl, 0, 0, 0)
+  if marks >= MAX_MARKS then forget_mark() end
+  write(ttl)
+  redis.pcall('PUBLISH', channel, id) -- a hint: without the right to it all else holds
+  return 1
+end
