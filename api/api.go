@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"strings"
@@ -23,7 +24,8 @@ const MaxBody = 4 << 10
 // Caller is who makes a call, as the server knows and not as the body says.
 type Caller struct {
 	User   string
-	Device string    // "" where it is not known: then the body may name one
+	Device string // "" where it is not known: then the body may name one
+	Labels guard.Labels
 	ID     *guard.ID // the playback that the request itself names, if any
 	Policy guard.Policy
 
@@ -50,13 +52,14 @@ type API struct {
 
 // Guard is a guard in JSON.
 type Guard struct {
-	GuardID      string    `json:"guardId"`
-	StreamID     string    `json:"streamId,omitempty"`
-	DeviceID     string    `json:"deviceId,omitempty"`
-	CreatedAt    time.Time `json:"createdAt"`    // RFC 3339
-	ExpiresAt    time.Time `json:"expiresAt"`    // lapses then,
-	RemovedAt    time.Time `json:"removedAt"`    // is gone then, unless it is refreshed
-	RefreshAfter float64   `json:"refreshAfter"` // seconds
+	GuardID      string            `json:"guardId"`
+	StreamID     string            `json:"streamId,omitempty"`
+	DeviceID     string            `json:"deviceId,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+	CreatedAt    time.Time         `json:"createdAt"`    // RFC 3339
+	ExpiresAt    time.Time         `json:"expiresAt"`    // lapses then,
+	RemovedAt    time.Time         `json:"removedAt"`    // is gone then, unless it is refreshed
+	RefreshAfter float64           `json:"refreshAfter"` // seconds
 }
 
 // Guards is the answer to GET /guards.
@@ -71,6 +74,15 @@ type Start struct {
 	StreamID   string `json:"streamId"`
 	DeviceID   string `json:"deviceId"`
 	PlaybackID string `json:"playbackId"` // makes the call idempotent
+	OnLimit    string `json:"onLimit"`    // one of AtLimit, in place of the configured one
+}
+
+// AtLimit are the words for what becomes of a playback that starts when a
+// limit is reached.
+var AtLimit = map[string]guard.AtLimit{
+	"reject":         guard.Reject,
+	"replace_device": guard.ReplaceDevice,
+	"replace_oldest": guard.ReplaceOldest,
 }
 
 // ServeHTTP implements http.Handler.
@@ -170,7 +182,14 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 			return NewProblem(http.StatusBadRequest, InvalidBody, "%s has control characters", name)
 		}
 	}
-	claim := guard.Claim{User: c.User, Stream: body.StreamID, Device: c.Device}
+	if body.OnLimit != "" {
+		atLimit, known := AtLimit[body.OnLimit]
+		if !known {
+			return NewProblem(http.StatusBadRequest, InvalidBody, "onLimit %q is not one of reject, replace_device, replace_oldest", clip(body.OnLimit))
+		}
+		c.Policy = c.Policy.With(atLimit)
+	}
+	claim := guard.Claim{User: c.User, Stream: body.StreamID, Device: c.Device, Labels: c.Labels}
 	if claim.Device == "" {
 		claim.Device = body.DeviceID
 	}
@@ -261,10 +280,15 @@ func (a *API) get(w http.ResponseWriter, r *http.Request, c Caller, id guard.ID)
 }
 
 func (a *API) json(g guard.Guard) Guard {
+	var labels map[string]string
+	if g.Labels != "" {
+		labels = maps.Collect(g.Labels.All())
+	}
 	return Guard{
 		GuardID:      g.ID.String(),
 		StreamID:     g.Stream,
 		DeviceID:     g.Device,
+		Labels:       labels,
 		CreatedAt:    g.CreatedAt,
 		ExpiresAt:    g.ExpiresAt,
 		RemovedAt:    g.RemovedAt,

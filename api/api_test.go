@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -89,6 +90,7 @@ type problem struct {
 	Title, Detail, Message string
 	ErrorCode              api.Code
 	Limit                  int
+	Per                    string
 	Guards                 []api.Holder
 	RetryAfter             int
 }
@@ -138,7 +140,7 @@ func TestStartCreatesAGuard(t *testing.T) {
 			GuardID: got.GuardID, StreamID: "movie", DeviceID: "tv",
 			CreatedAt: now, ExpiresAt: now.Add(time.Minute), RemovedAt: now.Add(90 * time.Second), RefreshAfter: 20,
 		}
-		if got != want {
+		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 		if location := w.Header().Get("Location"); location != "/as/seen/from/outside/"+got.GuardID {
@@ -154,7 +156,7 @@ func TestStartIsIdempotentByPlaybackID(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		want := first
 		want.StreamID, want.ExpiresAt, want.RemovedAt = "two", first.ExpiresAt.Add(10*time.Second), first.RemovedAt.Add(10*time.Second)
-		if got := f.guard(http.StatusOK, "POST /guards", `{"playbackId": "p", "streamId": "two"}`); got != want {
+		if got := f.guard(http.StatusOK, "POST /guards", `{"playbackId": "p", "streamId": "two"}`); !reflect.DeepEqual(got, want) {
 			t.Errorf("the second call got %+v, want %+v", got, want)
 		}
 	})
@@ -225,6 +227,45 @@ func TestDevice(t *testing.T) {
 	}
 }
 
+func TestRefusalSaysWhichRuleAndOnlyWhatIsInItsWay(t *testing.T) {
+	f := open(t)
+	f.caller.Policy.Rules = []guard.Rule{{Per: "class", Limit: 1}}
+	class := func(name string) guard.Labels { return guard.Labels("").With("class", name) }
+	f.caller.Labels = class("tv")
+	first := f.guard(http.StatusCreated, "POST /guards", `{"streamId": "one"}`)
+	if first.Labels["class"] != "tv" {
+		t.Errorf("the guard has labels %v", first.Labels)
+	}
+	f.caller.Labels = class("phone")
+	f.guard(http.StatusCreated, "POST /guards", `{"streamId": "two"}`)
+	f.caller.Labels = class("tv")
+	p, header := f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, "POST /guards", ``)
+	if p.Limit != 1 || p.Per != "class" || len(p.Guards) != 1 || p.Guards[0].StreamID != "one" {
+		t.Errorf("refused with %+v", p)
+	}
+	if want := "stream limit reached: 1 of 1 guards held per class"; p.Message != want {
+		t.Errorf("message %q, want %q", p.Message, want)
+	}
+	if want := `"guards-per-class";q=1;qu="concurrent-requests"`; header.Get("RateLimit-Policy") != want {
+		t.Errorf("RateLimit-Policy %q, want %q", header.Get("RateLimit-Policy"), want)
+	}
+}
+
+func TestStartMayReplaceTheOldest(t *testing.T) {
+	f := open(t)
+	f.caller.Policy.Limit = 1
+	first := f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "first"}`)
+	f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, "POST /guards", `{"onLimit": "reject"}`)
+	f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, "POST /guards", `{"onLimit": "replace_device", "deviceId": "tv"}`)
+	f.refused(http.StatusBadRequest, api.InvalidBody, "POST /guards", `{"onLimit": "replace_all"}`)
+	second := f.guard(http.StatusCreated, "POST /guards", `{"onLimit": "replace_oldest"}`)
+	if got := f.list().Guards; len(got) != 1 || got[0].GuardID != second.GuardID {
+		t.Errorf("the user holds %+v, want the second playback", got)
+	}
+	f.refused(http.StatusGone, api.GuardRevoked, "PATCH /guards/"+first.GuardID, ``)
+	f.refused(http.StatusGone, api.GuardRevoked, "POST /guards", `{"playbackId": "first", "onLimit": "replace_oldest"}`)
+}
+
 func TestStartAtTheLimitSaysWhatIsInTheWay(t *testing.T) {
 	for _, test := range []struct {
 		limit, retryAfter int
@@ -284,7 +325,7 @@ func TestRefreshMovesBothTimesUntilTheGuardIsGone(t *testing.T) {
 			const lapsed = 89 * time.Second
 			time.Sleep(lapsed)
 			want.ExpiresAt, want.RemovedAt = want.ExpiresAt.Add(lapsed), want.RemovedAt.Add(lapsed)
-			if got := f.guard(http.StatusOK, call, body); got != want {
+			if got := f.guard(http.StatusOK, call, body); !reflect.DeepEqual(got, want) {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 		}
@@ -334,10 +375,10 @@ func TestListAndGetShowWhatIsHeld(t *testing.T) {
 	for _, stream := range []string{"one", "two"} {
 		g := f.guard(http.StatusCreated, "POST /guards", fmt.Sprintf(`{"streamId": %q}`, stream))
 		held = append(held, g)
-		if got := f.guard(http.StatusOK, "GET /guards/"+g.GuardID, ``); got != g {
+		if got := f.guard(http.StatusOK, "GET /guards/"+g.GuardID, ``); !reflect.DeepEqual(got, g) {
 			t.Errorf("got %+v, want %+v", got, g)
 		}
-		if got := f.guard(http.StatusOK, "GET /guards/"+strings.ToUpper(g.GuardID), ``); got != g {
+		if got := f.guard(http.StatusOK, "GET /guards/"+strings.ToUpper(g.GuardID), ``); !reflect.DeepEqual(got, g) {
 			t.Errorf("in capitals: got %+v, want %+v", got, g)
 		}
 		got := f.list()
@@ -364,7 +405,7 @@ func TestGuardOfAnotherUserDoesNotExist(t *testing.T) {
 				t.Errorf("bob's list: %+v", got)
 			}
 			f.caller.User = "ann"
-			if got := f.guard(http.StatusOK, "GET /guards/"+g.GuardID, ``); got != g {
+			if got := f.guard(http.StatusOK, "GET /guards/"+g.GuardID, ``); !reflect.DeepEqual(got, g) {
 				t.Errorf("ann's guard is %+v, was %+v", got, g)
 			}
 		})
@@ -578,7 +619,7 @@ func TestEarlyDataChangesNothing(t *testing.T) {
 			}
 			f.refused(http.StatusTooEarly, api.TooEarly, call, ``, early)
 			f.refused(http.StatusTooEarly, api.TooEarly, call, ``, atProxy)
-			if got := f.list(); len(got.Guards) != 1 || got.Guards[0] != g {
+			if got := f.list(); len(got.Guards) != 1 || !reflect.DeepEqual(got.Guards[0], g) {
 				t.Errorf("held after early data: %+v, want %+v", got, g)
 			}
 			if w := exchange(t, f, request(call, ``, late)); w.Code >= 300 {

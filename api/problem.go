@@ -47,6 +47,7 @@ type Problem struct {
 // Refusal says what stands in the way of a playback.
 type Refusal struct {
 	Limit  *int     `json:"limit,omitempty"`
+	Per    string   `json:"per,omitempty"`    // what the limit is per, where it is not the user's own
 	Guards []Holder `json:"guards,omitempty"` // oldest first
 }
 
@@ -101,9 +102,13 @@ func Refused(v guard.Verdict, revealGuards bool) *Problem {
 		p.RetryIn = Seconds(v.FreeIn)
 		return p
 	}
-	p := NewProblem(http.StatusTooManyRequests, ReachedMaxGuards, "stream limit reached: %d of %d guards held", v.Held, v.Limit)
+	r, held, per := v.Rule, v.Held, ""
+	if r.Per != "" {
+		held, per = len(v.InTheWay), " per "+r.Per
+	}
+	p := NewProblem(http.StatusTooManyRequests, ReachedMaxGuards, "stream limit reached: %d of %d guards held%s", held, r.Limit, per)
 	p.RetryIn = Seconds(max(v.FreeIn, 1))
-	p.Limit = &v.Limit
+	p.Limit, p.Per = &r.Limit, r.Per
 	for _, g := range v.InTheWay {
 		h := Holder{StreamID: g.Stream, DeviceID: g.Device, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt}
 		if revealGuards {
@@ -133,8 +138,12 @@ func (p *Problem) SetHeader(h http.Header) {
 	}
 	if p.Limit != nil {
 		// draft-ietf-httpapi-ratelimit-headers-10.
-		h.Set("RateLimit-Policy", fmt.Sprintf(`"guards";q=%d;qu="concurrent-requests"`, *p.Limit))
-		h.Set("RateLimit", fmt.Sprintf(`"guards";r=0;t=%s`, p.RetryIn))
+		name := "guards"
+		if p.Per != "" {
+			name += "-per-" + p.Per
+		}
+		h.Set("RateLimit-Policy", fmt.Sprintf(`"%s";q=%d;qu="concurrent-requests"`, name, *p.Limit))
+		h.Set("RateLimit", fmt.Sprintf(`"%s";r=0;t=%s`, name, p.RetryIn))
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/streamguard/streamguard/guard"
 )
 
 func init() {
@@ -31,6 +33,10 @@ func init() {
 //		playback       auto|path|<placeholder>
 //		device         <placeholder>
 //		limit          <n>|<placeholder>
+//		limit          <n> per stream|device|<label>
+//		label          <name> <placeholder>
+//		per_device     <n>
+//		on_limit       reject|replace_device|replace_oldest
 //		interval       <duration>
 //		ttl            <duration>
 //		reclaim_lapsed
@@ -53,8 +59,8 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"anonymous":      &h.Anonymous,
 		"playback":       &h.Playback,
 		"device":         &h.Device,
-		"limit":          (*string)(&h.Limit),
 		"api":            &h.API,
+		"on_limit":       &h.OnLimit,
 		"on_store_error": &h.OnStoreError,
 		"cache_control":  &h.CacheControl,
 	}
@@ -63,6 +69,17 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case "stream":
 			if h.Stream = strings.Join(d.RemainingArgs(), " "); h.Stream == "" {
 				return d.Err("stream: empty")
+			}
+		case "limit":
+			return h.unmarshalLimit(d)
+		case "label":
+			return h.unmarshalLabel(d)
+		case "per_device":
+			if err := number(d, &h.PerDevice); err != nil {
+				return err
+			}
+			if h.PerDevice == 0 {
+				return d.Errf("per_device: %d is not a whole number from 1 to %d", h.PerDevice, guard.MaxLimit)
 			}
 		case "interval":
 			return duration(d, &h.Interval)
@@ -88,7 +105,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			return d.Errf("unrecognized option %q", option)
 		}
 		return nil
-	})
+	}, "limit", "label")
 }
 
 func (h *Handler) unmarshalStore(d *caddyfile.Dispenser) error {

@@ -80,6 +80,7 @@ func (h *Handler) judge(d *decision, r *http.Request, repl *caddy.Replacer, kind
 		User:   p.user,
 		Device: p.device,
 		Stream: playback.Label(h.stream(r, repl)),
+		Labels: h.labelsOf(r, repl),
 		Intent: guard.Continue,
 	}
 	byPath := h.Playback == "path"
@@ -193,7 +194,7 @@ func (h *Handler) caller(r *http.Request) (api.Caller, error) {
 	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
 		base = apiBase(orig.URL.Path, r.URL.Path, h.API)
 	}
-	c := api.Caller{User: p.user, Device: p.device, Policy: h.policyOf(r, repl), Base: base}
+	c := api.Caller{User: p.user, Device: p.device, Labels: h.labelsOf(r, repl), Policy: h.policyOf(r, repl), Base: base}
 	if p.named {
 		c.ID = &p.id
 	}

@@ -246,7 +246,7 @@ func writeCertificate(t *testing.T, dir string) {
 // TestOptionsAreDocumented holds the comments of UnmarshalCaddyfile to the
 // fields that the JSON has and to what the Caddyfile accepts.
 func TestOptionsAreDocumented(t *testing.T) {
-	inCaddyfile := map[string]string{"addresses": "address"} // one by one
+	inCaddyfile := map[string]string{"addresses": "address", "labels": "label", "rules": "limit"} // one by one
 	for _, directive := range []struct {
 		receiver string
 		types    []reflect.Type

@@ -89,6 +89,28 @@ type Handler struct {
 	// which also serves for a placeholder that gives no such number.
 	Limit Limit `json:"limit,omitempty"`
 
+	// Further limits, on how many of a user's guards may agree in one thing. All
+	// must allow a playback; the refusal says which did not.
+	Rules []Rule `json:"rules,omitempty"`
+
+	// What else a guard goes by, for rules: names (of a-z, 0-9 and _) and
+	// placeholders, such as a device class or a feature of the plan. At most 8;
+	// of each value the first 64 bytes count. A guard whose placeholder is
+	// missing or empty does not have the label, and rules on it do not count it.
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// How many guards a device may hold; a new playback on it replaces its
+	// oldest, as on a television whose channel is changed. Needs device. Default
+	// any number.
+	PerDevice int `json:"per_device,omitempty"`
+
+	// What becomes of a playback that starts when a limit is reached. `reject`
+	// (default) refuses it. `replace_device` revokes the oldest guard of the
+	// same device for it, and refuses it where there is none;
+	// `replace_oldest` revokes the oldest. A revoked playback is refused until
+	// ttl has passed.
+	OnLimit string `json:"on_limit,omitempty"`
+
 	// How long a guard is active after its last refresh. Default 60s, at least 1s.
 	Interval caddy.Duration `json:"interval,omitempty"`
 
@@ -138,6 +160,7 @@ type Handler struct {
 	device   source // nil: not known
 	playback source // nil: auto or path
 	stream   source
+	labels   []label
 	limit    source       // nil: the policy's
 	policy   guard.Policy // its limit is the default where a placeholder gives none
 	keeper   *lease.Keeper
@@ -173,6 +196,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.policy = guard.Policy{
 		Limit:         guard.DefaultLimit,
+		AtLimit:       api.AtLimit[h.OnLimit],
+		Rules:         h.rules(),
 		Interval:      time.Duration(h.Interval),
 		TTL:           time.Duration(h.TTL),
 		ReclaimLapsed: h.ReclaimLapsed,
@@ -183,6 +208,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	} else {
 		h.limit = newSource(string(h.Limit))
 	}
+	h.labels = newLabels(h.Labels)
 	h.user = newSource(h.User)
 	if h.Device != "" {
 		h.device = newSource(h.Device)
@@ -231,6 +257,7 @@ func (h *Handler) setDefaults() {
 		{&h.Stream, "dir 2"},
 		{&h.Playback, "auto"},
 		{&h.API, "/guards"},
+		{&h.OnLimit, "reject"},
 		{&h.OnStoreError, "local"},
 		{&h.CacheControl, "private"},
 	} {
@@ -269,6 +296,7 @@ func (h *Handler) check() (err error) {
 		allowed       []string
 	}{
 		{"anonymous", h.Anonymous, []string{"deny", "allow"}},
+		{"on_limit", h.OnLimit, []string{"reject", "replace_device", "replace_oldest"}},
 		{"on_store_error", h.OnStoreError, []string{"local", "allow", "deny"}},
 		{"cache_control", h.CacheControl, []string{"private", "keep"}},
 	} {
@@ -278,6 +306,9 @@ func (h *Handler) check() (err error) {
 	}
 	if err := h.Limit.check(); err != nil {
 		return fmt.Errorf("limit: %w", err)
+	}
+	if err := h.checkRules(); err != nil {
+		return err
 	}
 	if interval := time.Duration(h.Interval); interval < time.Second {
 		return fmt.Errorf("interval: %v is shorter than 1s", interval)

@@ -35,6 +35,15 @@ func (p *Policy) AllRules() []Rule {
 	return append(p.Rules[:len(p.Rules):len(p.Rules)], Rule{"", p.Limit, p.AtLimit})
 }
 
+// With is the policy with another AtLimit for all that do not replace anyway.
+func (p Policy) With(a AtLimit) Policy {
+	p.AtLimit, p.Rules = a, slices.Clone(p.Rules)
+	for i := range p.Rules {
+		p.Rules[i].AtLimit = max(p.Rules[i].AtLimit, a)
+	}
+	return p
+}
+
 // Covers reports whether the rule counts one guard beside the other.
 func (r Rule) Covers(a, b *Guard) bool {
 	if r.Per == "" {
