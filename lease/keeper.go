@@ -71,6 +71,7 @@ type lease struct {
 // denial is a refusal that is remembered.
 type denial struct {
 	at      time.Duration
+	stream  string // another one may be allowed
 	verdict *guard.Verdict
 }
 
@@ -123,7 +124,7 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}, nil
 	}
 	now := k.now()
-	if d, ok := k.denials.Load(c.ID); ok && now-d.at < denialTime && d.verdict.Limit == p.Limit {
+	if d, ok := k.denials.Load(c.ID); ok && now-d.at < denialTime && d.stream == c.Stream && d.verdict.Limit == p.Limit {
 		v := *d.verdict
 		v.FreeIn = max(v.FreeIn-(now-d.at), time.Second)
 		v.Repeated = true
@@ -247,7 +248,7 @@ func (k *Keeper) remember(at time.Duration, c guard.Claim, p guard.Policy, v gua
 		}
 	case guard.Rejected, guard.Revoked:
 		if k.denials.Size() < MaxDenials {
-			k.denials.Store(c.ID, denial{at, &v})
+			k.denials.Store(c.ID, denial{at, c.Stream, &v})
 		}
 	}
 }

@@ -1,0 +1,115 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"path"
+	"testing"
+	"time"
+
+	"github.com/streamguard/streamguard/api"
+)
+
+const onTV = "X-Device"
+
+func devices() Handler { return Handler{Device: "{http.request.header.X-Device}"} }
+
+// open plays a manifest as a player of path tokens does, and returns the folder
+// of its segments.
+func (g *gate) open(manifest string, fields ...string) string {
+	g.t.Helper()
+	w := g.get(302, manifest, fields...)
+	token, file := path.Split(w.Header().Get("Location"))
+	dir := path.Dir(manifest) + "/" + token
+	g.get(200, dir+file, fields...)
+	return dir
+}
+
+// A television whose channel is changed every two seconds, with a limit of one.
+func TestZapping(t *testing.T) {
+	for _, way := range []string{"path", "auto"} {
+		t.Run(way, func(t *testing.T) {
+			h := devices()
+			h.Playback, h.Limit, h.PerDevice = way, "1", 1
+			withGate(t, h, func(g *gate) {
+				for i := range 30 {
+					manifest := fmt.Sprintf("/live/channel%d/master.m3u8", i)
+					if way == "path" {
+						dir := g.open(manifest, onTV, "tv")
+						g.get(200, dir+"1.m4s", onTV, "tv")
+					} else {
+						session := fmt.Sprintf(`sid="%d"`, i)
+						g.get(200, manifest, onTV, "tv", sid, session)
+						g.get(200, fmt.Sprintf("/live/channel%d/1.m4s", i), onTV, "tv", sid, session)
+					}
+					if held := g.holds(1); held[0].Stream != fmt.Sprintf("live/channel%d", i) {
+						t.Fatalf("after change %d the guard is on %s", i, held[0].Stream)
+					}
+					g.get(429, "/live/channel0/master.m3u8", onTV, "phone", sid, `sid="phone"`)
+					time.Sleep(2 * time.Second)
+				}
+			})
+		})
+	}
+}
+
+func problemOf(t *testing.T, w *httptest.ResponseRecorder) (p api.Problem) {
+	t.Helper()
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+		t.Fatalf("%v: %s", err, w.Body)
+	}
+	return p
+}
+
+func TestReplacedPlaybackIsToldAndCannotCarryOn(t *testing.T) {
+	withGate(t, Handler{Limit: "1", OnLimit: "replace_oldest"}, func(g *gate) {
+		g.get(200, "/vod/a/master.m3u8", sid, `sid="1"`)
+		g.get(200, "/vod/a/1.m4s", sid, `sid="1"`)
+		g.get(200, "/vod/b/master.m3u8", sid, `sid="2"`)
+		for _, url := range []string{"/vod/a/2.m4s", "/vod/a/video.m3u8"} {
+			if p := problemOf(t, g.get(429, url, sid, `sid="1"`)); p.ErrorCode != api.GuardRevoked {
+				t.Errorf("the one replaced is told %+v", p)
+			}
+		}
+		if held := g.holds(1); held[0].Stream != "vod/b" {
+			t.Errorf("the user holds %+v", held)
+		}
+		// A segment starts nothing, so it replaces nobody.
+		g.get(429, "/vod/c/1.m4s", sid, `sid="3"`)
+		// A new load does, and is replaced in its turn.
+		g.get(200, "/vod/a/master.m3u8", sid, `sid="4"`)
+		g.get(429, "/vod/b/2.m4s", sid, `sid="2"`)
+		g.holds(1)
+	})
+}
+
+func TestRulesPerLabel(t *testing.T) {
+	h := Handler{
+		Limit:  "3",
+		Rules:  []Rule{{Limit: 1, Per: "class"}, {Limit: 2, Per: "stream"}},
+		Labels: map[string]string{"class": "{http.request.header.X-Class}"},
+	}
+	withGate(t, h, func(g *gate) {
+		const class = "X-Class"
+		g.get(200, "/vod/a/master.m3u8", sid, `sid="1"`, class, "tv")
+		p := problemOf(t, g.get(429, "/vod/b/master.m3u8", sid, `sid="2"`, class, "tv"))
+		if p.Per != "class" || *p.Limit != 1 || len(p.Guards) != 1 || p.Guards[0].StreamID != "vod/a" {
+			t.Errorf("refused with %+v", p)
+		}
+		g.get(200, "/vod/a/master.m3u8", sid, `sid="3"`, class, "phone")
+		// Without the label its rule does not count it; the others do.
+		p = problemOf(t, g.get(429, "/vod/a/master.m3u8", sid, `sid="4"`))
+		if p.Per != "stream" || *p.Limit != 2 {
+			t.Errorf("refused with %+v", p)
+		}
+		g.get(200, "/vod/b/master.m3u8", sid, `sid="4"`)
+		p = problemOf(t, g.get(429, "/vod/c/master.m3u8", sid, `sid="5"`, class, "fridge"))
+		if p.Per != "" || *p.Limit != 3 || len(p.Guards) != 3 {
+			t.Errorf("refused with %+v", p)
+		}
+		if got := g.holds(3)[0].Labels.Get("class"); got != "tv" {
+			t.Errorf("the guard's class is %q", got)
+		}
+	})
+}
