@@ -19,7 +19,7 @@ import (
 	"github.com/streamguard/streamguard/guard"
 )
 
-// Bounds on what a Keeper remembers: 100 bytes a lease, 400 MB in all. Beyond
+// Bounds on what a Keeper remembers: at most 86 bytes a lease, 360 MB in all. Beyond
 // them a playback is not remembered: its requests ask the store each, and are
 // answered the same.
 const (
@@ -49,7 +49,7 @@ type Keeper struct {
 	maxLeases  int
 	start      time.Time
 	streamSeed maphash.Seed
-	leases     *xsync.Map[guard.ID, lease]
+	leases     *table
 	denials    *xsync.Map[guard.ID, denial]
 	asking     singleflight.Group
 	due        chan guard.Request
@@ -58,19 +58,27 @@ type Keeper struct {
 	running sync.WaitGroup
 }
 
-// lease is what is remembered of a guard; times are since the Keeper's start.
-// There is no string in it: what a refresh needs, the request brings along.
+// lease is what is remembered of a guard. There is no string in it: what a
+// refresh needs, the request brings along.
 type lease struct {
-	at         time.Duration // when the store was last asked
-	until      time.Duration // the guard exists at least this long
-	stream     uint32        // hash of its stream
-	held       uint16        // guards the user held then
+	at         moment // when the store was last asked
+	ttl        uint32 // milliseconds that the guard exists from then on, never 0
+	stream     uint32 // hash of its stream
+	held       uint16 // guards the user held then
 	refreshing bool
+}
+
+// moment is in milliseconds since the Keeper's start. It starts again every 49
+// days, which is long after any lease is over.
+type moment uint32
+
+func (m moment) since(earlier moment) time.Duration {
+	return time.Duration(m-earlier) * time.Millisecond
 }
 
 // denial is a refusal that is remembered.
 type denial struct {
-	at      time.Duration
+	at      moment
 	stream  string // another one may be allowed
 	verdict *guard.Verdict
 }
@@ -94,7 +102,7 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases int) *Ke
 		maxLeases:  maxLeases,
 		start:      time.Now(),
 		streamSeed: maphash.MakeSeed(),
-		leases:     xsync.NewMap[guard.ID, lease](),
+		leases:     newTable(),
 		denials:    xsync.NewMap[guard.ID, denial](),
 		due:        make(chan guard.Request, queued),
 		cancel:     cancel,
@@ -124,9 +132,9 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}, nil
 	}
 	now := k.now()
-	if d, ok := k.denials.Load(c.ID); ok && now-d.at < denialTime && d.stream == c.Stream && d.verdict.Limit == p.Limit {
+	if d, ok := k.denials.Load(c.ID); ok && now.since(d.at) < denialTime && d.stream == c.Stream && d.verdict.Limit == p.Limit {
 		v := *d.verdict
-		v.FreeIn = max(v.FreeIn-(now-d.at), time.Second)
+		v.FreeIn = max(v.FreeIn-now.since(d.at), time.Second)
 		v.Repeated = true
 		return v, nil
 	}
@@ -136,7 +144,7 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 // Known is the part of Check that most requests need: whether their playback is
 // known, and how many guards its user held lately.
 func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, ok bool) {
-	l, ok := k.leases.Load(c.ID)
+	l, ok := k.leases.get(c.ID)
 	if !ok {
 		return 0, false
 	}
@@ -144,7 +152,8 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, ok bool) {
 	if l.serves(now, p) <= 0 {
 		return 0, false
 	}
-	if !l.refreshing && (now-l.at >= refreshAfter(c.ID, p) || l.stream != k.streamHash(c.Stream) && now-l.at >= moveInterval) {
+	age := now.since(l.at)
+	if !l.refreshing && (age >= refreshAfter(c.ID, p) || l.stream != k.streamHash(c.Stream) && age >= moveInterval) {
 		k.refreshSoon(*c, *p)
 	}
 	return int(l.held), true
@@ -152,11 +161,12 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, ok bool) {
 
 // serves is how much longer the guard has its slot for certain. Where lapsed
 // guards may lose theirs, that is while it is active.
-func (l *lease) serves(now time.Duration, p *guard.Policy) time.Duration {
+func (l *lease) serves(now moment, p *guard.Policy) time.Duration {
+	long := time.Duration(l.ttl) * time.Millisecond
 	if p.ReclaimLapsed {
-		return l.at + p.Interval - now
+		long = p.Interval
 	}
-	return l.until - now
+	return long - now.since(l.at)
 }
 
 // refreshAfter is a third of the interval, or up to a tenth less: playbacks
@@ -232,19 +242,19 @@ func (k *Keeper) Revoke(ctx context.Context, user string, id guard.ID, p guard.P
 
 // forget has the next request of a playback ask the store.
 func (k *Keeper) forget(id guard.ID) {
-	k.leases.Delete(id)
+	k.leases.delete(id)
 	k.denials.Delete(id)
 }
 
-func (k *Keeper) remember(at time.Duration, c guard.Claim, p guard.Policy, v guard.Verdict) {
+func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict) {
 	for _, id := range v.Replaced {
 		k.forget(id)
 	}
 	switch v.Outcome {
 	case guard.Admitted, guard.Refreshed:
 		k.denials.Delete(c.ID)
-		if k.leases.Size() < k.maxLeases {
-			k.leases.Store(c.ID, k.lease(at, c, p, v))
+		if k.leases.len() < k.maxLeases {
+			k.leases.put(c.ID, k.lease(at, c, p, v))
 		}
 	case guard.Rejected, guard.Revoked:
 		if k.denials.Size() < MaxDenials {
@@ -253,33 +263,27 @@ func (k *Keeper) remember(at time.Duration, c guard.Claim, p guard.Policy, v gua
 	}
 }
 
-func (k *Keeper) lease(at time.Duration, c guard.Claim, p guard.Policy, v guard.Verdict) lease {
-	return lease{at: at, until: at + p.TTL, stream: k.streamHash(c.Stream), held: uint16(v.Held)}
+func (k *Keeper) lease(at moment, c guard.Claim, p guard.Policy, v guard.Verdict) lease {
+	return lease{at: at, ttl: milliseconds(p.TTL), stream: k.streamHash(c.Stream), held: uint16(v.Held)}
+}
+
+// milliseconds of a ttl. What is longer than 24 days counts as that.
+func milliseconds(ttl time.Duration) uint32 {
+	return uint32(min(max(ttl.Milliseconds(), 1), 1<<31))
 }
 
 // refreshSoon queues one refresh of a lease.
 func (k *Keeper) refreshSoon(c guard.Claim, p guard.Policy) {
 	won := false
-	k.update(c.ID, func(l *lease) { won, l.refreshing = !l.refreshing, true })
+	k.leases.update(c.ID, func(l *lease) { won, l.refreshing = !l.refreshing, true })
 	if !won {
 		return
 	}
 	select {
 	case k.due <- guard.Request{Claim: c, Policy: p}:
 	default: // too many are waiting: another request will try again
-		k.update(c.ID, func(l *lease) { l.refreshing = false })
+		k.leases.update(c.ID, func(l *lease) { l.refreshing = false })
 	}
-}
-
-// update changes a lease that is still there.
-func (k *Keeper) update(id guard.ID, change func(*lease)) {
-	k.leases.Compute(id, func(l lease, there bool) (lease, xsync.ComputeOp) {
-		if !there {
-			return l, xsync.CancelOp
-		}
-		change(&l)
-		return l, xsync.UpdateOp
-	})
 }
 
 // refreshDue refreshes what is due, in batches.
@@ -311,7 +315,7 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 	at := k.now()
 	for i := range batch {
 		c := &batch[i].Claim
-		l, there := k.leases.Load(c.ID)
+		l, there := k.leases.get(c.ID)
 		switch {
 		case c.Intent == guard.Share:
 		case there && l.serves(at, &batch[i].Policy) > resumeMargin:
@@ -329,12 +333,12 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 		case a.Err != nil:
 			// The store is away: its viewers go on until it is back, and are
 			// restored then.
-			k.update(c.ID, func(l *lease) { l.at, l.until, l.refreshing = at, at+p.TTL, false })
+			k.leases.update(c.ID, func(l *lease) { l.at, l.ttl, l.refreshing = at, milliseconds(p.TTL), false })
 		case v.Outcome == guard.Admitted || v.Outcome == guard.Refreshed:
 			// Only if it is still there: it may have been released meanwhile.
-			k.update(c.ID, func(l *lease) { *l = k.lease(at, c, p, v) })
+			k.leases.update(c.ID, func(l *lease) { *l = k.lease(at, c, p, v) })
 		default:
-			k.leases.Delete(c.ID)
+			k.leases.delete(c.ID)
 			k.remember(at, c, p, v)
 		}
 	}
@@ -351,8 +355,7 @@ func (k *Keeper) acquireAll(ctx context.Context, batch []guard.Request) []guard.
 	return answers
 }
 
-// sweep forgets what is over. Nothing waits for it: the maps are walked
-// without a lock on more than one bucket.
+// sweep forgets what is over.
 func (k *Keeper) sweep(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -363,12 +366,12 @@ func (k *Keeper) sweep(ctx context.Context) {
 		case <-tick.C:
 		}
 		now := k.now()
-		k.leases.DeleteMatching(func(_ guard.ID, l lease) (bool, bool) { return now >= l.until, false })
-		k.denials.DeleteMatching(func(_ guard.ID, d denial) (bool, bool) { return now-d.at >= denialTime, false })
+		k.leases.sweep(func(l *lease) bool { return now.since(l.at) >= time.Duration(l.ttl)*time.Millisecond })
+		k.denials.DeleteMatching(func(_ guard.ID, d denial) (bool, bool) { return now.since(d.at) >= denialTime, false })
 	}
 }
 
-func (k *Keeper) now() time.Duration { return time.Since(k.start) }
+func (k *Keeper) now() moment { return moment(time.Since(k.start).Milliseconds()) }
 
 func (k *Keeper) streamHash(stream string) uint32 {
 	return uint32(maphash.String(k.streamSeed, stream))

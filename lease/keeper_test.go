@@ -349,7 +349,7 @@ func TestAReleaseIsNotUndoneByARefreshUnderWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second)
-		if n := a.leases.Size(); n != 0 {
+		if n := a.leases.len(); n != 0 {
 			t.Errorf("%d leases, want none", n)
 		}
 		if guards, _ := s.List(t.Context(), "user"); len(guards) != 0 {
@@ -515,7 +515,7 @@ func TestTheTableShrinks(t *testing.T) {
 			a.check(guard.Rejected, claim(10_000+n), guard.Policy{Interval: time.Second, TTL: 2 * time.Second})
 		}
 		time.Sleep(policy.TTL + sweepEvery)
-		if n, m := a.leases.Size(), a.denials.Size(); n != 0 || m != 0 {
+		if n, m := a.leases.len(), a.denials.Size(); n != 0 || m != 0 {
 			t.Errorf("%d leases and %d denials, want none", n, m)
 		}
 	})
