@@ -91,14 +91,11 @@ func (t *table) delete(id guard.ID) {
 
 func (t *table) len() int { return int(t.size.Load()) }
 
-// sweep deletes the leases that are over, a few slots at a time: a request
-// waits for microseconds at most.
-func (t *table) sweep(over func(*lease) bool) {
-	for n := range t.shards {
-		s := &t.shards[n]
-		for start, more := 0, true; more; start += atOnce {
-			more = t.sweepSome(s, start, over)
-		}
+// sweep deletes the leases of one shard that are over, a few slots at a time:
+// a request waits for microseconds at most.
+func (t *table) sweep(n int, over func(*lease) bool) {
+	for start, more := 0, true; more; start += atOnce {
+		more = t.sweepSome(&t.shards[n], start, over)
 	}
 }
 

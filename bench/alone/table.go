@@ -29,7 +29,7 @@ var (
 
 const (
 	few   = 1000
-	sweep = 13 * time.Second // a keeper's first sweep begins after ten
+	sweep = 13 * time.Second // a keeper sweeps all its leases in ten
 )
 
 func table() (any, error) {
