@@ -1,0 +1,259 @@
+// The demo page: four playbacks of one user, and the guards that they hold.
+
+import { play } from "./player.js";
+
+const DEVICES = ["TV", "Laptop", "Tablet", "Phone"];
+const STREAM = "media/cmaf";
+const MASTER = new URL(`/${STREAM}/master.m3u8`, location.href);
+const user = new URLSearchParams(location.search).get("user") ?? "demo";
+
+/** An answer that is no success, with its problem document (RFC 9457) if it has one. */
+class Problem extends Error {
+  constructor(response, document) {
+    super(document.detail ?? `${response.status} ${response.statusText}`);
+    Object.assign(this, { response, document });
+  }
+}
+
+/** Fetches as the user, past the browser's cache: what it answers the gate does not see. */
+async function request(url, { headers, ...options } = {}) {
+  const response = await fetch(url, { cache: "no-store", ...options, headers: { "X-User-Id": user, ...headers } });
+  if (!response.ok) throw new Problem(response, await response.json().catch(() => ({})));
+  return response;
+}
+
+/** A session id. crypto.randomUUID is kept from pages that come over plain HTTP. */
+function newSession() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** One device. It is known by its X-Device header, and each of its playbacks by CMCD's sid. */
+class Tile {
+  constructor(device) {
+    this.device = device;
+    this.element = fromTemplate("tile");
+    this.element.dataset.device = device;
+    this.part("h2").textContent = device;
+    this.part("use").setAttribute("href", `#${device.toLowerCase()}`);
+    this.part(".toggle").addEventListener("click", () => (this.playing ? this.stop() : this.start()));
+    this.part(".replace").addEventListener("click", () => {
+      this.part(".toggle").focus();
+      this.start({ replace: true });
+    });
+    this.part("video").addEventListener("playing", () => this.seen());
+    this.show("stopped");
+  }
+
+  part(selector) {
+    return this.element.querySelector(selector);
+  }
+
+  /** Plays until it is stopped, or until the gate says so. */
+  async start({ replace = false } = {}) {
+    const playing = (this.playing = new AbortController());
+    const { signal } = playing;
+    const session = newSession();
+    this.show("starting");
+    try {
+      if (replace) {
+        const guard = await this.request("/guards", {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify({ playbackId: session, streamId: STREAM, onLimit: "replace_oldest" }),
+        });
+        const { guardId } = await guard.json();
+        if (signal.aborted) return this.release(guardId);
+        this.guardId = guardId;
+      }
+      await play(this.part("video"), MASTER, (url) => this.request(named(url, session), { signal }), signal);
+    } catch (reason) {
+      if (signal.aborted) return;
+      playing.abort(); // the other track
+      this.playing = null;
+      this.ended(reason);
+      list();
+    }
+  }
+
+  request(url, options = {}) {
+    return request(url, { ...options, headers: { "X-Device": this.device, ...options.headers } });
+  }
+
+  /** The picture moves: by now there is a guard, which nobody asked for but the media. */
+  async seen() {
+    const { playing } = this;
+    if (!playing) return;
+    this.show("playing");
+    const guardId = await this.findGuard();
+    if (this.playing === playing) this.guardId ??= guardId;
+  }
+
+  async findGuard() {
+    return (await list()).findLast((guard) => guard.deviceId === this.device)?.guardId;
+  }
+
+  /** Stops and gives the slot back, also when the page is being left. */
+  async stop() {
+    const { playing, guardId } = this;
+    this.playing = this.guardId = null;
+    playing.abort();
+    this.show("stopped");
+    await this.release(guardId ?? (await this.findGuard()));
+  }
+
+  async release(guardId) {
+    if (!guardId) return;
+    await this.request(`/guards/${guardId}`, { method: "DELETE", keepalive: true }).catch(() => {}); // gone already
+    list();
+  }
+
+  ended(reason) {
+    const code = reason.document?.errorCode;
+    this.guardId = null;
+    if (reason instanceof Problem) showAnswer(reason);
+    if (code === "REACHED_MAX_GUARDS_COUNT") return this.refused(reason.document);
+    if (code === "GUARD_REVOKED") {
+      return this.show("replaced", element("h3", "Ended from elsewhere"), element("p", "Another playback of this user has taken its place."));
+    }
+    this.show("failed", element("h3", "Cannot play"), element("p", reason.message));
+  }
+
+  refused({ limit, guards = [], retryAfter }) {
+    const holders = guards.map((guard) => {
+      const item = element("li");
+      item.append(element("strong", name(guard)), ` ${guard.streamId ?? ""}, since ${time(guard.createdAt)}`);
+      return item;
+    });
+    const inTheWay = element("ul");
+    inTheWay.append(...holders);
+    this.show("refused", element("h3", `Limit reached: ${guards.length} of ${limit} in use`), inTheWay);
+    known.remaining = 0; // the list may be older
+    this.retryAt = Date.now() + retryAfter * 1000;
+    const button = this.part(".replace");
+    button.replaceChildren("Watch here instead ", element("small", guards.length ? `(stops ${name(guards[0])}, the oldest)` : "(stops the oldest)"));
+    button.hidden = false;
+  }
+
+  show(state, ...why) {
+    const label = this.playing ? "Stop" : "Play";
+    this.element.dataset.state = state;
+    this.part(".state").textContent = { starting: "Starting…", playing: "Playing", refused: "Refused", replaced: "Replaced", failed: "Failed" }[state] ?? "Stopped";
+    this.part(".toggle").textContent = label;
+    this.part(".toggle").setAttribute("aria-label", `${label} on ${this.device}`);
+    this.part(".why").replaceChildren(...why);
+    this.part(".retry").textContent = "";
+    this.part(".replace").hidden = true;
+    this.retryAt = null;
+  }
+
+  tick(remaining) {
+    if (!this.retryAt) return;
+    const seconds = Math.ceil((this.retryAt - Date.now()) / 1000);
+    const when = seconds > 0 ? `Try again when one stops, or in ${seconds} s.` : "Try again.";
+    this.part(".retry").textContent = remaining > 0 ? "A slot is free now." : when;
+  }
+}
+
+/** The URL with CMCD (CTA-5004), by which any player can name its playback. */
+function named(url, session) {
+  const of = new URL(url);
+  of.searchParams.set("CMCD", `cid="${STREAM}",sid="${session}"`);
+  return of;
+}
+
+// The list of guards.
+
+let known = { guards: [], remaining: 0 };
+let ahead = -Infinity; // of the server's clock; its Date has whole seconds, so the most seen is nearest
+let ttl = 0; // the longest that a guard was seen to have
+
+/** Asks what the user is watching, and shows it. */
+async function list() {
+  const usage = document.querySelector("#usage");
+  try {
+    const response = await request("/guards");
+    known = await response.json();
+    ahead = Math.max(ahead, Date.parse(response.headers.get("Date")) - Date.now());
+    say(usage, `${known.guards.length} of ${known.limit} in use`);
+  } catch (reason) {
+    say(usage, reason instanceof Problem ? reason.message : "The server cannot be reached");
+  }
+  tick();
+  return known.guards;
+}
+
+/** Sets a text only if it is news, which a screen reader would read out. */
+function say(status, text) {
+  if (status.textContent !== text) status.textContent = text;
+}
+
+function tick() {
+  const now = Date.now() + ahead;
+  const rows = new Map(Array.from(document.querySelectorAll("#guards li"), (row) => [row.dataset.guard, row]));
+  const current = known.guards.filter((guard) => Date.parse(guard.removedAt) > now);
+  const shown = current.map((guard) => {
+    const row = rows.get(guard.guardId) ?? newRow(guard);
+    const removed = Date.parse(guard.removedAt);
+    const expires = Date.parse(guard.expiresAt);
+    const active = expires > now;
+    ttl = Math.max(ttl, removed - now);
+    row.classList.toggle("lapsed", !active);
+    row.querySelector(".stream").textContent = `${guard.streamId ?? ""}, since ${time(guard.createdAt)}`;
+    row.querySelector(".left").textContent = `${active ? "active" : "lapsed"} ${Math.ceil(((active ? expires : removed) - now) / 1000)} s`;
+    row.style.setProperty("--left", (removed - now) / ttl);
+    row.style.setProperty("--lapse", (removed - expires) / ttl);
+    return row;
+  });
+  // Left alone where nothing has changed, rows keep their animation.
+  if (shown.length !== rows.size || shown.some((row) => !row.parentNode)) document.querySelector("#guards").replaceChildren(...shown);
+  document.querySelector("#nobody").hidden = current.length > 0;
+  for (const tile of tiles) tile.tick(known.remaining);
+}
+
+function newRow(guard) {
+  const row = fromTemplate("guard");
+  row.dataset.guard = guard.guardId;
+  row.querySelector(".device").textContent = name(guard);
+  return row;
+}
+
+function showAnswer({ response, document: problem }) {
+  const details = document.querySelector("#answer");
+  const retryAfter = response.headers.get("Retry-After");
+  details.hidden = false;
+  details.querySelector("pre").textContent =
+    `HTTP ${response.status}\n${retryAfter ? `Retry-After: ${retryAfter}\n` : ""}\n${JSON.stringify(problem, null, 2)}`;
+}
+
+function name(guard) {
+  return guard.deviceId ?? "Another player";
+}
+
+function time(instant) {
+  return new Date(instant).toLocaleTimeString();
+}
+
+function element(tag, text = "") {
+  return Object.assign(document.createElement(tag), { textContent: text });
+}
+
+function fromTemplate(id) {
+  return document.getElementById(id).content.firstElementChild.cloneNode(true);
+}
+
+// The page.
+
+const tiles = DEVICES.map((device) => new Tile(device));
+document.querySelector("#tiles").append(...tiles.map((tile) => tile.element));
+document.querySelector("#user").textContent = user;
+document.querySelector("#media").textContent = MASTER;
+const other = user === "demo" ? "alice" : "demo";
+Object.assign(document.querySelector("#other"), { href: `?user=${other}`, textContent: `Switch to ${other}` });
+
+list();
+setInterval(() => document.hidden || list(), 2000);
+setInterval(tick, 250);
+document.addEventListener("visibilitychange", () => document.hidden || list());
+addEventListener("pagehide", () => {
+  for (const tile of tiles) if (tile.playing) tile.stop();
+});
