@@ -108,17 +108,18 @@ class Tile {
   }
 
   ended(reason) {
-    const code = reason.document?.errorCode;
     this.guardId = null;
-    if (reason instanceof Problem) showAnswer(reason);
-    if (code === "REACHED_MAX_GUARDS_COUNT") return this.refused(reason.document);
-    if (code === "GUARD_REVOKED") {
-      return this.show("replaced", element("h3", "Ended from elsewhere"), element("p", "Another playback of this user has taken its place."));
-    }
-    this.show("failed", element("h3", "Cannot play"), element("p", reason.message));
+    if (!(reason instanceof Problem)) return this.show("failed", element("h3", "Cannot play"), element("p", reason.message));
+    showAnswer(reason);
+    const { errorCode = "" } = reason.document;
+    const code = element("code", `${reason.response.status} ${errorCode}`);
+    if (errorCode === "REACHED_MAX_GUARDS_COUNT") this.refused(code, reason.document);
+    else if (errorCode === "GUARD_REVOKED") {
+      this.show("replaced", code, element("h3", "Ended from elsewhere"), element("p", "Another playback of this user has taken its place."));
+    } else this.show("failed", code, element("h3", "Cannot play"), element("p", reason.message));
   }
 
-  refused({ limit, guards = [], retryAfter }) {
+  refused(code, { limit, guards = [], retryAfter }) {
     const holders = guards.map((guard) => {
       const item = element("li");
       item.append(element("strong", name(guard)), ` ${guard.streamId ?? ""}, since ${time(guard.createdAt)}`);
@@ -126,7 +127,7 @@ class Tile {
     });
     const inTheWay = element("ul");
     inTheWay.append(...holders);
-    this.show("refused", element("h3", `Limit reached: ${guards.length} of ${limit} in use`), inTheWay);
+    this.show("refused", code, element("h3", `Limit reached: ${guards.length} of ${limit} in use`), inTheWay);
     known.remaining = 0; // the list may be older
     this.retryAt = Date.now() + retryAfter * 1000;
     const button = this.part(".replace");

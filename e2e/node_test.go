@@ -23,8 +23,8 @@ import (
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
 
-// root is the repository, where every Caddy runs: Caddyfile.example serves
-// testdata from there.
+// root is the repository, where every Caddy runs: Caddyfile.example serves demo
+// and testdata from there.
 const root = ".."
 
 // patience bounds every wait. It is no promise about speed.
