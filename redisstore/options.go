@@ -36,6 +36,10 @@ type Options struct {
 	Timeout     time.Duration // bound on a whole call; default DefaultTimeout
 	DialTimeout time.Duration // bound on connecting; default Timeout
 	KeyPrefix   string        // in front of the user; default DefaultKeyPrefix
+
+	// OnAway, which may be nil, hears when a server (host:port) no longer
+	// answers, and when it does again. It must not block.
+	OnAway func(server string, away bool)
 }
 
 // Defaults of Options.
@@ -113,13 +117,15 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}
-	return &Store{
+	s := &Store{
 		client:  client,
 		calls:   calls,
 		prefix:  o.KeyPrefix,
 		channel: "ended:" + o.KeyPrefix,
 		timeout: o.Timeout,
-	}, nil
+	}
+	s.breakOn(o.OnAway)
+	return s, nil
 }
 
 func (o *Options) readURL() error {

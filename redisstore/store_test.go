@@ -10,6 +10,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/sony/gobreaker/v2"
+
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/guard/guardtest"
 	"github.com/streamguard/streamguard/redisstore/redistest"
@@ -269,5 +271,49 @@ func TestAHungServerCostsTheTimeout(t *testing.T) {
 	cancel()
 	if _, err := s.List(ctx, "u"); !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled call: %v", err)
+	}
+}
+
+// A server that does not answer is not asked, but for one call a second.
+func TestBreaker(t *testing.T) {
+	server := redistest.Start(t)
+	changes := make(chan bool, 100)
+	s := open(t, Options{
+		Addresses: []string{server.Addr},
+		Timeout:   200 * time.Millisecond,
+		OnAway: func(which string, away bool) {
+			if which != server.Addr {
+				t.Errorf("%q is away, want %q", which, server.Addr)
+			}
+			changes <- away
+		},
+	})
+	works(t, s)
+	server.Pause()
+	for away := false; !away; {
+		if _, err := s.List(t.Context(), "u"); err == nil {
+			t.Fatal("a server that hangs has answered")
+		}
+		select {
+		case away = <-changes:
+		default:
+		}
+	}
+	asked := 0
+	for range 1000 {
+		if _, err := s.List(t.Context(), "u"); !errors.Is(err, gobreaker.ErrOpenState) {
+			asked++
+		}
+	}
+	if asked > 100 {
+		t.Errorf("a server that hangs is asked %d times of 1000", asked)
+	}
+	server.Resume()
+	for away := true; away; {
+		s.List(t.Context(), "u")
+		select {
+		case away = <-changes:
+		default:
+		}
 	}
 }

@@ -1,0 +1,97 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/sony/gobreaker/v2"
+)
+
+const (
+	tripAfter  = 2           // failures in a row that open a breaker
+	probeAfter = time.Second // how long it stays open before one call may try
+)
+
+// breaker is a hook on the client of one server: while the server does not
+// answer, calls to it fail at once instead of waiting each for its timeout. In
+// a Cluster the others go on.
+type breaker struct {
+	*gobreaker.CircuitBreaker[struct{}]
+}
+
+func newBreaker(server string, onAway func(server string, away bool)) breaker {
+	return breaker{gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+		Name:         server,
+		Timeout:      probeAfter,
+		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
+		IsSuccessful: answered,
+		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
+		OnStateChange: func(server string, from, to gobreaker.State) {
+			switch {
+			case from == gobreaker.StateClosed:
+				onAway(server, true)
+			case to == gobreaker.StateClosed:
+				onAway(server, false)
+			}
+		},
+	})}
+}
+
+// answered reports whether the server said anything, be it an error.
+func answered(err error) bool {
+	_, said := errors.AsType[redis.Error](err)
+	return err == nil || said
+}
+
+// DialHook implements redis.Hook.
+func (breaker) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook implements redis.Hook.
+func (b breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		return b.try(ctx, func(ctx context.Context) error { return next(ctx, cmd) }, cmd)
+	}
+}
+
+// ProcessPipelineHook implements redis.Hook.
+func (b breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		return b.try(ctx, func(ctx context.Context) error { return next(ctx, cmds) }, cmds...)
+	}
+}
+
+// inside marks the context of a call that the breaker let through: connecting
+// makes calls of its own.
+type inside struct{}
+
+func (b breaker) try(ctx context.Context, call func(context.Context) error, cmds ...redis.Cmder) error {
+	if ctx.Value(inside{}) != nil {
+		return call(ctx)
+	}
+	called := false
+	_, err := b.Execute(func() (struct{}, error) {
+		called = true
+		return struct{}{}, call(context.WithValue(ctx, inside{}, true))
+	})
+	if !called {
+		for _, cmd := range cmds {
+			cmd.SetErr(err)
+		}
+	}
+	return err
+}
+
+// breakOn puts a breaker in front of each server.
+func (s *Store) breakOn(onAway func(server string, away bool)) {
+	if onAway == nil {
+		onAway = func(string, bool) {}
+	}
+	switch c := s.client.(type) {
+	case *redis.ClusterClient:
+		c.OnNewNode(func(node *redis.Client) { node.AddHook(newBreaker(node.Options().Addr, onAway)) })
+	case *redis.Client:
+		c.AddHook(newBreaker(c.Options().Addr, onAway))
+	}
+}
