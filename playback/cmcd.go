@@ -13,10 +13,16 @@ import (
 // header. Broken data is as if absent: a viewer is not to blame for it.
 
 // CMCDSessionID appends sid to dst: one playback.
-func CMCDSessionID(dst []byte, r *http.Request) []byte { return cmcd(dst, r, "sid", 64) }
+func CMCDSessionID(dst []byte, r *http.Request) []byte { return cmcd(dst, r, "sid", maxSessionID) }
 
 // CMCDContentID appends cid to dst: what it plays.
-func CMCDContentID(dst []byte, r *http.Request) []byte { return cmcd(dst, r, "cid", 128) }
+func CMCDContentID(dst []byte, r *http.Request) []byte { return cmcd(dst, r, "cid", maxContentID) }
+
+// How long the two may be, as the specification has it.
+const (
+	maxSessionID = 64
+	maxContentID = 128
+)
 
 // maxCMCD is how many bytes are looked at; the keys that are defined fit in a
 // quarter of it.
@@ -66,13 +72,15 @@ func parse(values []string, key string) string {
 	if err != nil {
 		return ""
 	}
-	if member, ok := dict.Get(key); ok {
-		if item, ok := member.(httpsfv.Item); ok {
-			s, _ := item.Value.(string)
-			return s
-		}
-	}
-	return ""
+	return under[string](dict, key)
+}
+
+// under is the value of a key in a dictionary, zero where it is of another type.
+func under[T any](dict *httpsfv.Dictionary, key string) T {
+	member, _ := dict.Get(key)
+	item, _ := member.(httpsfv.Item)
+	v, _ := item.Value.(T)
+	return v
 }
 
 // scan is parse for what players really send, without an allocation. It is not

@@ -143,8 +143,14 @@ func TestCMCD(t *testing.T) {
 		{"empty", `sid=""`, "", ""},
 		{"64 characters", `sid="` + strings.Repeat("x", 64) + `"`, strings.Repeat("x", 64), ""},
 		{"65 characters", `sid="` + strings.Repeat("x", 65) + `",cid="c"`, "", "c"},
+		{"last one counts, whatever it is", `sid="a",sid=b`, "", ""},
+		{"last one counts, empty", `sid="a",sid="",cid="c"`, "", "c"},
+		{"unterminated beside", `sid="a",cid="b`, "", ""},
 		{"not ASCII", `sid="é"`, "", ""},
+		{"not UTF-8", "sid=\"\xff\"", "", ""},
+		{"not UTF-8 beside", "sid=\"a\",cid=\"\xff\"", "", ""},
 		{"16 KB", `sid="a",nor="` + strings.Repeat("x", 16<<10) + `"`, "", ""},
+		{"16 KB of sid", `sid="` + strings.Repeat("x", 16<<10), "", ""},
 		{"none", ``, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
