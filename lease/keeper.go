@@ -153,7 +153,7 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, ok bool) {
 		return 0, false
 	}
 	age := now.since(l.at)
-	if !l.refreshing && (age >= refreshAfter(c.ID, p) || l.stream != k.streamHash(c.Stream) && age >= moveInterval) {
+	if !l.refreshing && (age >= refreshAfter(c.ID, p) || c.Stream != "" && l.stream != k.streamHash(c.Stream) && age >= moveInterval) {
 		k.refreshSoon(*c, *p)
 	}
 	return int(l.held), true
@@ -254,7 +254,7 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 	case guard.Admitted, guard.Refreshed:
 		k.denials.Delete(c.ID)
 		if k.leases.len() < k.maxLeases {
-			k.leases.put(c.ID, k.lease(at, c, p, v))
+			k.leases.put(c.ID, k.lease(at, p, v))
 		}
 	case guard.Rejected, guard.Revoked:
 		if k.denials.Size() < MaxDenials {
@@ -263,8 +263,8 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 	}
 }
 
-func (k *Keeper) lease(at moment, c guard.Claim, p guard.Policy, v guard.Verdict) lease {
-	return lease{at: at, ttl: milliseconds(p.TTL), stream: k.streamHash(c.Stream), held: uint16(v.Held)}
+func (k *Keeper) lease(at moment, p guard.Policy, v guard.Verdict) lease {
+	return lease{at: at, ttl: milliseconds(p.TTL), stream: k.streamHash(v.Guard.Stream), held: uint16(v.Held)}
 }
 
 // milliseconds of a ttl. What is longer than 24 days counts as that.
@@ -336,7 +336,7 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 			k.leases.update(c.ID, func(l *lease) { l.at, l.ttl, l.refreshing = at, milliseconds(p.TTL), false })
 		case v.Outcome == guard.Admitted || v.Outcome == guard.Refreshed:
 			// Only if it is still there: it may have been released meanwhile.
-			k.leases.update(c.ID, func(l *lease) { *l = k.lease(at, c, p, v) })
+			k.leases.update(c.ID, func(l *lease) { *l = k.lease(at, p, v) })
 		default:
 			k.leases.delete(c.ID)
 			k.remember(at, c, p, v)

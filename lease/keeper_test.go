@@ -427,6 +427,36 @@ func TestZappingMovesTheGuardWithoutADetour(t *testing.T) {
 	})
 }
 
+func TestAClaimWithoutAStreamMovesNothing(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		heartbeat := claim(1)
+		heartbeat.Stream = ""
+		a.check(guard.Admitted, claim(1), policy)
+		b.check(guard.Refreshed, heartbeat, policy)
+		calls := s.acquires.Load()
+		for range 9 { // in turn, each more than moveInterval after the last
+			for _, c := range []guard.Claim{heartbeat, claim(1)} {
+				a.check(guard.Known, c, policy)
+				b.check(guard.Known, c, policy)
+				time.Sleep(moveInterval)
+			}
+		}
+		if n := s.acquires.Load() - calls; n != 0 {
+			t.Errorf("%d calls within refreshAfter, want none", n)
+		}
+		time.Sleep(policy.Interval / 3)
+		a.check(guard.Known, heartbeat, policy)
+		time.Sleep(moveInterval)
+		a.check(guard.Known, claim(1), policy)
+		if n := s.acquires.Load() - calls; n != 1 {
+			t.Errorf("%d calls after refreshAfter, want 1", n)
+		}
+		if guards, _ := s.List(t.Context(), "user"); len(guards) != 1 || guards[0].Stream != "movie" {
+			t.Errorf("held: %+v", guards)
+		}
+	})
+}
+
 func TestALostGuardIsRestoredPastTheLimit(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, b node) {
 		one := policy
