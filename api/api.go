@@ -42,6 +42,8 @@ type API struct {
 	// Caller tells who makes a call. Its error is answered as the Problem it
 	// is, or else as a 503.
 	Caller func(*http.Request) (Caller, error)
+	// Events reads and serves what players report.
+	Events Events
 	// RefreshAfter is what clients are told to wait between two refreshes.
 	RefreshAfter time.Duration
 	// RevealGuards shows the ids of the guards in the way of a refused playback.
@@ -111,6 +113,8 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case len(parts) == 1 && parts[0] == "":
 		methods = map[string]call{http.MethodGet: a.list, http.MethodPost: a.start}
+	case len(parts) == 1 && parts[0] == "cmcd":
+		methods, parts[0] = map[string]call{http.MethodPost: a.events}, ""
 	case len(parts) == 1:
 		methods = map[string]call{http.MethodGet: a.get, http.MethodPatch: a.refresh, http.MethodDelete: a.release}
 	case len(parts) == 2 && parts[1] == "release":

@@ -44,6 +44,7 @@ func open(t testing.TB) *fixture {
 		Prefix:       "/guards",
 		Caller:       func(*http.Request) (api.Caller, error) { return f.caller, f.callerErr },
 		RefreshAfter: 20 * time.Second,
+		Events:       api.Events{Read: readPlain, Keep: f.store.Acquire},
 		OnError:      func(_ *http.Request, err error) { f.heard = append(f.heard, err) },
 	}
 	return f
@@ -114,7 +115,7 @@ func decode[T any](t testing.TB, w *httptest.ResponseRecorder) (v T) {
 	return v
 }
 
-// calls are all that the API has. {id} is a guard's.
+// calls are all that the API has, but for events. {id} is a guard's.
 var calls = []string{
 	"GET /guards", "HEAD /guards", "POST /guards",
 	"GET /guards/{id}", "HEAD /guards/{id}", "PATCH /guards/{id}", "DELETE /guards/{id}", "POST /guards/{id}/release",
@@ -494,6 +495,7 @@ func TestMethods(t *testing.T) {
 		"/guards/" + someID:                 "GET, HEAD, PATCH, DELETE, OPTIONS",
 		"/guards/" + someID + "/release":    "POST, OPTIONS",
 		"/guards/" + someID + "/release///": "POST, OPTIONS",
+		"/guards/cmcd":                      "POST, OPTIONS",
 	} {
 		t.Run(path, func(t *testing.T) {
 			f := open(t)

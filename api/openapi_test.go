@@ -150,7 +150,8 @@ func find(r *http.Request) (*routers.Route, map[string]string) {
 	doc := document()
 	none := "NotFound"
 	got := strings.Split(strings.TrimRight(r.URL.Path, "/"), "/")
-	for path, item := range doc.Paths.Map() {
+	for _, path := range doc.Paths.InMatchingOrder() { // /guards/cmcd before /guards/{guardId}
+		item := doc.Paths.Value(path)
 		want := strings.Split(path, "/")
 		params := make(map[string]string)
 		same := slices.EqualFunc(want, got, func(want, got string) bool {
@@ -167,6 +168,7 @@ func find(r *http.Request) (*routers.Route, map[string]string) {
 			return &routers.Route{Spec: doc, Path: path, PathItem: item, Method: r.Method, Operation: operation}, params
 		}
 		none = "MethodNotAllowed"
+		break
 	}
 	status := map[string]int{"NotFound": http.StatusNotFound, "MethodNotAllowed": http.StatusMethodNotAllowed}[none]
 	only := openapi3.NewResponses(openapi3.WithStatus(status, doc.Components.Responses[none]))

@@ -430,6 +430,8 @@ func TestOtherOriginsCanReadWhy(t *testing.T) {
 			{302, ask("GET", "/v/x/master.m3u8", "Origin", page)},
 			{200, ask("GET", "/guards", "Origin", page)},
 			{204, ask("OPTIONS", "/guards", "Origin", page, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type")},
+			{204, ask("OPTIONS", "/guards/cmcd", "Origin", page, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type")},
+			{400, ask("POST", "/guards/cmcd", "Origin", page)},
 		} {
 			w := g.do(c.r)
 			h := w.Header()
@@ -525,12 +527,16 @@ func (away) Acquire(context.Context, guard.Claim, guard.Policy) (guard.Verdict, 
 	return guard.Verdict{}, errAway
 }
 
+func (away) Release(context.Context, string, guard.ID, guard.Policy) (bool, error) {
+	return false, errAway
+}
+
 func (away) List(context.Context, string) ([]guard.Guard, error) { return nil, errAway }
 
 func (g *gate) storeAway() {
 	local := memstore.New()
 	g.keeper = lease.New(away{}, local, nil)
-	g.api.Store = g.keeper
+	g.api.Store, g.api.Events.Keep = g.keeper, g.keeper.Check
 	g.away = func() { g.keeper.Close(); local.Close() }
 }
 

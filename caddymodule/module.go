@@ -231,6 +231,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			Store:        h.keeper,
 			Prefix:       h.API,
 			Caller:       h.caller,
+			Events:       api.Events{Read: h.events, Keep: h.keeper.Check},
 			RefreshAfter: h.policy.Interval / 3,
 			RevealGuards: h.RevealGuards,
 			OnError:      h.storeFailed,

@@ -1,0 +1,104 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+// MaxEvents is how many bytes a body of events may have: some hundred reports,
+// what a player has kept of an hour without a network.
+const MaxEvents = 64 << 10
+
+// Events is what POST /guards/cmcd goes by: the events that players report in
+// CMCD's event mode (CTA-5004, version 2) are a playback's signs of life.
+type Events struct {
+	// Read returns what a body reports, and whether there is a report in it at
+	// all: one of a playback that has not begun says nothing about guards.
+	Read func(r *http.Request, c Caller, body string) (reports []Report, ok bool)
+
+	// Keep is the Store's Acquire, or what spares it most calls: a player may
+	// report each segment.
+	Keep func(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error)
+}
+
+// Report is the last that is known of a playback: it goes on, or it is over.
+type Report struct {
+	ID     guard.ID // the one that its media requests arrive at
+	Over   bool
+	Stream string // of a guard that the report has to make; "" where it is not known
+}
+
+// events answers 204, or what stands in the way of one of the playbacks. To
+// players 410 means to report no more; they repeat what gets a 429 or a 503.
+func (a *API) events(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID) error {
+	body, err := readEvents(w, r)
+	if err != nil {
+		return err
+	}
+	reports, ok := a.Events.Read(r, c, body)
+	if !ok {
+		return NewProblem(http.StatusBadRequest, InvalidBody, "no line of the body is a CMCD report with a sid")
+	}
+	var refused *Problem
+	for _, report := range reports {
+		p, err := a.hear(r.Context(), c, report)
+		if err != nil {
+			return err
+		}
+		if refused == nil || p != nil && p.Status == http.StatusGone {
+			refused = p
+		}
+	}
+	if refused != nil {
+		return refused
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// hear does what a report asks for and returns what stands in its way, if
+// anything. It never moves a guard to another stream: reports may come late.
+func (a *API) hear(ctx context.Context, c Caller, report Report) (*Problem, error) {
+	if report.Over {
+		_, err := a.Store.Release(ctx, c.User, report.ID, c.Policy)
+		return nil, err
+	}
+	claim := guard.Claim{User: c.User, ID: report.ID, Device: c.Device, Labels: c.Labels, Intent: guard.Continue}
+	v, err := a.Events.Keep(ctx, claim, c.Policy)
+	if err == nil && v.Outcome == guard.Admitted && report.Stream != "" {
+		claim.Stream = report.Stream
+		v, err = a.Store.Acquire(ctx, claim, c.Policy)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case v.Outcome == guard.Revoked:
+		return revoked(), nil
+	case !v.Outcome.Pass():
+		return Refused(v, a.RevealGuards), nil
+	}
+	return nil, nil
+}
+
+// readEvents reads a body of events. No player sends them as anything but
+// application/cmcd; of another site's page that type needs a preflight, so that
+// it cannot take slots in a viewer's name.
+func readEvents(w http.ResponseWriter, r *http.Request) (string, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxEvents))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return "", NewProblem(http.StatusRequestEntityTooLarge, BodyTooLarge, "the body has more than %d bytes", MaxEvents)
+	}
+	if err != nil {
+		return "", NewProblem(http.StatusBadRequest, InvalidBody, "reading the body: %v", err)
+	}
+	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if len(body) > 0 && (err != nil || media != "application/cmcd") {
+		return "", NewProblem(http.StatusUnsupportedMediaType, UnsupportedMedia, "Content-Type is %q, want application/cmcd", clip(r.Header.Get("Content-Type")))
+	}
+	return string(body), nil
+}

@@ -1,0 +1,214 @@
+package api_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/streamguard/streamguard/api"
+	"github.com/streamguard/streamguard/guard"
+)
+
+// readPlain reads events that say it plainly, one a line: the playback, then
+// "goes on", "is over" or "has not begun", and perhaps its stream.
+func readPlain(_ *http.Request, c api.Caller, body string) (reports []api.Report, ok bool) {
+	for line := range strings.Lines(body) {
+		playback, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		says, stream, _ := strings.Cut(rest, ": ")
+		report := api.Report{ID: guard.DeriveID(c.User, c.Device, playback), Stream: stream}
+		switch says {
+		case "is over":
+			report.Over = true
+			fallthrough
+		case "goes on":
+			reports = append(reports, report)
+			fallthrough
+		case "has not begun":
+			ok = true
+		}
+	}
+	return reports, ok
+}
+
+func cmcd(r *http.Request) { r.Header.Set("Content-Type", "application/cmcd") }
+
+const events = "POST /guards/cmcd"
+
+// tell reports lines of events and wants this status.
+func (f *fixture) tell(status int, lines ...string) {
+	f.Helper()
+	w := f.call(status, events, strings.Join(lines, "\n"), cmcd)
+	if status == http.StatusNoContent && w.Header().Get("Cache-Control") != "no-store" {
+		f.Errorf("%q: %v", lines, w.Header())
+	}
+}
+
+// revoke ends the playback with this key as an operator would.
+func (f *fixture) revoke(key string) {
+	f.Helper()
+	id := guard.DeriveID(f.caller.User, f.caller.Device, key)
+	if found, err := f.store.Revoke(f.Context(), f.caller.User, id, f.caller.Policy); !found || err != nil {
+		f.Fatal(found, err)
+	}
+}
+
+func TestReportsKeepAGuardAsItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := open(t)
+		want := f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p", "streamId": "movie", "deviceId": "tv"}`)
+		for range 10 {
+			const lapsed = 80 * time.Second
+			time.Sleep(lapsed)
+			f.tell(http.StatusNoContent, "p goes on: another stream")
+			want.ExpiresAt, want.RemovedAt = want.ExpiresAt.Add(lapsed), want.RemovedAt.Add(lapsed)
+			if got := f.list().Guards; len(got) != 1 || !reflect.DeepEqual(got[0], want) {
+				t.Fatalf("held: %+v, want %+v", got, want)
+			}
+		}
+	})
+}
+
+func TestAReportThatItIsOverFreesTheSlot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := open(t)
+		f.caller.Policy.Limit = 1
+		f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p"}`)
+		f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, "POST /guards", `{"playbackId": "q"}`)
+		f.tell(http.StatusNoContent, "p is over")
+		f.tell(http.StatusNoContent, "p is over") // players say so as long as their page is open
+		f.tell(http.StatusNoContent, "p goes on") // under way at the time
+		if got := f.list().Guards; len(got) != 0 {
+			t.Errorf("held: %+v", got)
+		}
+		f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "q"}`)
+		time.Sleep(guard.Settle)
+		f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, events, "p goes on", cmcd)
+	})
+}
+
+func TestAReportOfALostGuardMakesItWhileThereIsRoom(t *testing.T) {
+	f := open(t)
+	f.caller.Device, f.caller.Labels = "tv", guard.Labels("").With("class", "big")
+	f.tell(http.StatusNoContent, "p goes on: movie", "q goes on")
+	p, header := f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, events, "r goes on\np goes on", cmcd)
+	if p.Limit != 2 || len(p.Guards) != 2 || p.RetryAfter == 0 || header.Get("RateLimit") == "" {
+		t.Errorf("%+v %v", p, header)
+	}
+	got := f.list().Guards
+	if len(got) != 2 || got[0].StreamID != "movie" || got[1].StreamID != "" || got[0].DeviceID != "tv" || got[0].Labels["class"] != "big" ||
+		got[0].GuardID != guard.DeriveID("ann", "tv", "p").String() || got[1].GuardID != guard.DeriveID("ann", "tv", "q").String() {
+		t.Errorf("held: %+v", got)
+	}
+	f.tell(http.StatusNoContent, "q is over", "r goes on") // what ends in a body makes room for what follows
+}
+
+func TestAReportOfARevokedPlaybackIsToldToStop(t *testing.T) {
+	f := open(t)
+	f.tell(http.StatusNoContent, "p goes on", "q goes on")
+	f.revoke("p")
+	for _, body := range []string{"p goes on", "q goes on\np goes on", "q goes on\nr goes on\ns goes on\np goes on\nq goes on", "p goes on\ns goes on"} {
+		f.refused(http.StatusGone, api.GuardRevoked, events, body, cmcd)
+	}
+	f.tell(http.StatusNoContent, "p is over")
+	f.tell(http.StatusNoContent, "q goes on")
+}
+
+func TestAReportThatItHasNotBegunClaimsNothing(t *testing.T) {
+	f := open(t)
+	f.Store, f.Events.Keep = away{}, away{}.Acquire // nobody is asked
+	f.tell(http.StatusNoContent, "p has not begun")
+}
+
+func TestReportsReachNoGuardOfAnotherUser(t *testing.T) {
+	f := open(t)
+	want := f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p"}`)
+	f.caller.User = "bob"
+	f.tell(http.StatusNoContent, "p is over", "p goes on")
+	if got := f.list().Guards; len(got) != 1 || got[0].GuardID == want.GuardID {
+		t.Errorf("bob holds %+v, not a guard of his own", got)
+	}
+	f.revoke("p")
+	f.refused(http.StatusGone, api.GuardRevoked, events, "p goes on", cmcd)
+	f.caller.User = "ann"
+	if got := f.list().Guards; len(got) != 1 || !reflect.DeepEqual(got[0], want) {
+		t.Errorf("ann holds %+v, want %+v", got, want)
+	}
+	f.tell(http.StatusNoContent, "p goes on")
+}
+
+func TestEventBody(t *testing.T) {
+	typed := func(mediaType string) func(*http.Request) {
+		return func(r *http.Request) { r.Header["Content-Type"] = strings.Fields(mediaType) }
+	}
+	report := "p goes on"
+	padded := func(n int) string { return report + strings.Repeat("\n", n-len(report)) }
+	for _, test := range []struct {
+		name, body string
+		mediaType  string
+		status     int
+		code       api.Code
+	}{
+		{"one report", report, "application/cmcd", http.StatusNoContent, ""},
+		{"with a charset, in capitals", report, "Application/CMCD;charset=utf-8", http.StatusNoContent, ""},
+		{"one report among what is none", "\nnonsense\n" + report + "\n", "application/cmcd", http.StatusNoContent, ""},
+		{"64 KB", padded(api.MaxEvents), "application/cmcd", http.StatusNoContent, ""},
+		{"a byte more", padded(api.MaxEvents + 1), "application/cmcd", http.StatusRequestEntityTooLarge, api.BodyTooLarge},
+		{"1 MB of another type", padded(1 << 20), "text/plain", http.StatusRequestEntityTooLarge, api.BodyTooLarge},
+		{"empty", "", "application/cmcd", http.StatusBadRequest, api.InvalidBody},
+		{"empty, of no type", "", "", http.StatusBadRequest, api.InvalidBody},
+		{"no report", "nonsense\n\n", "application/cmcd", http.StatusBadRequest, api.InvalidBody},
+		{"a beacon's type", report, "text/plain;charset=UTF-8", http.StatusUnsupportedMediaType, api.UnsupportedMedia},
+		{"a form's type", report, "application/x-www-form-urlencoded", http.StatusUnsupportedMediaType, api.UnsupportedMedia},
+		{"JSON", "{}", "application/json", http.StatusUnsupportedMediaType, api.UnsupportedMedia},
+		{"no type", report, "", http.StatusUnsupportedMediaType, api.UnsupportedMedia},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := open(t)
+			want := 0
+			if test.code == "" {
+				want = 1
+				f.call(test.status, events, test.body, typed(test.mediaType))
+			} else {
+				f.refused(test.status, test.code, events, test.body, typed(test.mediaType))
+			}
+			if got := f.list().Guards; len(got) != want {
+				t.Errorf("%d guards, want %d", len(got), want)
+			}
+		})
+	}
+}
+
+func TestEventsNeedACallerAndTheStore(t *testing.T) {
+	for _, body := range []string{"p goes on", "p is over", "q is over\np goes on"} {
+		f := open(t)
+		f.callerErr = api.NewProblem(http.StatusUnauthorized, api.MissingUser, "no user")
+		f.refused(http.StatusUnauthorized, api.MissingUser, events, body, cmcd)
+		f.callerErr = nil
+		f.Store, f.Events.Keep = away{}, away{}.Acquire
+		if p, _ := f.refused(http.StatusServiceUnavailable, api.StoreUnavailable, events, body, cmcd); p.RetryAfter != 1 {
+			t.Errorf("%+v", p)
+		}
+		if len(f.heard) != 1 || !errors.Is(f.heard[0], errAway) {
+			t.Errorf("OnError heard %v", f.heard)
+		}
+	}
+	// The store is gone between making a guard and giving it its stream.
+	f := open(t)
+	f.Store = away{}
+	f.refused(http.StatusServiceUnavailable, api.StoreUnavailable, events, "p goes on: movie", cmcd)
+}
+
+func TestEventsInEarlyDataChangeNothing(t *testing.T) {
+	f := open(t)
+	f.Events.Keep = func(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error) {
+		t.Error("the store was asked")
+		return guard.Verdict{}, nil
+	}
+	f.refused(http.StatusTooEarly, api.TooEarly, events, "p goes on", cmcd, func(r *http.Request) { r.TLS = &tls.ConnectionState{} })
+}
