@@ -48,6 +48,9 @@ type API struct {
 	RefreshAfter time.Duration
 	// RevealGuards shows the ids of the guards in the way of a refused playback.
 	RevealGuards bool
+	// CrossOrigin keeps pages of other sites from changing anything in the name
+	// of whoever opens them; nil allows them.
+	CrossOrigin *http.CrossOriginProtection
 	// OnError hears of what kept a call from being answered; may be nil.
 	OnError func(*http.Request, error)
 }
@@ -133,6 +136,9 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		if p := Early(r); p != nil {
 			return p
+		}
+		if a.CrossOrigin != nil && a.CrossOrigin.Check(r) != nil {
+			return NewProblem(http.StatusForbidden, CrossOrigin, "the page that asks is of another origin, %q, and that is not allowed", clip(r.Header.Get("Origin")))
 		}
 	}
 	w.Header().Set("Cache-Control", "no-store")

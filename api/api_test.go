@@ -44,7 +44,7 @@ func open(t testing.TB) *fixture {
 		Prefix:       "/guards",
 		Caller:       func(*http.Request) (api.Caller, error) { return f.caller, f.callerErr },
 		RefreshAfter: 20 * time.Second,
-		Events:       api.Events{Read: readPlain, Keep: f.store.Acquire},
+		Events:       api.Events{Read: readPlain, Keep: keep(f.store)},
 		OnError:      func(_ *http.Request, err error) { f.heard = append(f.heard, err) },
 	}
 	return f
@@ -77,6 +77,13 @@ func (f *fixture) call(status int, call, body string, change ...func(*http.Reque
 func (f *fixture) guard(status int, call, body string) api.Guard {
 	f.Helper()
 	return decode[api.Guard](f, f.call(status, call, body))
+}
+
+// keep is what keeps guards where nothing is remembered.
+func keep(s guard.Store) func(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error) {
+	return func(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+		return s.Refresh(ctx, c.User, c.ID, p)
+	}
 }
 
 // list is what the user holds.
@@ -226,6 +233,27 @@ func TestDevice(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPagesOfOtherOriginsChangeNothing(t *testing.T) {
+	f := open(t)
+	f.CrossOrigin = http.NewCrossOriginProtection()
+	if err := f.CrossOrigin.AddTrustedOrigin("https://player.example.com"); err != nil {
+		t.Fatal(err)
+	}
+	from := func(site, origin string) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Header.Set("Sec-Fetch-Site", site)
+			r.Header.Set("Origin", origin)
+		}
+	}
+	id := guard.NewID("ann", "").String()
+	for _, call := range []string{"POST /guards", "PATCH /guards/" + id, "DELETE /guards/" + id, "POST /guards/" + id + "/release", "POST /guards/cmcd"} {
+		f.refused(http.StatusForbidden, api.CrossOrigin, call, "", from("cross-site", "https://evil.example"))
+	}
+	f.call(http.StatusOK, "GET /guards", "", from("cross-site", "https://evil.example"))
+	f.call(http.StatusCreated, "POST /guards", "", from("same-origin", "https://example.com"))
+	f.call(http.StatusCreated, "POST /guards", "", from("cross-site", "https://player.example.com"))
 }
 
 func TestRefusalSaysWhichRuleAndOnlyWhatIsInItsWay(t *testing.T) {

@@ -21,20 +21,20 @@ type Events struct {
 	// all: one of a playback that has not begun says nothing about guards.
 	Read func(r *http.Request, c Caller, body string) (reports []Report, ok bool)
 
-	// Keep is the Store's Acquire, or what spares it most calls: a player may
+	// Keep is the Store's Refresh, or what spares it most calls: a player may
 	// report each segment.
 	Keep func(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error)
 }
 
 // Report is the last that is known of a playback: it goes on, or it is over.
 type Report struct {
-	ID     guard.ID // the one that its media requests arrive at
-	Over   bool
-	Stream string // of a guard that the report has to make; "" where it is not known
+	ID   guard.ID // the one that its media requests arrive at
+	Over bool
 }
 
-// events answers 204, or what stands in the way of one of the playbacks. To
-// players 410 means to report no more; they repeat what gets a 429 or a 503.
+// events answers 204, or 410 where a playback was revoked: then its player
+// reports no more. An event never takes a slot, so it is never refused one:
+// players repeat what gets a 429, and their media requests hear of it anyway.
 func (a *API) events(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID) error {
 	body, err := readEvents(w, r)
 	if err != nil {
@@ -44,45 +44,26 @@ func (a *API) events(w http.ResponseWriter, r *http.Request, c Caller, _ guard.I
 	if !ok {
 		return NewProblem(http.StatusBadRequest, InvalidBody, "no line of the body is a CMCD report with a sid")
 	}
-	var refused *Problem
+	var gone error
 	for _, report := range reports {
-		p, err := a.hear(r.Context(), c, report)
+		var v guard.Verdict
+		if report.Over {
+			_, err = a.Store.Release(r.Context(), c.User, report.ID, c.Policy)
+		} else {
+			claim := guard.Claim{User: c.User, ID: report.ID, Device: c.Device, Labels: c.Labels}
+			v, err = a.Events.Keep(r.Context(), claim, c.Policy)
+		}
 		if err != nil {
 			return err
 		}
-		if refused == nil || p != nil && p.Status == http.StatusGone {
-			refused = p
+		if v.Outcome == guard.Revoked {
+			gone = revoked()
 		}
 	}
-	if refused != nil {
-		return refused
+	if gone == nil {
+		w.WriteHeader(http.StatusNoContent)
 	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
-}
-
-// hear does what a report asks for and returns what stands in its way, if
-// anything. It never moves a guard to another stream: reports may come late.
-func (a *API) hear(ctx context.Context, c Caller, report Report) (*Problem, error) {
-	if report.Over {
-		_, err := a.Store.Release(ctx, c.User, report.ID, c.Policy)
-		return nil, err
-	}
-	claim := guard.Claim{User: c.User, ID: report.ID, Device: c.Device, Labels: c.Labels, Intent: guard.Continue}
-	v, err := a.Events.Keep(ctx, claim, c.Policy)
-	if err == nil && v.Outcome == guard.Admitted && report.Stream != "" {
-		claim.Stream = report.Stream
-		v, err = a.Store.Acquire(ctx, claim, c.Policy)
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case v.Outcome == guard.Revoked:
-		return revoked(), nil
-	case !v.Outcome.Pass():
-		return Refused(v, a.RevealGuards), nil
-	}
-	return nil, nil
+	return gone
 }
 
 // readEvents reads a body of events. No player sends them as anything but

@@ -21,6 +21,7 @@ const (
 	GuardDoesNotExist Code = "GUARD_DOES_NOT_EXIST"     // 404
 	NotFound          Code = "NOT_FOUND"                // 404
 	MissingUser       Code = "MISSING_USER"             // 401
+	CrossOrigin       Code = "CROSS_ORIGIN"             // 403
 	InvalidUser       Code = "INVALID_USER"             // 400
 	InvalidGuardID    Code = "INVALID_GUARD_ID"         // 400
 	InvalidBody       Code = "INVALID_BODY"             // 400

@@ -21,9 +21,6 @@ func (h *Handler) events(r *http.Request, c api.Caller, body string) (reports []
 		if explicit {
 			report.ID = *c.ID
 		}
-		if h.Stream == "cmcd" {
-			report.Stream = e.Content
-		}
 		reports = append(reports, report)
 	}
 	return reports, ok

@@ -527,6 +527,10 @@ func (away) Acquire(context.Context, guard.Claim, guard.Policy) (guard.Verdict, 
 	return guard.Verdict{}, errAway
 }
 
+func (away) Refresh(context.Context, string, guard.ID, guard.Policy) (guard.Verdict, error) {
+	return guard.Verdict{}, errAway
+}
+
 func (away) Release(context.Context, string, guard.ID, guard.Policy) (bool, error) {
 	return false, errAway
 }
@@ -536,7 +540,7 @@ func (away) List(context.Context, string) ([]guard.Guard, error) { return nil, e
 func (g *gate) storeAway() {
 	local := memstore.New()
 	g.keeper = lease.New(away{}, local, nil)
-	g.api.Store, g.api.Events.Keep = g.keeper, g.keeper.Check
+	g.api.Store, g.api.Events.Keep = g.keeper, g.keeper.Keep
 	g.away = func() { g.keeper.Close(); local.Close() }
 }
 

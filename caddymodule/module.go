@@ -139,7 +139,7 @@ type Handler struct {
 
 	// The origins (`https://player.example.com`, or `*`) whose pages may use
 	// the API and read why a playback was refused. Default none: the same
-	// origin needs no entry.
+	// origin needs no entry, and pages of others can change no guards (403).
 	CORS []string `json:"cors,omitempty"`
 
 	// What becomes of the Cache-Control of gated responses: `private`
@@ -227,11 +227,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.tarpit = newTarpit(ctx, time.Duration(h.Tarpit))
 	}
 	if h.API != "off" {
+		crossOrigin, err := h.crossOrigin()
+		if err != nil {
+			return err
+		}
 		h.api = &api.API{
+			CrossOrigin:  crossOrigin,
 			Store:        h.keeper,
 			Prefix:       h.API,
 			Caller:       h.caller,
-			Events:       api.Events{Read: h.events, Keep: h.keeper.Check},
+			Events:       api.Events{Read: h.events, Keep: h.keeper.Keep},
 			RefreshAfter: h.policy.Interval / 3,
 			RevealGuards: h.RevealGuards,
 			OnError:      h.storeFailed,

@@ -19,6 +19,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/streamguard/streamguard/api"
+	"github.com/streamguard/streamguard/redisstore"
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
 
@@ -341,10 +342,16 @@ func TestRedisMayComeLater(t *testing.T) {
 	s.call(429, "GET", "/v/x/1.ts", sid, `sid="b"`) // counted here meanwhile
 	s.call(503, "GET", "/guards")
 	redistest.StartOn(t, addr)
+	there, err := redisstore.Open(redisstore.Options{Addresses: []string{addr}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
 	// The viewer who was admitted here is known there with the next refresh.
 	eventually(t, "a guard in Redis", func() bool {
 		s.call(200, "GET", "/v/x/1.ts", sid, `sid="a"`)
-		return len(s.guards().Guards) == 1
+		guards, err := there.List(t.Context(), "u")
+		return err == nil && len(guards) == 1
 	})
 	s.call(429, "GET", "/v/x/1.ts", sid, `sid="c"`)
 }

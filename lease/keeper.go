@@ -141,6 +141,15 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 	return k.ask(ctx, c, p)
 }
 
+// Keep is Refresh for a sign of life of a playback that may be known: then the
+// outcome is Known and the store is not asked, or asked later.
+func (k *Keeper) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	if held, ok := k.Known(&c, &p); ok {
+		return guard.Verdict{Outcome: guard.Known, Held: held, Limit: p.Limit}, nil
+	}
+	return k.Refresh(ctx, c.User, c.ID, p)
+}
+
 // Known is the part of Check that most requests need: whether their playback is
 // known, and how many guards its user held lately.
 func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, ok bool) {

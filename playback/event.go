@@ -9,7 +9,6 @@ import (
 // Report is the last that a player's events say of a session.
 type Report struct {
 	Session string // sid
-	Content string // cid, "" where it is not said
 	State   State
 
 	at int64 // ts, the player's clock
@@ -69,9 +68,6 @@ func readReport(line string) (r Report, ok bool) {
 	r.Session = under[string](dict, "sid")
 	if r.Session == "" || len(r.Session) > maxSessionID {
 		return r, false
-	}
-	if cid := under[string](dict, "cid"); len(cid) <= maxContentID {
-		r.Content = cid
 	}
 	if sta := under[httpsfv.Token](dict, "sta"); len(sta) == 1 {
 		r.State = State(sta[0])
