@@ -248,9 +248,10 @@ func TestPagesOfOtherOriginsChangeNothing(t *testing.T) {
 		}
 	}
 	id := guard.NewID("ann", "").String()
-	for _, call := range []string{"POST /guards", "PATCH /guards/" + id, "DELETE /guards/" + id, "POST /guards/" + id + "/release", "POST /guards/cmcd"} {
+	for _, call := range []string{"POST /guards", "PATCH /guards/" + id, "DELETE /guards/" + id, "POST /guards/" + id + "/release"} {
 		f.refused(http.StatusForbidden, api.CrossOrigin, call, "", from("cross-site", "https://evil.example"))
 	}
+	f.refused(http.StatusForbidden, api.CrossOrigin, events, "p is over", cmcd, from("cross-site", "https://evil.example"))
 	f.call(http.StatusOK, "GET /guards", "", from("cross-site", "https://evil.example"))
 	f.call(http.StatusCreated, "POST /guards", "", from("same-origin", "https://example.com"))
 	f.call(http.StatusCreated, "POST /guards", "", from("cross-site", "https://player.example.com"))
