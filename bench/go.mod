@@ -8,6 +8,7 @@ require github.com/caddyserver/caddy/v2 v2.11.9
 require (
 	github.com/dunglas/httpsfv v1.1.2 // indirect
 	github.com/redis/go-redis/v9 v9.23.0 // indirect
+	github.com/sony/gobreaker/v2 v2.4.0 // indirect
 	go.uber.org/zap v1.28.0 // indirect
 )
 

@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"strings"
+
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 
@@ -29,7 +31,10 @@ func (Memory) CaddyModule() caddy.ModuleInfo {
 func (m *Memory) Key() any { return *m }
 
 // Open implements Opener.
-func (*Memory) Open() (guard.Store, error) { return memstore.New(), nil }
+func (*Memory) Open(func(string, bool)) (guard.Store, error) { return memstore.New(), nil }
+
+// String implements Opener.
+func (m *Memory) String() string { return strings.TrimSpace("memory " + m.Name) }
 
 // UnmarshalCaddyfile reads
 //

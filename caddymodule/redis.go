@@ -228,7 +228,14 @@ func (t *RedisTLS) load() (*tls.Config, [][]byte, error) {
 func (s *Redis) Key() any { return s.key }
 
 // Open implements Opener.
-func (s *Redis) Open() (guard.Store, error) { return redisstore.Open(s.options) }
+func (s *Redis) Open(onAway func(server string, away bool)) (guard.Store, error) {
+	o := s.options
+	o.OnAway = onAway
+	return redisstore.Open(o)
+}
+
+// String implements Opener.
+func (s *Redis) String() string { return "redis " + s.options.String() }
 
 // UnmarshalCaddyfile reads
 //

@@ -22,8 +22,14 @@ type Opener interface {
 	Key() any
 
 	// Open returns the store without connecting to anything. If it is an
-	// io.Closer it is closed when the last handler is gone.
-	Open() (guard.Store, error)
+	// io.Closer it is closed when the last handler is gone. onAway, which does
+	// not block, is to hear when a server of the store stops answering, and
+	// when it does again.
+	Open(onAway func(server string, away bool)) (guard.Store, error)
+
+	// String names the store for people, without its secrets: "memory", or
+	// "redis 10.0.0.1:6379".
+	String() string
 }
 
 // stores are the stores in use, by key.
@@ -32,9 +38,11 @@ var stores = caddy.NewUsagePool()
 // pooled is a store with what this process knows of its guards. It holds
 // nothing of any one config.
 type pooled struct {
+	name   string
 	keeper *lease.Keeper
 	store  guard.Store
 	local  *memstore.Store
+	ttl    atomic.Int64 // the longest of the handlers'
 }
 
 // Destruct implements caddy.Destructor.
@@ -49,14 +57,29 @@ func (p *pooled) Destruct() error {
 
 // warnOfStore tells the log of the moment that a store cannot answer, once a
 // second at most.
-func warnOfStore() func(error) {
+func warnOfStore(name string) func(error) {
 	var last atomic.Int64
 	return func(err error) {
 		if now := time.Now().Unix(); last.Swap(now) != now {
-			caddy.Log().Named("http.handlers.stream_guard").Warn("the store cannot answer", zap.Error(err))
+			storeLog().Warn("the store cannot answer", zap.String("store", name), zap.Error(err))
 		}
 	}
 }
+
+// sayAway tells the log of the moment that a server has gone, or is back.
+func sayAway(name string) func(server string, away bool) {
+	return func(server string, away bool) {
+		say := storeLog().Info
+		what := "the store's server answers again"
+		if away {
+			say, what = storeLog().Warn, "a server of the store does not answer; it is asked once a second"
+		}
+		say(what, zap.String("store", name), zap.String("server", server))
+	}
+}
+
+// storeLog is the log of the moment: a store outlives configs and their loggers.
+func storeLog() *zap.Logger { return caddy.Log().Named("http.handlers.stream_guard") }
 
 func (h *Handler) openStore(ctx caddy.Context) error {
 	mod, err := ctx.LoadModule(h, "StoreRaw")
@@ -69,17 +92,21 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 	}
 	key := opener.Key()
 	v, _, err := stores.LoadOrNew(key, func() (caddy.Destructor, error) {
-		s, err := opener.Open()
+		name := opener.String()
+		s, err := opener.Open(sayAway(name))
 		if err != nil {
 			return nil, err
 		}
 		local := memstore.New()
-		return &pooled{keeper: lease.New(s, local, warnOfStore()), store: s, local: local}, nil
+		return &pooled{name: name, keeper: lease.New(s, local, warnOfStore(name)), store: s, local: local}, nil
 	})
 	if err != nil {
 		return err
 	}
 	h.storeKey = key
-	h.keeper = v.(*pooled).keeper
+	p := v.(*pooled)
+	h.keeper = p.keeper
+	for ttl := p.ttl.Load(); ttl < int64(h.TTL) && !p.ttl.CompareAndSwap(ttl, int64(h.TTL)); ttl = p.ttl.Load() {
+	}
 	return nil
 }

@@ -1,12 +1,14 @@
 package redisstore
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -126,6 +128,25 @@ func Open(o Options) (*Store, error) {
 	}
 	s.breakOn(o.OnAway)
 	return s, nil
+}
+
+// String says where Redis is, without a password: "10.0.0.1:6379/2 prefix:".
+func (o *Options) String() string {
+	where := strings.Join(o.Addresses, ",")
+	if u, err := url.Parse(o.URL); o.URL != "" && err == nil {
+		where = u.Host + u.Path
+	}
+	where = cmp.Or(where, "127.0.0.1:6379")
+	if o.MasterName != "" {
+		where = o.MasterName + "@" + where
+	}
+	if o.DB != 0 {
+		where += "/" + strconv.Itoa(o.DB)
+	}
+	if o.KeyPrefix != "" && o.KeyPrefix != DefaultKeyPrefix {
+		where += " " + o.KeyPrefix
+	}
+	return where
 }
 
 func (o *Options) readURL() error {

@@ -135,6 +135,23 @@ func TestAnswersThatAreNotOursAreErrors(t *testing.T) {
 	}
 }
 
+func TestOptionsSayWhereRedisIs(t *testing.T) {
+	for _, c := range []struct {
+		options Options
+		want    string
+	}{
+		{Options{}, "127.0.0.1:6379"},
+		{Options{URL: "rediss://u:secret@h:1/2"}, "h:1/2"},
+		{Options{URL: "unix:///run/redis"}, "/run/redis"},
+		{Options{Addresses: []string{"a:1", "b:2"}, Password: "secret", KeyPrefix: "x:"}, "a:1,b:2 x:"},
+		{Options{Addresses: []string{"s:1"}, MasterName: "m", DB: 3}, "m@s:1/3"},
+	} {
+		if got := c.options.String(); got != c.want {
+			t.Errorf("%+v: %q, want %q", c.options, got, c.want)
+		}
+	}
+}
+
 func TestOpenNamesTheOptionAtFault(t *testing.T) {
 	for _, c := range []struct {
 		options Options

@@ -202,7 +202,9 @@ func (willingStore) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-func (s *willingStore) Key() any                 { return *s }
-func (*willingStore) Open() (guard.Store, error) { return willing{}, nil }
+func (s *willingStore) Key() any                                   { return *s }
+func (*willingStore) Open(func(string, bool)) (guard.Store, error) { return willing{}, nil }
+
+func (s *willingStore) String() string { return "willing " + s.Name }
 
 var _ caddymodule.Opener = (*willingStore)(nil)
