@@ -51,8 +51,13 @@ type API struct {
 	// CrossOrigin keeps pages of other sites from changing anything in the name
 	// of whoever opens them; nil allows them.
 	CrossOrigin *http.CrossOriginProtection
+	// RequestID is the id of a request, for problems to name; nil for none.
+	RequestID func(*http.Request) string
 	// OnError hears of what kept a call from being answered; may be nil.
 	OnError func(*http.Request, error)
+	// OnAnswer hears of every answer; endpoint is a path such as /guards/{id},
+	// or "other". It may be nil.
+	OnAnswer func(endpoint, method string, status int, took time.Duration)
 }
 
 // Guard is a guard in JSON.
@@ -90,9 +95,51 @@ var AtLimit = map[string]guard.AtLimit{
 	"replace_oldest": guard.ReplaceOldest,
 }
 
+// route is an endpoint with its calls by method.
+type route struct {
+	endpoint string
+	calls    calls
+}
+
+type calls map[string]func(*API, http.ResponseWriter, *http.Request, Caller, guard.ID) error
+
+var (
+	nowhere = &route{endpoint: "other"}
+	all     = &route{"/guards", calls{http.MethodGet: (*API).list, http.MethodPost: (*API).start}}
+	cmcd    = &route{"/guards/cmcd", calls{http.MethodPost: (*API).events}}
+	one     = &route{"/guards/{id}", calls{http.MethodGet: (*API).get, http.MethodPatch: (*API).refresh, http.MethodDelete: (*API).release}}
+	beacon  = &route{"/guards/{id}/release", calls{http.MethodPost: (*API).release}}
+)
+
+// find returns the route of a path, and the guard id in it.
+func (a *API) find(path string) (_ *route, id string) {
+	rest, ok := strings.CutPrefix(path, a.Prefix)
+	if !ok || rest != "" && rest[0] != '/' {
+		return nowhere, ""
+	}
+	id, verb, _ := strings.Cut(strings.Trim(rest, "/"), "/")
+	switch {
+	case verb == "release":
+		return beacon, id
+	case verb != "":
+		return nowhere, ""
+	case id == "":
+		return all, ""
+	case id == "cmcd":
+		return cmcd, ""
+	}
+	return one, id
+}
+
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := a.serve(w, r); err != nil {
+	route, id := a.find(r.URL.Path)
+	answer := &answer{ResponseWriter: w}
+	if a.OnAnswer != nil {
+		start := time.Now()
+		defer func() { a.OnAnswer(route.endpoint, r.Method, answer.status, time.Since(start)) }()
+	}
+	if err := a.serve(answer, r, route, id); err != nil {
 		problem, ok := errors.AsType[*Problem](err)
 		if !ok {
 			if a.OnError != nil {
@@ -100,37 +147,38 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			}
 			problem = Unavailable()
 		}
-		problem.Write(w)
+		if a.RequestID != nil {
+			problem.SetInstance(a.RequestID(r))
+		}
+		problem.Write(answer)
 	}
 }
 
-// serve routes a call. Its error is a *Problem, or the store's.
-func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
-	rest, ok := strings.CutPrefix(r.URL.Path, a.Prefix)
-	if !ok || rest != "" && rest[0] != '/' {
+// answer remembers the status.
+type answer struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *answer) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *answer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// serve makes a call. Its error is a *Problem, or the store's.
+func (a *API) serve(w http.ResponseWriter, r *http.Request, route *route, inPath string) error {
+	if route == nowhere {
 		return notFound(r)
 	}
-	parts := strings.Split(strings.Trim(rest, "/"), "/")
-	type call = func(http.ResponseWriter, *http.Request, Caller, guard.ID) error
-	var methods map[string]call
-	switch {
-	case len(parts) == 1 && parts[0] == "":
-		methods = map[string]call{http.MethodGet: a.list, http.MethodPost: a.start}
-	case len(parts) == 1 && parts[0] == "cmcd":
-		methods, parts[0] = map[string]call{http.MethodPost: a.events}, ""
-	case len(parts) == 1:
-		methods = map[string]call{http.MethodGet: a.get, http.MethodPatch: a.refresh, http.MethodDelete: a.release}
-	case len(parts) == 2 && parts[1] == "release":
-		methods = map[string]call{http.MethodPost: a.release}
-	default:
-		return notFound(r)
-	}
-	serve := methods[r.Method]
+	serve := route.calls[r.Method]
 	if r.Method == http.MethodHead {
-		serve = methods[http.MethodGet]
+		serve = route.calls[http.MethodGet]
 	}
 	if serve == nil {
-		return notAllowed(w, r, methods)
+		return notAllowed(w, r, route.calls)
 	}
 	// What changes something waits until a replay is ruled out.
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -147,12 +195,12 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var id guard.ID
-	if parts[0] != "" {
-		if id, err = guard.ParseID(parts[0]); err != nil {
-			return NewProblem(http.StatusBadRequest, InvalidGuardID, "guard id %q is %v", clip(parts[0]), err)
+	if inPath != "" {
+		if id, err = guard.ParseID(inPath); err != nil {
+			return NewProblem(http.StatusBadRequest, InvalidGuardID, "guard id %q is %v", clip(inPath), err)
 		}
 	}
-	return serve(w, r, c, id)
+	return serve(a, w, r, c, id)
 }
 
 func notFound(r *http.Request) *Problem {

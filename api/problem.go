@@ -41,6 +41,7 @@ type Problem struct {
 	ErrorCode Code    `json:"errorCode"`
 	Refusal           // of REACHED_MAX_GUARDS_COUNT
 	RetryIn   Seconds `json:"retryAfter,omitempty"` // until the Retry-After header says
+	Instance  string  `json:"instance,omitempty"`   // urn:uuid: and the id of the request, as logs have it
 
 	Allow string `json:"-"` // the Allow header of a 405
 }
@@ -81,6 +82,13 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 func NewProblem(status int, code Code, format string, args ...any) *Problem {
 	detail := fmt.Sprintf(format, args...)
 	return &Problem{Status: status, Title: http.StatusText(status), Detail: detail, Message: detail, ErrorCode: code}
+}
+
+// SetInstance names the request by its UUID.
+func (p *Problem) SetInstance(uuid string) {
+	if uuid != "" {
+		p.Instance = "urn:uuid:" + uuid
+	}
 }
 
 // Error implements error.

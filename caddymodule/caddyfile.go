@@ -46,6 +46,7 @@ func init() {
 //		tarpit         <duration>
 //		cors           <origins...>
 //		cache_control  private|keep
+//		log_users      hash|plain|off
 //		reveal_guards
 //		media          <extensions...>
 //	}
@@ -63,6 +64,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"on_limit":       &h.OnLimit,
 		"on_store_error": &h.OnStoreError,
 		"cache_control":  &h.CacheControl,
+		"log_users":      &h.LogUsers,
 	}
 	return options(d, words, func(option string) error {
 		switch option {

@@ -1,10 +1,13 @@
 package caddymodule
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -36,8 +39,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	p := &passage{}
 	d := &p.decision
+	d.users = h.LogUsers
 	repl := d.attach(r, h.logged)
 	problem := h.judge(d, r, repl, kind, token)
+	d.count(problem)
+	d.trace(r)
 	switch {
 	case d.verdict == redirected:
 		return h.redirect(w, r, d)
@@ -114,7 +120,9 @@ func (h *Handler) judge(d *decision, r *http.Request, repl *caddy.Replacer, kind
 
 // ask has the keeper judge a request whose playback is not known.
 func (h *Handler) ask(d *decision, r *http.Request, policy guard.Policy) *api.Problem {
+	start := time.Now()
 	v, err := h.keeper.Check(r.Context(), d.claim, policy)
+	decisionDuration.Observe(time.Since(start).Seconds())
 	switch {
 	case err != nil && r.Context().Err() != nil:
 		d.err = err
@@ -172,6 +180,9 @@ func (h *Handler) identify(r *http.Request, repl *caddy.Replacer, token *guard.I
 	var buf [64]byte
 	key := playback.CMCDSessionID(buf[:0], r)
 	if len(key) == 0 {
+		if playback.HasCMCD(r) {
+			brokenCMCD.Inc()
+		}
 		key = append(key, playback.SessionID(r)...)
 	}
 	if len(key) == 0 && h.playback != nil {
@@ -241,9 +252,11 @@ func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, d *decision) 
 // Caddy would answer without a body: then it writes the problem itself.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d *decision, problem *api.Problem) error {
 	d.problem = problem
+	id := requestID(r)
+	problem.SetInstance(id)
 	h.allowOrigin(w, r)
 	h.logger.Info("refused",
-		zap.String("request_id", requestID(r)),
+		zap.String("request_id", id),
 		zap.String("code", string(problem.ErrorCode)),
 		zap.Object("stream_guard", d))
 	err := caddyhttp.Error(problem.Status, problem)
@@ -314,11 +327,12 @@ func cutToken(r *http.Request) *guard.ID {
 	return &id
 }
 
-// Verdicts beyond those of guard.Outcome.
+// Verdicts beyond those of guard.Outcome, and of what is wrong with a request.
 const (
 	redirected  = "redirected"
 	anonymous   = "anonymous"
 	unavailable = "unavailable"
+	gone        = "gone" // the client, before there was a verdict
 )
 
 var known = guard.Known.String()
@@ -326,6 +340,7 @@ var known = guard.Known.String()
 // decision is what the gate thought of a request, for placeholders and logs.
 type decision struct {
 	claim       guard.Claim
+	users       string // log_users
 	verdict     string
 	guard       guard.ID // that the verdict is about; with guard.Share not the claim's
 	held, limit int
@@ -343,6 +358,22 @@ func (d *decision) attach(r *http.Request, logged bool) *caddy.Replacer {
 		ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields).Add(zap.Object("stream_guard", d))
 	}
 	return repl
+}
+
+// count counts the decision, having named it after the problem if it has no
+// name yet.
+func (d *decision) count(problem *api.Problem) {
+	switch {
+	case d.verdict == known:
+		knownVerdicts.Inc()
+		return
+	case d.verdict != "":
+	case problem != nil:
+		d.verdict = strings.ToLower(string(problem.ErrorCode))
+	case d.err != nil:
+		d.verdict = gone
+	}
+	verdicts.WithLabelValues(d.verdict).Inc()
 }
 
 func (d *decision) placeholder(key string) (any, bool) {
@@ -389,10 +420,21 @@ func (d *decision) guardID() string {
 	return ""
 }
 
+func (d *decision) loggedUser() string {
+	if d.users == "plain" {
+		return d.claim.User
+	}
+	sum := sha256.Sum256([]byte(d.claim.User))
+	return hex.EncodeToString(sum[:8])
+}
+
 // MarshalLogObject implements zapcore.ObjectMarshaler.
 func (d *decision) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	enc.AddString("verdict", d.verdict)
 	if d.claim.User != "" {
+		if d.users != "off" {
+			enc.AddString("user", d.loggedUser())
+		}
 		enc.AddString("guard", d.guardID())
 		enc.AddString("stream", d.claim.Stream)
 		enc.AddInt("held", d.held)

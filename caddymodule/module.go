@@ -51,7 +51,9 @@ func init() { caddy.RegisterModule(Handler{}) }
 // `{http.stream_guard.retry_after}` | Seconds after which a refused playback may try again
 // `{http.stream_guard.problem}` | The problem document of a refusal, for a `respond` in an error route
 //
-// The access log has verdict, guard, stream, held and limit in the field stream_guard.
+// The access log has verdict, user, guard, stream, held and limit in the field
+// stream_guard, and in uuid the request's id, which all other logs of it have as
+// request_id.
 type Handler struct {
 	// Who is watching: a placeholder such as `{http.auth.user.id}` or
 	// `{http.request.header.X-User-Id}`. Required. At most 256 bytes, no
@@ -147,6 +149,10 @@ type Handler struct {
 	// leaves it as the origin says.
 	CacheControl string `json:"cache_control,omitempty"`
 
+	// How users stand in logs: `hash` (default), the first 16 digits of their
+	// SHA-256; `plain`; or `off`.
+	LogUsers string `json:"log_users,omitempty"`
+
 	// Whether a refusal shows the ids of the guards in the way, with which
 	// they can be released. Default false.
 	RevealGuards bool `json:"reveal_guards,omitempty"`
@@ -188,6 +194,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}))
 	if srv, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		h.logged = srv.Logs != nil
+	}
+	if err := registerMetrics(ctx.GetMetricsRegistry()); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
 	}
 	h.badLimit = new(sync.Once)
 	h.setDefaults()
@@ -239,7 +248,9 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 			Events:       api.Events{Read: h.events, Keep: h.keeper.Keep},
 			RefreshAfter: h.policy.Interval / 3,
 			RevealGuards: h.RevealGuards,
+			RequestID:    requestID,
 			OnError:      h.storeFailed,
+			OnAnswer:     countAPI,
 		}
 	}
 	return nil
@@ -266,6 +277,7 @@ func (h *Handler) setDefaults() {
 		{&h.OnLimit, "reject"},
 		{&h.OnStoreError, "local"},
 		{&h.CacheControl, "private"},
+		{&h.LogUsers, "hash"},
 	} {
 		if *o.option == "" {
 			*o.option = o.value
@@ -305,6 +317,7 @@ func (h *Handler) check() (err error) {
 		{"on_limit", h.OnLimit, []string{"reject", "replace_device", "replace_oldest"}},
 		{"on_store_error", h.OnStoreError, []string{"local", "allow", "deny"}},
 		{"cache_control", h.CacheControl, []string{"private", "keep"}},
+		{"log_users", h.LogUsers, []string{"off", "hash", "plain"}},
 	} {
 		if !slices.Contains(o.allowed, o.value) {
 			return fmt.Errorf("%s: %q is not one of %s", o.option, o.value, strings.Join(o.allowed, ", "))

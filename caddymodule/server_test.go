@@ -50,7 +50,12 @@ func serve(t *testing.T, caddyfile string) *server {
 func (s *server) load(caddyfile string) error {
 	s.t.Helper()
 	_, port, _ := net.SplitHostPort(s.addr)
-	caddyfile = "{\nadmin off\npersist_config off\nlog {\nlevel ERROR\n}\ngrace_period 1s\n}\n" + strings.ReplaceAll(caddyfile, "SITE", "http://127.0.0.1:"+port)
+	global := "{\nadmin off\npersist_config off\nlog {\nlevel ERROR\n}\ngrace_period 1s\n"
+	sites, more := strings.CutPrefix(caddyfile, "{\n") // global options of the test's own
+	if !more {
+		global += "}\n"
+	}
+	caddyfile = global + strings.ReplaceAll(sites, "SITE", "http://127.0.0.1:"+port)
 	config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), map[string]any{"filename": "Caddyfile"})
 	if err != nil {
 		return err

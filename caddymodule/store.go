@@ -66,15 +66,16 @@ func warnOfStore(name string) func(error) {
 	}
 }
 
-// sayAway tells the log of the moment that a server has gone, or is back.
+// sayAway tells the log and the events of the moment that a server has gone, or
+// is back.
 func sayAway(name string) func(server string, away bool) {
 	return func(server string, away bool) {
-		say := storeLog().Info
-		what := "the store's server answers again"
+		say, what, event := storeLog().Info, "a server of the store answers again", storeBack
 		if away {
-			say, what = storeLog().Warn, "a server of the store does not answer; it is asked once a second"
+			say, what, event = storeLog().Warn, "a server of the store does not answer: it is called once a second only", storeLost
 		}
 		say(what, zap.String("store", name), zap.String("server", server))
+		announce(event, map[string]any{"store": name, "server": server})
 	}
 }
 
@@ -98,7 +99,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 			return nil, err
 		}
 		local := memstore.New()
-		return &pooled{name: name, keeper: lease.New(s, local, warnOfStore(name)), store: s, local: local}, nil
+		return &pooled{name: name, keeper: lease.New(observe(s), localStore{local}, warnOfStore(name)), store: s, local: local}, nil
 	})
 	if err != nil {
 		return err

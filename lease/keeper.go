@@ -85,7 +85,7 @@ type denial struct {
 
 // New returns a Keeper in front of the store. local counts on this node alone
 // for policies that want it while the store cannot answer; onError, which may
-// be nil, hears of each time it cannot.
+// be nil, hears of each time it cannot and nobody else is told.
 func New(store, local guard.Store, onError func(error)) *Keeper {
 	return newKeeper(store, local, onError, MaxLeases)
 }
@@ -116,6 +116,9 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases int) *Ke
 	}
 	return k
 }
+
+// Size is how many leases and refusals are remembered.
+func (k *Keeper) Size() (leases, denials int) { return k.leases.len(), k.denials.Size() }
 
 // Close stops the Keeper's goroutines and waits for them. Nothing is lost with
 // it: all truth is in the store.
@@ -218,10 +221,10 @@ func (k *Keeper) acquire(ctx context.Context, c guard.Claim, p guard.Policy) (gu
 // away answers for the store that could not, if the policy wants this node to
 // count by itself.
 func (k *Keeper) away(ctx context.Context, c guard.Claim, p guard.Policy, err error) (guard.Verdict, error) {
-	k.onError(err)
 	if !p.CountLocally {
 		return guard.Verdict{}, err
 	}
+	k.onError(err)
 	return k.local.Acquire(ctx, c, p)
 }
 
@@ -340,6 +343,7 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 		}
 		switch {
 		case a.Err != nil:
+			k.onError(a.Err)
 			// The store is away: its viewers go on until it is back, and are
 			// restored then.
 			k.leases.update(c.ID, func(l *lease) { l.at, l.ttl, l.refreshing = at, milliseconds(p.TTL), false })

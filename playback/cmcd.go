@@ -24,6 +24,12 @@ const (
 	maxContentID = 128
 )
 
+// HasCMCD reports whether there is any, broken or not.
+func HasCMCD(r *http.Request) bool {
+	raw, _ := rawQueryValue(r.URL.RawQuery, "CMCD")
+	return raw != "" || len(r.Header["Cmcd-Session"]) > 0
+}
+
 // maxCMCD is how many bytes are looked at; the keys that are defined fit in a
 // quarter of it.
 const maxCMCD = 4 << 10

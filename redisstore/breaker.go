@@ -83,15 +83,22 @@ func (b breaker) try(ctx context.Context, call func(context.Context) error, cmds
 	return err
 }
 
+func (b breaker) isOpen() bool { return b.State() != gobreaker.StateClosed }
+
 // breakOn puts a breaker in front of each server.
 func (s *Store) breakOn(onAway func(server string, away bool)) {
 	if onAway == nil {
 		onAway = func(string, bool) {}
 	}
+	add := func(c *redis.Client) {
+		b := newBreaker(s.server(c), onAway)
+		s.breakers.Store(b.Name(), b)
+		c.AddHook(b)
+	}
 	switch c := s.client.(type) {
 	case *redis.ClusterClient:
-		c.OnNewNode(func(node *redis.Client) { node.AddHook(newBreaker(node.Options().Addr, onAway)) })
+		c.OnNewNode(add)
 	case *redis.Client:
-		c.AddHook(newBreaker(c.Options().Addr, onAway))
+		add(c)
 	}
 }

@@ -125,6 +125,7 @@ func Open(o Options) (*Store, error) {
 		prefix:  o.KeyPrefix,
 		channel: "ended:" + o.KeyPrefix,
 		timeout: o.Timeout,
+		where:   o.String(),
 	}
 	s.breakOn(o.OnAway)
 	return s, nil

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -54,6 +55,9 @@ type Store struct {
 	prefix  string
 	channel string // where the ids of ended guards are published
 	timeout time.Duration
+
+	where    string   // the name of the servers behind Sentinels
+	breakers sync.Map // of each server, by its name
 }
 
 var (

@@ -1,0 +1,126 @@
+package caddymodule
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/streamguard/streamguard/redisstore/redistest"
+)
+
+// The span of a recorded request has the verdict; what it asks of the store is
+// a span below it.
+func TestTraces(t *testing.T) {
+	for _, recorded := range []bool{true, false} {
+		spans := tracetest.NewSpanRecorder()
+		sampler := sdktrace.NeverSample()
+		if recorded {
+			sampler = sdktrace.AlwaysSample()
+		}
+		tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans), sdktrace.WithSampler(sampler)).Tracer("test")
+		withGate(t, Handler{Limit: "1"}, func(g *gate) {
+			for _, session := range []string{"a", "a", "b"} {
+				r := ask("GET", "/vod/x/1.ts", sid, `sid="`+session+`"`)
+				ctx, span := tracer.Start(r.Context(), "request")
+				g.do(r.WithContext(ctx))
+				span.End()
+			}
+		})
+		var got []string
+		for _, s := range spans.Ended() {
+			line := s.Name()
+			for _, a := range s.Attributes() {
+				switch a.Key {
+				case "stream_guard.verdict", "stream_guard.stream":
+					line += " " + a.Value.Emit()
+				}
+			}
+			if s.SpanKind() == trace.SpanKindClient && !s.Parent().IsValid() {
+				t.Errorf("%s has no parent", line)
+			}
+			got = append(got, line)
+		}
+		var want []string
+		if recorded {
+			want = []string{
+				"stream_guard acquire", "request admitted vod/x",
+				"request known vod/x",
+				"stream_guard acquire", "request rejected vod/x",
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("recorded %v: got %q, want %q", recorded, got, want)
+		}
+	}
+}
+
+func init() { caddy.RegisterModule(listener{}) }
+
+// listener is a handler of Caddy's events that remembers them.
+type listener struct{}
+
+var heard struct {
+	sync.Mutex
+	events []string
+}
+
+func (listener) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "events.handlers.test_listener", New: func() caddy.Module { return new(listener) }}
+}
+
+func (listener) UnmarshalCaddyfile(*caddyfile.Dispenser) error { return nil }
+
+func (listener) Handle(_ context.Context, e caddy.Event) error {
+	heard.Lock()
+	defer heard.Unlock()
+	text := e.Name()
+	for _, key := range []string{"user", "stream", "code"} {
+		if v, ok := e.Data[key].(string); ok {
+			text += " " + v
+		}
+	}
+	heard.events = append(heard.events, text)
+	return nil
+}
+
+func TestEventsAreAnnounced(t *testing.T) {
+	redis := redistest.Start(t)
+	config := "{\nevents {\n"
+	for _, event := range []string{guardCreated, guardRefused, guardRevoked, storeLost, storeBack} {
+		config += "on " + event + " test_listener\n"
+	}
+	s := serve(t, config+"}\n}\nSITE {\nstream_guard {\n"+user+"limit 1\non_limit replace_oldest\nstore redis redis://"+redis.Addr+" {\ntimeout 200ms\n}\n}\nrespond ok\n}")
+	// Asks for the guards meanwhile, whatever the answer.
+	wait := func(want string) {
+		t.Helper()
+		eventually(t, want, func() bool {
+			r, _ := http.NewRequest("GET", "http://"+s.addr+"/guards", nil)
+			r.Header.Set("X-User-Id", "u")
+			if resp, err := http.DefaultClient.Do(r); err == nil {
+				resp.Body.Close()
+			}
+			heard.Lock()
+			defer heard.Unlock()
+			return slices.Contains(heard.events, want)
+		})
+	}
+	s.call(200, "GET", "/v/x/master.m3u8", sid, `sid="a"`)
+	wait("guard_created u v/x")
+	s.call(429, "GET", "/v/y/1.ts", sid, `sid="b"`)
+	wait("guard_refused u v/y REACHED_MAX_GUARDS_COUNT")
+	s.call(200, "GET", "/v/z/master.m3u8", sid, `sid="c"`)
+	wait("guard_created u v/z")
+	wait("guard_revoked u")
+	redis.Pause()
+	wait(storeLost)
+	redis.Resume()
+	wait(storeBack)
+}
