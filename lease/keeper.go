@@ -33,7 +33,7 @@ const (
 	sweepEvery   = 10 * time.Second       // what is over is forgotten this much later at most
 	resumeMargin = time.Second            // a refresh this much before the guard's end comes in time
 	refreshers   = 2                      // batches of refreshes under way at once
-	maxBatch     = 512                    // refreshes in a batch
+	maxBatch     = 64                     // refreshes in a batch: Redis is done with it in half a millisecond
 	linger       = 100 * time.Millisecond // how long a refresh waits for others: it has a minute to spare
 	queued       = 8192                   // refreshes waiting; one more is tried again later
 )
