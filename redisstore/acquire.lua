@@ -66,7 +66,10 @@ for i = 10, #ARGV, 3 do
         end
       end
     end
-    table.sort(lapsed, function(a, b) return a.expires < b.expires end)
+    table.sort(lapsed, function(a, b)
+      if a.expires ~= b.expires then return a.expires < b.expires end
+      return a.place < b.place
+    end)
     for _, r in ipairs(lapsed) do
       if excess <= 0 then break end
       going[r], excess = 'lapsed', excess - 1

@@ -12,7 +12,10 @@ while at <= #value do
   r.device = value:sub(at + stream, at + stream + device - 1)
   at = at + stream + device + labels
   r.labels = value:sub(at - labels, at - 1)
-  if r.removed > now then records[#records + 1] = r end
+  if r.removed > now then
+    records[#records + 1] = r
+    r.place = #records
+  end
 end
 
 local function find(kind, id)

@@ -55,6 +55,13 @@ func TestStore(t *testing.T) {
 	})
 }
 
+// The scripts say in Lua what guard.Ledger says in Go.
+func TestScriptsAreTheRules(t *testing.T) {
+	server := redistest.StartWithClock(t)
+	s := open(t, Options{Addresses: []string{server.Addr}})
+	guardtest.Model(t, guardtest.Harness{Store: s, Advance: func(d time.Duration) { server.Advance(t, d) }})
+}
+
 var policy = guard.Policy{Limit: 3, Interval: 60 * time.Second, TTL: 90 * time.Second}
 
 func claim(user, playback string) guard.Claim {
@@ -69,6 +76,21 @@ func TestKeyExpiresWithItsLastRecord(t *testing.T) {
 	}
 	if ttl := s.client.PTTL(t.Context(), "test:u").Val(); ttl != policy.TTL {
 		t.Errorf("the key lives for %v, want %v", ttl, policy.TTL)
+	}
+}
+
+// Who starts many playbacks and ends none leaves nothing behind either.
+func TestValueDoesNotGrow(t *testing.T) {
+	server := redistest.StartWithClock(t)
+	s := open(t, Options{Addresses: []string{server.Addr}})
+	for n := range 100 {
+		if v, err := s.Acquire(t.Context(), claim("u", fmt.Sprint(n)), policy); err != nil || v.Outcome != guard.Admitted {
+			t.Fatal(v.Outcome, err)
+		}
+		server.Advance(t, 40*time.Second)
+	}
+	if n := s.client.StrLen(t.Context(), s.key("u")).Val(); n > 400 {
+		t.Errorf("the value has %d bytes", n)
 	}
 }
 
