@@ -211,6 +211,8 @@ func (k *Keeper) acquire(ctx context.Context, c guard.Claim, p guard.Policy) (gu
 	v, err := k.Store.Acquire(ctx, c, p)
 	if err != nil {
 		v, err = k.away(ctx, c, p, err)
+	} else {
+		k.forgetLocal(c.User, c.ID)
 	}
 	if err == nil {
 		k.remember(at, c, p, v)
@@ -228,11 +230,18 @@ func (k *Keeper) away(ctx context.Context, c guard.Claim, p guard.Policy, err er
 	return k.local.Acquire(ctx, c, p)
 }
 
+// forgetLocal has this node no longer count a playback that the store knows
+// of: neither beside it now, nor when the store is away again.
+func (k *Keeper) forgetLocal(user string, id guard.ID) {
+	k.local.Release(context.Background(), user, id, guard.Policy{})
+}
+
 // Acquire implements guard.Store.
 func (k *Keeper) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	at := k.now()
 	v, err := k.Store.Acquire(ctx, c, p)
 	if err == nil {
+		k.forgetLocal(c.User, c.ID)
 		k.remember(at, c, p, v)
 	}
 	return v, err
@@ -242,6 +251,7 @@ func (k *Keeper) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (gu
 func (k *Keeper) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
 	found, err := k.Store.Release(ctx, user, id, p)
 	k.forget(id)
+	k.forgetLocal(user, id)
 	return found, err
 }
 
@@ -249,6 +259,7 @@ func (k *Keeper) Release(ctx context.Context, user string, id guard.ID, p guard.
 func (k *Keeper) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
 	found, err := k.Store.Revoke(ctx, user, id, p)
 	k.forget(id)
+	k.forgetLocal(user, id)
 	return found, err
 }
 
@@ -340,6 +351,8 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 		c, p, v := batch[i].Claim, batch[i].Policy, a.Verdict
 		if a.Err != nil {
 			v, a.Err = k.away(ctx, c, p, a.Err)
+		} else {
+			k.forgetLocal(c.User, c.ID)
 		}
 		switch {
 		case a.Err != nil:
