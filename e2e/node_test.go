@@ -50,6 +50,9 @@ var built string // the folder that build made
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	if launched != nil {
+		launched.quit()
+	}
 	if built != "" {
 		os.RemoveAll(built)
 	}
@@ -246,6 +249,7 @@ type access struct {
 		URI     string              `json:"uri"`
 		Headers map[string][]string `json:"headers"`
 	} `json:"request"`
+	User string `json:"user"` // where log_append tells
 	Gate *struct {
 		Verdict string `json:"verdict"`
 		Guard   string `json:"guard"`
@@ -263,7 +267,7 @@ func (n *node) accesses(t *testing.T, user string) (list []access) {
 		if json.Unmarshal([]byte(line), &a) != nil || a.Gate == nil {
 			continue
 		}
-		if got := a.Request.Headers["X-User-Id"]; len(got) == 1 && got[0] == user {
+		if got := a.Request.Headers["X-User-Id"]; a.User == user || len(got) == 1 && got[0] == user {
 			list = append(list, a)
 		}
 	}

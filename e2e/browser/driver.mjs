@@ -1,0 +1,75 @@
+// Drives one Chromium for the Go tests. A line of JSON on stdin is a call,
+// {id, call, tab, args}; its answer is a line on stdout, {id, value} or
+// {id, error}. Chromium ends with stdin, however the tests end.
+import { createInterface } from 'node:readline'
+import { chromium } from 'playwright-core'
+
+const browser = await chromium.launch({
+	executablePath: process.argv[2],
+	chromiumSandbox: false, // which root cannot have
+	args: [
+		'--disable-gpu',
+		'--disable-quic',
+		'--no-first-run',
+		'--disable-background-networking',
+		'--disable-component-update',
+		'--disable-sync',
+		'--autoplay-policy=no-user-gesture-required',
+		'--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
+	],
+})
+
+const tabs = new Map()
+
+async function openIn(context, tab, url) {
+	const page = await context.newPage()
+	page.log = []
+	page.on('console', (message) => page.log.push(message.text()))
+	page.on('pageerror', (error) => page.log.push(String(error)))
+	page.on('requestfailed', (request) => page.log.push(`${request.url()}: ${request.failure()?.errorText}`))
+	tabs.set(tab, page)
+	await page.goto(url)
+	await page.waitForFunction(() => document.title === 'ready')
+}
+
+const calls = {
+	// A user's browser, with cookies of its own.
+	async open(tab, url, cookies) {
+		const context = await browser.newContext()
+		await context.addCookies(Object.entries(cookies).map(([name, value]) => ({ name, value, domain: new URL(url).hostname, path: '/' })))
+		await openIn(context, tab, url)
+	},
+	// Another tab of the same browser.
+	async openBeside(tab, url, beside) {
+		await openIn(tabs.get(beside).context(), tab, url)
+	},
+	run: (tab, name, ...args) => tabs.get(tab).evaluate(([name, args]) => window[name](...args), [name, args]),
+	log: (tab) => tabs.get(tab).log,
+	// A hidden tab that the browser has put to sleep: nothing of it runs.
+	async freeze(tab, frozen) {
+		const page = tabs.get(tab)
+		page.cdp ??= await page.context().newCDPSession(page)
+		await page.cdp.send('Page.setWebLifecycleState', { state: frozen ? 'frozen' : 'active' })
+	},
+	// As the user does it.
+	async close(tab) {
+		const page = tabs.get(tab)
+		const gone = page.waitForEvent('close')
+		await page.close({ runBeforeUnload: true })
+		await gone
+	},
+	quit: (tab) => tabs.get(tab).context().close(),
+}
+
+async function answer({ id, call, tab, args }) {
+	let answer
+	try {
+		answer = { id, value: await calls[call](tab, ...args) }
+	} catch (error) {
+		answer = { id, error: String(error) }
+	}
+	process.stdout.write(JSON.stringify(answer) + '\n')
+}
+
+for await (const line of createInterface({ input: process.stdin })) answer(JSON.parse(line))
+await browser.close()

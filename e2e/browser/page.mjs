@@ -1,0 +1,100 @@
+// A page with one player, named in its query. How the player is started and
+// stopped is in docs/players.md; here is what only tests do to it.
+import { reason, release, releaseByBeacon, reserve, whenFree, withToken } from '/docs/streamguard.js'
+import { releaseWithPage } from '/docs/closing.js'
+
+const query = new URLSearchParams(location.search)
+const libraries = {
+	hls: 'hls.js/dist/hls.min.js',
+	dash: 'dashjs/dist/modern/umd/dash.all.min.js',
+	shaka: 'shaka-player/dist/shaka-player.compiled.js',
+	video: 'video.js/dist/video.min.js',
+}
+const name = query.get('player')
+if (libraries[name]) await loadScript('node_modules/' + libraries[name])
+const { play } = await import(`/docs/${name}.js`)
+
+const video = document.querySelector('video')
+const refusals = []
+const absolute = (url) => new URL(url, location).href
+let playing // what play returned
+let held // the guard that was reserved, and the URL it was for
+
+// Calls of the tests. A call waits for the page to be ready.
+Object.assign(window, {
+	async play(url, playbackId) {
+		playing = await play(video, absolute(url), playbackId, (problem) => refusals.push({ ...problem, reason: reason(problem) }))
+		video.autoplay = true
+	},
+	// The app's way: a slot first. Without one it waits, if it is told to.
+	async reserveAndPlay(url, { playbackId, wait } = {}) {
+		try {
+			held = { url, ...await reserve(url, playbackId) }
+		} catch (problem) {
+			refusals.push({ ...problem, reason: reason(problem) })
+			if (wait) whenFree(problem, () => window.reserveAndPlay(url, { playbackId, wait }))
+			return
+		}
+		await window.play(playbackId ? url : withToken(url, held.guardId), playbackId)
+	},
+	load: (url) => playing.load(absolute(url)),
+	stop: async () => {
+		playing.stop()
+		await release(held.url, held.guardId)
+	},
+	closing(way) {
+		if (way === 'keepalive') releaseWithPage(held.url, held.guardId)
+		else addEventListener('pagehide', () => releaseByBeacon(held.url, held.guardId))
+	},
+	pause: () => video.pause(),
+	resume: () => video.play(),
+	quality: (index) => switches[name].quality(index),
+	seek: (time) => { video.currentTime = time },
+	text: () => switches[name].text(),
+	state: () => ({ time: video.currentTime, height: video.videoHeight, refusals }),
+})
+document.title = 'ready'
+
+// How each player is told to change its rendition, the smallest being 0, and to
+// show its first subtitles.
+const switches = {
+	hls: {
+		quality: (index) => { playing.hls.currentLevel = index },
+		text: () => { playing.hls.subtitleTrack = 0 },
+	},
+	dash: {
+		quality(index) {
+			playing.player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: false } } } })
+			playing.player.setRepresentationForTypeByIndex('video', index, true)
+		},
+		text: () => playing.player.setTextTrack(0),
+	},
+	shaka: {
+		quality(index) {
+			playing.player.configure({ abr: { enabled: false } })
+			const tracks = playing.player.getVariantTracks().sort((a, b) => a.height - b.height)
+			playing.player.selectVariantTrack(tracks[index], true)
+		},
+		text: () => playing.player.selectTextTrack(playing.player.getTextTracks()[0]),
+	},
+	video: {
+		quality(index) {
+			const levels = [...playing.player.qualityLevels().levels_].sort((a, b) => a.height - b.height)
+			levels.forEach((level, i) => { level.enabled = i === index })
+		},
+		text() {
+			const subtitles = [...playing.player.textTracks().tracks_].find(({ kind }) => kind === 'subtitles')
+			subtitles.mode = 'showing'
+		},
+	},
+	native: {
+		quality() {}, // it does not let itself be told
+		text: () => { video.textTracks[0].mode = 'showing' },
+	},
+}
+
+function loadScript(src) {
+	return new Promise((onload, onerror) => {
+		document.head.append(Object.assign(document.createElement('script'), { src, onload, onerror }))
+	})
+}

@@ -1,0 +1,126 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/streamguard/streamguard/redisstore/redistest"
+)
+
+const (
+	hlsCMAF  = "/media/cmaf/master.m3u8"
+	hlsTS    = "/media/ts/master.m3u8"
+	liveCMAF = "/live/{channel}/cmaf/master.m3u8"
+	liveTS   = "/live/{channel}/ts/master.m3u8"
+	liveDASH = "/live/{channel}/cmaf/manifest.mpd"
+)
+
+// plays is what each player in the browser can play. Their names are those of
+// the modules in docs/players.md.
+var plays = map[string][]string{
+	"hls":    {hlsCMAF, hlsTS, liveCMAF, liveTS},
+	"dash":   {mpd, liveDASH},
+	"shaka":  {hlsCMAF, hlsTS, mpd, liveCMAF, liveTS, liveDASH},
+	"video":  {hlsCMAF, hlsTS, mpd, liveCMAF, liveTS, liveDASH},
+	"native": {hlsCMAF, hlsTS, liveCMAF, liveTS},
+}
+
+// page is where a player is, on the gate or on the stage itself.
+func page(origin, player string) string { return origin + "/player/page.html?player=" + player }
+
+// playback is a player with something that it plays, as a user who has no other.
+type playback struct{ player, media, user string }
+
+// playbacks are all players with all that they play.
+func playbacks() (all []playback) {
+	for player, list := range plays {
+		for _, media := range list {
+			user := player + strings.NewReplacer("/{channel}", "", "/", "-").Replace(media)
+			all = append(all, playback{player, strings.ReplaceAll(media, "{channel}", user), user})
+		}
+	}
+	return all
+}
+
+func (p playback) live() bool { return strings.HasPrefix(p.media, "/live/") }
+
+// steerable reports whether the player lets a page choose renditions.
+func (p playback) steerable() bool { return p.player != "native" }
+
+// subtitled reports whether there are subtitles that the page can choose.
+func (p playback) subtitled() bool {
+	return p.steerable() && strings.HasPrefix(p.media, "/media/cmaf/")
+}
+
+// renditions are where the segments of each size of the picture are.
+func (p playback) renditions() []string {
+	if strings.Contains(p.media, "/ts/") {
+		return []string{"/90/0", "/180/0"}
+	}
+	return []string{"/s0/0", "/s1/0"}
+}
+
+// Renditions, audio, subtitles and seeking never count beside the playback,
+// whether a path token names it or CMCD.
+func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
+	t.Parallel()
+	for _, way := range []string{"path", "auto"} {
+		t.Run(way, func(t *testing.T) {
+			s := newStage(t)
+			n := start(t, s.site(inRedis(redistest.Start(t)), "playback "+way))
+			t.Run("", func(t *testing.T) {
+				for _, p := range playbacks() {
+					t.Run(p.user, func(t *testing.T) {
+						t.Parallel()
+						var id []any // that CMCD carries
+						if way == "auto" {
+							id = append(id, "session of "+p.user)
+						}
+						watchAll(t, s, n, p, id...)
+					})
+				}
+			})
+			for _, p := range playbacks() {
+				admitted := make(map[string]bool) // guards; requests at the same time share a verdict
+				for _, a := range n.accesses(t, p.user) {
+					if a.Gate.Held > 1 || a.Status >= 400 && a.Status != 499 { // a player leaves what it no longer needs
+						t.Errorf("%s: %s was answered %d with %d guards held", p.user, a.Request.URI, a.Status, a.Gate.Held)
+					}
+					if named := strings.Contains(a.Request.URI, "CMCD="); named != (way == "auto" && p.player != "native") {
+						t.Errorf("%s asked for %s with playback %s", p.user, a.Request.URI, way)
+					}
+					if a.Gate.Verdict == "admitted" {
+						admitted[a.Gate.Guard] = true
+					}
+				}
+				if len(admitted) != 1 {
+					t.Errorf("%s was admitted under the guards %v, want one", p.user, admitted)
+				}
+			}
+		})
+	}
+}
+
+// watchAll has a page play and switch through all there is.
+func watchAll(t *testing.T, s *stage, n *node, p playback, id ...any) {
+	page := openTab(t, page("http://"+n.addr, p.player), p.user)
+	page.run(t, "play", append([]any{p.media}, id...)...)
+	page.plays(t)
+	if p.steerable() {
+		for quality, rendition := range p.renditions() {
+			page.run(t, "quality", quality)
+			s.asksAgain(t, p.user, rendition)
+		}
+	}
+	if p.subtitled() {
+		page.run(t, "text")
+		eventually(t, "subtitles are fetched", func() bool { return s.asked(p.user, "/subs/en.vtt") > 0 })
+	}
+	if !p.live() {
+		page.run(t, "seek", 50)
+	}
+	page.plays(t)
+	if held := n.guards(t, p.user); len(held.Guards) != 1 {
+		t.Errorf("%s holds %+v, want one guard", p.user, held)
+	}
+}

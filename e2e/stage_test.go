@@ -1,0 +1,116 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// stage is an origin for players in a browser: their pages, the modules that
+// docs/players.md consists of, the sample media, and live channels of it.
+type stage struct {
+	url  string // of the origin itself, which no gate is in front of
+	mu   sync.Mutex
+	uris map[string][]string // that were asked for, by user
+}
+
+func newStage(t *testing.T) *stage {
+	t.Helper()
+	s := &stage{uris: make(map[string][]string)}
+	modules := modules(t)
+	mux := http.NewServeMux()
+	mux.Handle("/player/", http.StripPrefix("/player/", http.FileServer(http.Dir("browser"))))
+	mux.Handle("/media/", http.FileServer(http.Dir(root+"/testdata")))
+	mux.Handle("/live/{channel}/", newLive())
+	mux.HandleFunc("/docs/{module}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/javascript")
+		fmt.Fprint(w, modules[r.PathValue("module")])
+	})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if cookie, err := r.Cookie("user"); err == nil {
+			s.mu.Lock()
+			s.uris[cookie.Value] = append(s.uris[cookie.Value], r.RequestURI)
+			s.mu.Unlock()
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		if origin := r.Header.Get("Origin"); origin != "" {
+			w.Header().Set("Access-Control-Allow-Origin", origin)
+			w.Header().Set("Access-Control-Allow-Credentials", "true")
+			w.Header().Set("Access-Control-Allow-Headers", "Range")
+		}
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	return s
+}
+
+// asked says how often a user has asked for something.
+func (s *stage) asked(user, part string) (times int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, uri := range s.uris[user] {
+		if strings.Contains(uri, part) {
+			times++
+		}
+	}
+	return times
+}
+
+// asksAgain waits until a user asks for something from now on.
+func (s *stage) asksAgain(t *testing.T, user, part string) {
+	t.Helper()
+	before := s.asked(user, part)
+	eventually(t, user+" asks for "+part, func() bool { return s.asked(user, part) > before })
+}
+
+// site is a Caddyfile with these options of stream_guard in front of the stage.
+// A browser says by a cookie who is watching, the test itself by a header.
+func (s *stage) site(options ...string) string {
+	return fmt.Sprintf(`:8090 {
+	map {header.X-User-Id} {viewer} {
+		"" {cookie.user}
+		default {header.X-User-Id}
+	}
+	log_append user {viewer}
+	stream_guard {
+		user {viewer}
+		cors %s
+		%s
+	}
+	reverse_proxy %s
+	log
+}
+`, s.url, strings.Join(options, "\n\t\t"), s.url)
+}
+
+var (
+	fence  = regexp.MustCompile("(?m)^```(js|javascript)\\b")
+	module = regexp.MustCompile("(?ms)^```js (\\S+)\n(.*?)^```$")
+)
+
+// modules are the blocks of docs/players.md, by name.
+func modules(t *testing.T) map[string]string {
+	t.Helper()
+	doc, err := os.ReadFile(root + "/docs/players.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[string]string)
+	for _, m := range module.FindAllStringSubmatch(string(doc), -1) {
+		found[m[1]] = m[2]
+	}
+	if blocks := len(fence.FindAll(doc, -1)); blocks == 0 || blocks != len(found) {
+		t.Fatalf("docs/players.md has %d blocks of JavaScript, of which %d have a name of their own", blocks, len(found))
+	}
+	return found
+}
