@@ -212,18 +212,46 @@ func (p *tab) plays(t *testing.T) {
 	})
 }
 
-// refused waits until the page knows why it may not play, and insists on a
-// reason that can be shown.
-func (p *tab) refused(t *testing.T, held int) refusal {
+// refused waits until the page has been refused so many times, and insists on a
+// reason each time.
+func (p *tab) refused(t *testing.T, times, held int) {
 	t.Helper()
 	var s state
 	eventually(t, "the page is refused", func() bool {
 		s = p.state(t)
-		return len(s.Refusals) > 0
+		return len(s.Refusals) >= times
 	})
-	r := s.Refusals[0]
-	if s.Time > 0 || r.Status != 429 || r.ErrorCode != "REACHED_MAX_GUARDS_COUNT" || r.Limit != held || len(r.Guards) != held || r.RetryAfter < 1 || r.Reason == "" {
-		t.Errorf("the page shows %+v, want the reason for a 429 with %d guards in the way", s, held)
+	if len(s.Refusals) > times || s.Time > 0 {
+		t.Errorf("the page shows %+v, want that it was refused %d times", s, times)
 	}
-	return r
+	for _, r := range s.Refusals {
+		if r.Status != 429 || r.ErrorCode != "REACHED_MAX_GUARDS_COUNT" || r.Limit != held || len(r.Guards) != held || r.RetryAfter < 1 || r.Reason == "" {
+			t.Errorf("the page shows %+v, want the reason for a 429 with %d guards in the way", r, held)
+		}
+	}
+}
+
+// retries loads what it was refused until it plays. The gate remembers for two
+// seconds that it refused this playback.
+func (p *tab) retries(t *testing.T, media string) {
+	t.Helper()
+	eventually(t, "the page may play", func() bool {
+		before := p.state(t)
+		p.run(t, "load", media)
+		now := before
+		eventually(t, "the player is refused or plays", func() bool {
+			now = p.state(t)
+			return now.Time > 0 || len(now.Refusals) > len(before.Refusals)
+		})
+		return now.Time > 0
+	})
+	p.plays(t)
+}
+
+// holds insists on how many guards a user has.
+func (n *node) holds(t *testing.T, user string, guards int) {
+	t.Helper()
+	if held := n.guards(t, user); len(held.Guards) != guards {
+		t.Fatalf("%s holds %+v, want %d guards", user, held, guards)
+	}
 }

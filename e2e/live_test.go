@@ -88,6 +88,7 @@ func dynamic(mpd string, began time.Time) string {
 		`type="static"`, `type="dynamic" minimumUpdatePeriod="PT2S" timeShiftBufferDepth="PT20S" availabilityStartTime="`+
 			began.Add(-first).UTC().Format(time.RFC3339Nano)+`"`,
 		`mediaPresentationDuration="PT1M0.0S"`, ``,
+		`</Period>`, `</Period><UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value="`+time.Now().UTC().Format(time.RFC3339Nano)+`" />`,
 		`r="14"`, fmt.Sprintf(`r="%d"`, last-1), // video
 		`r="13"`, fmt.Sprintf(`r="%d"`, last-2), // audio, its first segment stands alone
 	).Replace(mpd)

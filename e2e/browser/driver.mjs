@@ -43,6 +43,7 @@ const calls = {
 	async openBeside(tab, url, beside) {
 		await openIn(tabs.get(beside).context(), tab, url)
 	},
+	// A function of the page. Its null is an argument left out.
 	run: (tab, name, ...args) => tabs.get(tab).evaluate(([name, args]) => window[name](...args), [name, args]),
 	log: (tab) => tabs.get(tab).log,
 	// A hidden tab that the browser has put to sleep: nothing of it runs.

@@ -14,7 +14,7 @@ const name = query.get('player')
 if (libraries[name]) await loadScript('node_modules/' + libraries[name])
 const { play } = await import(`/docs/${name}.js`)
 
-const video = document.querySelector('video')
+const video = () => document.querySelector('video') // video.js makes new ones
 const refusals = []
 const absolute = (url) => new URL(url, location).href
 let playing // what play returned
@@ -23,8 +23,7 @@ let held // the guard that was reserved, and the URL it was for
 // Calls of the tests. A call waits for the page to be ready.
 Object.assign(window, {
 	async play(url, playbackId) {
-		playing = await play(video, absolute(url), playbackId, (problem) => refusals.push({ ...problem, reason: reason(problem) }))
-		video.autoplay = true
+		playing = await play(video(), absolute(url), playbackId, (problem) => refusals.push({ ...problem, reason: reason(problem) }))
 	},
 	// The app's way: a slot first. Without one it waits, if it is told to.
 	async reserveAndPlay(url, { playbackId, wait } = {}) {
@@ -46,12 +45,12 @@ Object.assign(window, {
 		if (way === 'keepalive') releaseWithPage(held.url, held.guardId)
 		else addEventListener('pagehide', () => releaseByBeacon(held.url, held.guardId))
 	},
-	pause: () => video.pause(),
-	resume: () => video.play(),
+	pause: () => video().pause(),
+	resume: () => video().play(),
 	quality: (index) => switches[name].quality(index),
-	seek: (time) => { video.currentTime = time },
+	seek: (time) => { video().currentTime = time },
 	text: () => switches[name].text(),
-	state: () => ({ time: video.currentTime, height: video.videoHeight, refusals }),
+	state: () => ({ time: video().currentTime, height: video().videoHeight, refusals }),
 })
 document.title = 'ready'
 
@@ -89,7 +88,7 @@ const switches = {
 	},
 	native: {
 		quality() {}, // it does not let itself be told
-		text: () => { video.textTracks[0].mode = 'showing' },
+		text: () => { video().textTracks[0].mode = 'showing' },
 	},
 }
 
