@@ -11,22 +11,25 @@ import (
 	"time"
 )
 
-// live serves the sample media under /live/<channel>/ as if it was being sent:
-// a window that moves on with the clock and stays at the end. A channel begins
-// when it is first tuned in to.
+// live serves the sample media under /live/<channel>/ as if it was being sent,
+// over and over: a window that moves on with the clock. A channel begins when it
+// is first tuned in to.
 type live struct {
 	mu    sync.Mutex
 	began map[string]time.Time
 }
 
-// Of a channel: how long a segment is, how many the window has at first and at
-// most, and how many there are.
+// Of a channel: how long a segment is, how many there are, how many of them the
+// title has, and how many are in the window.
 const (
 	segmentLength = 4 * time.Second
 	firstSegments = 4
+	titleSegments = 15
 	windowSize    = 5
-	allSegments   = 15
 )
+
+// sent is how many segments there are since a channel began.
+func sent(since time.Duration) int { return firstSegments + int(since/segmentLength) }
 
 func newLive() http.Handler { return &live{began: make(map[string]time.Time)} }
 
@@ -57,44 +60,51 @@ func (l *live) tuneIn(channel string) time.Time {
 }
 
 var (
-	playlistType  = regexp.MustCompile(`#EXT-X-(PLAYLIST-TYPE:VOD|ENDLIST)\n`)
-	mediaSequence = regexp.MustCompile(`#EXT-X-MEDIA-SEQUENCE:(\d+)\n`)
-	segment       = regexp.MustCompile(`#EXTINF:.*\n.*\n`)
+	vod     = regexp.MustCompile(`#EXT-X-(PLAYLIST-TYPE:VOD|MEDIA-SEQUENCE:\d+)\n`)
+	segment = regexp.MustCompile(`#EXTINF:.*\n.*\n`)
+	period  = regexp.MustCompile(`(?s)<Period id="0" start="PT0.0S">(.*)</Period>`)
 )
 
 // sliding makes a live playlist of one for a whole title. A master, or
 // subtitles in one piece, stays as it is.
 func sliding(playlist string, since time.Duration) string {
 	segments := segment.FindAllString(playlist, -1)
-	if len(segments) < allSegments {
+	if len(segments) != titleSegments {
 		return playlist
 	}
-	last := available(since)
+	last := sent(since)
 	first := max(0, last-windowSize)
-	head, _, _ := strings.Cut(playlistType.ReplaceAllString(playlist, ""), "#EXTINF")
-	head = mediaSequence.ReplaceAllStringFunc(head, func(line string) string {
-		var number int
-		fmt.Sscanf(line, "#EXT-X-MEDIA-SEQUENCE:%d", &number)
-		return fmt.Sprintf("#EXT-X-MEDIA-SEQUENCE:%d\n", number+first)
-	})
-	return head + strings.Join(segments[first:last], "")
+	head, _, _ := strings.Cut(vod.ReplaceAllString(playlist, ""), "#EXTINF")
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s#EXT-X-MEDIA-SEQUENCE:%d\n#EXT-X-DISCONTINUITY-SEQUENCE:%d\n", head, first, (first+titleSegments-1)/titleSegments)
+	for i := first; i < last; i++ {
+		if i > 0 && i%titleSegments == 0 {
+			out.WriteString("#EXT-X-DISCONTINUITY\n")
+		}
+		out.WriteString(segments[i%titleSegments])
+	}
+	return out.String()
 }
 
-// dynamic makes a live MPD of a static one: the timeline of each track grows.
+// dynamic makes a live MPD of a static one: a period for each time the title is
+// sent, the last of which grows.
 func dynamic(mpd string, began time.Time) string {
-	last := available(time.Since(began))
-	const first = firstSegments * segmentLength
+	const first, title = firstSegments * segmentLength, titleSegments * segmentLength
+	clock := func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+	content := period.FindStringSubmatch(mpd)[1]
+	var periods strings.Builder
+	for i, left := 0, sent(time.Since(began)); left >= 2; i, left = i+1, left-titleSegments {
+		segments := min(left, titleSegments)
+		timelines := strings.NewReplacer(
+			`r="14"`, fmt.Sprintf(`r="%d"`, segments-1), // video
+			`r="13"`, fmt.Sprintf(`r="%d"`, segments-2), // audio, its first segment stands alone
+		)
+		fmt.Fprintf(&periods, `<Period id="%d" start="PT%vS">%s</Period>`, i, float64(i)*title.Seconds(), timelines.Replace(content))
+	}
+	mpd = period.ReplaceAllLiteralString(mpd, periods.String()+`<UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value="`+clock(time.Now())+`" />`)
 	return strings.NewReplacer(
-		`type="static"`, `type="dynamic" minimumUpdatePeriod="PT2S" timeShiftBufferDepth="PT20S" availabilityStartTime="`+
-			began.Add(-first).UTC().Format(time.RFC3339Nano)+`"`,
+		`type="static"`, `type="dynamic" minimumUpdatePeriod="PT2S" timeShiftBufferDepth="PT20S" availabilityStartTime="`+clock(began.Add(-first))+`"`,
 		`mediaPresentationDuration="PT1M0.0S"`, ``,
-		`</Period>`, `</Period><UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value="`+time.Now().UTC().Format(time.RFC3339Nano)+`" />`,
-		`r="14"`, fmt.Sprintf(`r="%d"`, last-1), // video
-		`r="13"`, fmt.Sprintf(`r="%d"`, last-2), // audio, its first segment stands alone
+		"<MPD\n", "<MPD ", // for GStreamer
 	).Replace(mpd)
-}
-
-// available is how many segments there are.
-func available(since time.Duration) int {
-	return min(firstSegments+int(since/segmentLength), allSegments)
 }

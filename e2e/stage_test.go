@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -32,11 +33,7 @@ func newStage(t *testing.T) *stage {
 		fmt.Fprint(w, modules[r.PathValue("module")])
 	})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if cookie, err := r.Cookie("user"); err == nil {
-			s.mu.Lock()
-			s.uris[cookie.Value] = append(s.uris[cookie.Value], r.RequestURI)
-			s.mu.Unlock()
-		}
+		s.note(r)
 		w.Header().Set("Cache-Control", "no-store")
 		if origin := r.Header.Get("Origin"); origin != "" {
 			w.Header().Set("Access-Control-Allow-Origin", origin)
@@ -52,6 +49,18 @@ func newStage(t *testing.T) *stage {
 	t.Cleanup(server.Close)
 	s.url = server.URL
 	return s
+}
+
+// note keeps what a user asks for. A browser says by a cookie who that is; for
+// other players it is the host that they ask.
+func (s *stage) note(r *http.Request) {
+	user, _, _ := net.SplitHostPort(r.Header.Get("X-Forwarded-Host"))
+	if cookie, err := r.Cookie("user"); err == nil {
+		user = cookie.Value
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uris[user] = append(s.uris[user], r.RequestURI)
 }
 
 // asked says how often a user has asked for something.
@@ -74,11 +83,15 @@ func (s *stage) asksAgain(t *testing.T, user, part string) {
 }
 
 // site is a Caddyfile with these options of stream_guard in front of the stage.
-// A browser says by a cookie who is watching, the test itself by a header.
+// Who is watching is said as with note, or by the test itself with a header.
 func (s *stage) site(options ...string) string {
 	return fmt.Sprintf(`:8090 {
+	map {cookie.user} {player} {
+		"" {host}
+		default {cookie.user}
+	}
 	map {header.X-User-Id} {viewer} {
-		"" {cookie.user}
+		"" {player}
 		default {header.X-User-Id}
 	}
 	log_append user {viewer}

@@ -73,10 +73,15 @@ const mpd = "/media/cmaf/manifest.mpd"
 // hold before.
 func (n *node) watch(t *testing.T, user, path string, options []string) *viewer {
 	t.Helper()
+	return n.watching(t, user, n.ffmpeg(context.Background(), t, user, path, options))
+}
+
+// watching is watch with any player.
+func (n *node) watching(t *testing.T, user string, cmd *exec.Cmd) *viewer {
+	t.Helper()
 	before := n.guards(t, user)
 	v := &viewer{exited: make(chan struct{})}
-	cmd := n.ffmpeg(context.Background(), t, user, path, options)
-	cmd.Stderr = &v.said
+	cmd.Stdout, cmd.Stderr = &v.said, &v.said
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +94,7 @@ func (n *node) watch(t *testing.T, user, path string, options []string) *viewer 
 		<-v.exited
 	})
 	t.Cleanup(v.kill)
-	eventually(t, "the viewer of "+path+" holds a guard", func() bool {
+	eventually(t, "the viewer holds a guard", func() bool {
 		v.playing(t)
 		for _, g := range n.guards(t, user).Guards {
 			if _, old := before.find(g.GuardID); !old {
