@@ -3,10 +3,10 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help run build check lint setup test release-build fuzz bench clean
+.PHONY: help run build check lint setup test e2e release-build fuzz bench clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 15
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 15
 
 run: ## serve Caddyfile.example; needs only Go
 	go run ./cmd/caddy run --config Caddyfile.example
@@ -33,6 +33,9 @@ setup: ## install or name the tools that the tests use
 # The tests come last, so that the output ends with their summary.
 test: setup check release-build ## everything: check, release build, all tests with -race and none skipped
 	scripts/gotest
+
+e2e: setup ## real players, in a browser and on the command line, against the built binary
+	scripts/gotest ./e2e/...
 
 release-build: ## build the release, bin/caddy-release, from xcaddy.json
 	go run -C cmd/build . -config '$(CURDIR)/xcaddy.json' -output '$(CURDIR)/bin/caddy-release'

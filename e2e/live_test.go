@@ -105,6 +105,6 @@ func dynamic(mpd string, began time.Time) string {
 	return strings.NewReplacer(
 		`type="static"`, `type="dynamic" minimumUpdatePeriod="PT2S" timeShiftBufferDepth="PT20S" availabilityStartTime="`+clock(began.Add(-first))+`"`,
 		`mediaPresentationDuration="PT1M0.0S"`, ``,
-		"<MPD\n", "<MPD ", // for GStreamer
+		"<MPD\n\t", "<MPD ", // what GStreamer takes for an MPD
 	).Replace(mpd)
 }
