@@ -28,7 +28,7 @@ import (
 const root = ".."
 
 // patience bounds every wait. It is no promise about speed.
-const patience = 25 * time.Second
+const patience = time.Minute
 
 // build makes the binary, once for all tests.
 var build = sync.OnceValues(func() (string, error) {

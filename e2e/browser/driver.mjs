@@ -50,7 +50,8 @@ const calls = {
 	async freeze(tab, frozen) {
 		const page = tabs.get(tab)
 		page.cdp ??= await page.context().newCDPSession(page)
-		await page.cdp.send('Page.setWebLifecycleState', { state: frozen ? 'frozen' : 'active' })
+		await page.cdp.send('Page.setWebLifecycleState', { state: 'active' })
+		if (frozen) await page.cdp.send('Page.setWebLifecycleState', { state: 'frozen' })
 	},
 	// As the user does it.
 	async close(tab) {
