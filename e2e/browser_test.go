@@ -231,23 +231,6 @@ func (p *tab) refused(t *testing.T, times, held int) {
 	}
 }
 
-// retries loads what it was refused until it plays. The gate remembers for two
-// seconds that it refused this playback.
-func (p *tab) retries(t *testing.T, media string) {
-	t.Helper()
-	eventually(t, "the page may play", func() bool {
-		before := p.state(t)
-		p.run(t, "load", media)
-		now := before
-		eventually(t, "the player is refused or plays", func() bool {
-			now = p.state(t)
-			return now.Time > 0 || len(now.Refusals) > len(before.Refusals)
-		})
-		return now.Time > 0
-	})
-	p.plays(t)
-}
-
 // holds insists on how many guards a user has.
 func (n *node) holds(t *testing.T, user string, guards int) {
 	t.Helper()

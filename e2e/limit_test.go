@@ -66,12 +66,8 @@ func TestFourthTabIsToldWhyAndPlaysWhenOneStops(t *testing.T) {
 
 			three[0].run(t, "stop")
 			n.holds(t, user, 2)
-			if test.cmcd {
-				fourth.retries(t, gate+test.media)
-			} else {
-				fourth.run(t, "load", gate+test.media)
-				fourth.plays(t)
-			}
+			fourth.run(t, "load", gate+test.media)
+			fourth.plays(t)
 			n.holds(t, user, 3)
 			for i, way := range []string{"keepalive", "beacon"} {
 				p := three[1+i]

@@ -10,6 +10,7 @@ package lease
 import (
 	"context"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,6 +52,7 @@ type Keeper struct {
 	streamSeed maphash.Seed
 	leases     *table
 	denials    *xsync.Map[guard.ID, denial]
+	ended      *xsync.Map[guard.ID, moment] // guards released or revoked within denialTime
 	asking     singleflight.Group
 	due        chan guard.Request
 
@@ -104,6 +106,7 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases int) *Ke
 		streamSeed: maphash.MakeSeed(),
 		leases:     newTable(),
 		denials:    xsync.NewMap[guard.ID, denial](),
+		ended:      xsync.NewMap[guard.ID, moment](),
 		due:        make(chan guard.Request, queued),
 		cancel:     cancel,
 	}
@@ -135,13 +138,21 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}, nil
 	}
 	now := k.now()
-	if d, ok := k.denials.Load(c.ID); ok && now.since(d.at) < denialTime && d.stream == c.Stream && d.verdict.Limit == p.Limit {
+	if d, ok := k.denials.Load(c.ID); ok && now.since(d.at) < denialTime && d.stream == c.Stream && d.verdict.Limit == p.Limit && !k.outdated(d) {
 		v := *d.verdict
 		v.FreeIn = max(v.FreeIn-now.since(d.at), time.Second)
 		v.Repeated = true
 		return v, nil
 	}
 	return k.ask(ctx, c, p)
+}
+
+// outdated reports whether any of the guards in the way has ended since.
+func (k *Keeper) outdated(d denial) bool {
+	return slices.ContainsFunc(d.verdict.InTheWay, func(g guard.Guard) bool {
+		at, ended := k.ended.Load(g.ID)
+		return ended && at.since(d.at) < denialTime
+	})
 }
 
 // Keep is Refresh for a sign of life of a playback that may be known: then the
@@ -263,10 +274,14 @@ func (k *Keeper) Revoke(ctx context.Context, user string, id guard.ID, p guard.P
 	return found, err
 }
 
-// forget has the next request of a playback ask the store.
+// forget has the next request of a playback ask the store, and of those that
+// it stood in the way of.
 func (k *Keeper) forget(id guard.ID) {
 	k.leases.delete(id)
 	k.denials.Delete(id)
+	if k.ended.Size() < MaxDenials {
+		k.ended.Store(id, k.now())
+	}
 }
 
 func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict) {
@@ -396,6 +411,7 @@ func (k *Keeper) sweep(ctx context.Context) {
 		k.leases.sweep(i, func(l *lease) bool { return now.since(l.at) >= time.Duration(l.ttl)*time.Millisecond })
 		if i == 0 {
 			k.denials.DeleteMatching(func(_ guard.ID, d denial) (bool, bool) { return now.since(d.at) >= denialTime, false })
+			k.ended.DeleteMatching(func(_ guard.ID, at moment) (bool, bool) { return now.since(at) >= denialTime, false })
 		}
 	}
 }

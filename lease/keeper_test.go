@@ -118,10 +118,11 @@ func run(t *testing.T, test func(t *testing.T, s *counter, a, b node)) {
 func TestKeeperIsAStore(t *testing.T) {
 	guardtest.Run(t, func(t *testing.T, test func(*testing.T, guardtest.Harness)) {
 		synctest.Test(t, func(t *testing.T) {
-			s := memstore.New()
-			k := New(s, nil, nil)
+			s, local := memstore.New(), memstore.New()
+			k := New(s, local, nil)
 			test(t, guardtest.Harness{Store: k, Advance: time.Sleep, Size: s.Size})
 			k.Close()
+			local.Close()
 			s.Close()
 		})
 	})
@@ -255,6 +256,27 @@ func TestACancelledRequestLeavesTheAcquireToTheOthers(t *testing.T) {
 		a.check(guard.Known, claim(1), policy)
 		if n := s.acquires.Load(); n != 1 {
 			t.Errorf("%d calls, want 1", n)
+		}
+	})
+}
+
+// Whoever was refused may start as soon as another stops, on any node.
+func TestAReleaseOutdatesTheDenialsThatItCaused(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		one := policy
+		one.Limit = 1
+		a.check(guard.Admitted, claim(1), one)
+		a.check(guard.Rejected, claim(2), one)
+		time.Sleep(10 * time.Millisecond)
+		if _, err := b.Release(t.Context(), "user", claim(1).ID, one); err != nil {
+			t.Fatal(err)
+		}
+		a.check(guard.Admitted, claim(2), one)
+		a.check(guard.Rejected, claim(3), one)
+		asked := s.acquires.Load()
+		a.check(guard.Rejected, claim(3), one)
+		if s.acquires.Load() != asked {
+			t.Error("a denial from after the release is not remembered")
 		}
 	})
 }
@@ -520,7 +542,8 @@ func TestViewersGoOnWhileTheStoreIsAway(t *testing.T) {
 func TestAtItsBoundTheKeeperAsksTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &counter{Store: memstore.New()}
-		k := node{newKeeper(s, nil, nil, 2), t}
+		local := memstore.New()
+		k := node{newKeeper(s, local, nil, 2), t}
 		for n := range 3 {
 			k.check(guard.Admitted, claim(n), policy)
 		}
@@ -530,6 +553,7 @@ func TestAtItsBoundTheKeeperAsksTheStore(t *testing.T) {
 			k.check(guard.Refreshed, claim(2), policy) // plays all the same
 		}
 		k.Close()
+		local.Close()
 		s.Close()
 	})
 }

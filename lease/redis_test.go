@@ -10,6 +10,7 @@ import (
 
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
+	"github.com/streamguard/streamguard/memstore"
 	"github.com/streamguard/streamguard/redisstore"
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
@@ -27,7 +28,9 @@ func TestNeverOverTheLimitOnTwoNodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		k := lease.New(s, nil, nil)
+		local := memstore.New()
+		t.Cleanup(func() { local.Close() })
+		k := lease.New(s, local, nil)
 		defer k.Close()
 		nodes = append(nodes, k)
 	}
