@@ -134,7 +134,7 @@ func (p *tab) beside(t *testing.T, page string) *tab {
 	return newTab(t, "openBeside", page, p.id)
 }
 
-func newTab(t *testing.T, call, page string, more any) *tab {
+func newTab(t *testing.T, call, page string, more ...any) *tab {
 	t.Helper()
 	b, err := chromium()
 	if err != nil {
@@ -148,7 +148,7 @@ func newTab(t *testing.T, call, page string, more any) *tab {
 		}
 		b.call(p.id, "quit")
 	})
-	p.do(t, call, page, more)
+	p.do(t, call, append([]any{page}, more...)...)
 	return p
 }
 

@@ -362,6 +362,7 @@ func (n *node) want(t *testing.T, status int, user, method, path, body string, h
 type guard struct {
 	GuardID   string    `json:"guardId"`
 	StreamID  string    `json:"streamId"`
+	DeviceID  string    `json:"deviceId"`
 	CreatedAt time.Time `json:"createdAt"`
 	ExpiresAt time.Time `json:"expiresAt"`
 	RemovedAt time.Time `json:"removedAt"`

@@ -29,8 +29,9 @@ async function openIn(context, tab, url) {
 	page.on('requestfailed', (request) => page.log.push(`${request.url()}: ${request.failure()?.errorText}`))
 	tabs.set(tab, page)
 	await page.goto(url)
-	await page.waitForFunction(() => document.title === 'ready')
 }
+
+const ready = (tab) => tabs.get(tab).waitForFunction(() => document.title === 'ready')
 
 const calls = {
 	// A user's browser, with cookies of its own.
@@ -38,10 +39,20 @@ const calls = {
 		const context = await browser.newContext()
 		await context.addCookies(Object.entries(cookies).map(([name, value]) => ({ name, value, domain: new URL(url).hostname, path: '/' })))
 		await openIn(context, tab, url)
+		await ready(tab)
 	},
+	// A page that is not of these tests, in a window of this size.
+	async visit(tab, url, width, height) {
+		await openIn(await browser.newContext({ viewport: { width, height } }), tab, url)
+	},
+	click: (tab, selector) => tabs.get(tab).click(selector),
+	texts: (tab, selector) => tabs.get(tab).locator(selector).allInnerTexts(),
+	evaluate: (tab, expression) => tabs.get(tab).evaluate(expression),
+	screenshot: (tab, path) => tabs.get(tab).screenshot({ path, fullPage: true }).then(() => null),
 	// Another tab of the same browser.
 	async openBeside(tab, url, beside) {
 		await openIn(tabs.get(beside).context(), tab, url)
+		await ready(tab)
 	},
 	// A function of the page. Its null is an argument left out.
 	run: (tab, name, ...args) => tabs.get(tab).evaluate(([name, args]) => window[name](...args), [name, args]),
