@@ -1,0 +1,118 @@
+package e2e
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/streamguard/streamguard/redisstore/redistest"
+)
+
+// Whatever becomes of Redis: who plays goes on, who starts meanwhile is counted
+// here, what was stopped stays stopped, and afterwards the count is exact again.
+func TestFaultsOfRedis(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]func(t *testing.T, s *redistest.Server, meanwhile func()){
+		"killed and back empty": func(t *testing.T, s *redistest.Server, meanwhile func()) {
+			s.Kill()
+			meanwhile()
+			redistest.StartOn(t, s.Addr)
+		},
+		"hangs": func(_ *testing.T, s *redistest.Server, meanwhile func()) {
+			s.Pause()
+			meanwhile()
+			s.Resume()
+		},
+		"flushed": func(t *testing.T, s *redistest.Server, meanwhile func()) {
+			command(t, s, "FLUSHALL")
+			meanwhile()
+		},
+		"out of memory": func(t *testing.T, s *redistest.Server, meanwhile func()) {
+			command(t, s, "CONFIG SET maxmemory 1")
+			meanwhile()
+			command(t, s, "CONFIG SET maxmemory 0")
+		},
+		"read-only, as a master that was demoted": func(t *testing.T, s *redistest.Server, meanwhile func()) {
+			command(t, s, "REPLICAOF 127.0.0.1 1")
+			meanwhile()
+			command(t, s, "REPLICAOF NO ONE")
+		},
+		"no more connections": func(t *testing.T, s *redistest.Server, meanwhile func()) {
+			only, err := net.Dial("tcp", s.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer only.Close()
+			fmt.Fprint(only, "CLIENT KILL TYPE normal SKIPME yes\r\nCLIENT KILL TYPE pubsub\r\nCONFIG SET maxclients 1\r\n")
+			eventually(t, "nobody else connects", func() bool { return strings.HasPrefix(say(s, "PING"), "-ERR max number of clients") })
+			meanwhile()
+			fmt.Fprint(only, "CONFIG SET maxclients 1000\r\n")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.Start(t)
+			n := start(t, site(files, "store redis redis://"+s.Addr, "playback path", "limit 3", "interval 3s", "ttl 60s"))
+			session := func(want int, name string) {
+				t.Helper()
+				n.want(t, want, "alice", "GET", "/media/cmaf/master.m3u8?"+name, "", "CMCD-Session", `sid="`+name+`"`)
+			}
+			session(200, "stopped")
+			n.want(t, 204, "alice", "DELETE", "/guards/"+n.guards(t, "alice").Guards[0].GuardID, "")
+			viewers := []*viewer{n.watch(t, "alice", mpd, endless), n.watch(t, "alice", mpd, endless)}
+
+			fault(t, s, func() {
+				for range 3 {
+					session(200, "new")
+				}
+				for _, v := range viewers {
+					v.playing(t)
+				}
+			})
+
+			eventually(t, "all who play are in Redis", func() bool {
+				session(200, "new")
+				a, err := n.send("alice", "GET", "/guards", "")
+				if err != nil || a.status != 200 {
+					return false
+				}
+				held := decode[list](t, a)
+				for _, v := range viewers {
+					v.playing(t)
+					if _, ok := held.find(v.guard); !ok {
+						return false
+					}
+				}
+				return len(held.Guards) == 3 // and what was stopped is not
+			})
+			session(429, "fourth")
+			for _, a := range n.accesses(t, "alice") {
+				if a.Status >= 400 && a.Status != 499 && !strings.HasSuffix(a.Request.URI, "fourth") {
+					t.Errorf("%s %s was answered %d", a.Request.Method, a.Request.URI, a.Status)
+				}
+			}
+		})
+	}
+}
+
+func command(t *testing.T, s *redistest.Server, line string) {
+	t.Helper()
+	if got := say(s, line); strings.HasPrefix(got, "-") || got == "" {
+		t.Fatalf("%s: %q", line, got)
+	}
+}
+
+// say gives Redis a command and returns the first line of its answer, "" if
+// there is none.
+func say(s *redistest.Server, line string) string {
+	conn, err := net.Dial("tcp", s.Addr)
+	if err != nil {
+		return ""
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "%s\r\n", line)
+	answer, _ := bufio.NewReader(conn).ReadString('\n')
+	return strings.TrimSpace(answer)
+}
