@@ -1,0 +1,240 @@
+package redisstore
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/redisstore/redistest"
+)
+
+var operations = flag.Int("operations", 4000, "calls in the histories of TestHistoriesAreThoseOfOneLedger")
+
+// call is an input of a history.
+type call struct {
+	user string
+	verb string // acquire, refresh, release or revoke
+	id   int
+}
+
+// said is its output; where it is not ok no answer came, and it may have
+// happened or not.
+type said struct {
+	ok      bool
+	outcome guard.Outcome
+	found   bool
+	held    int
+}
+
+// account is what a user has: few enough milliseconds pass that no time matters.
+type account struct {
+	held, revoked []int
+	outcome       said
+}
+
+func (a account) does(c call) account {
+	a.held, a.revoked = slices.Clone(a.held), slices.Clone(a.revoked)
+	at := slices.Index(a.held, c.id)
+	a.outcome = said{ok: true}
+	switch c.verb {
+	case "acquire", "refresh":
+		switch {
+		case slices.Contains(a.revoked, c.id):
+			a.outcome.outcome = guard.Revoked
+		case at >= 0:
+			a.outcome.outcome = guard.Refreshed
+		case c.verb == "refresh":
+			a.outcome.outcome = guard.Absent
+		case len(a.held) >= policy.Limit:
+			a.outcome.outcome = guard.Rejected
+		default:
+			a.held = append(a.held, c.id)
+			a.outcome.outcome = guard.Admitted
+		}
+		a.outcome.held = len(a.held)
+	default:
+		if a.outcome.found = at >= 0; at >= 0 {
+			a.held = slices.Delete(a.held, at, at+1)
+			if c.verb == "revoke" {
+				a.revoked = append(a.revoked, c.id)
+			}
+		}
+	}
+	return a
+}
+
+var model = porcupine.NondeterministicModel{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		users := make(map[string][]porcupine.Operation)
+		for _, o := range history {
+			user := o.Input.(call).user
+			users[user] = append(users[user], o)
+		}
+		var parts [][]porcupine.Operation
+		for _, part := range users {
+			parts = append(parts, part)
+		}
+		return parts
+	},
+	Init: func() []any { return []any{account{}} },
+	Step: func(state, input, output any) []any {
+		before, c, s := state.(account), input.(call), output.(said)
+		after := before.does(c)
+		if !s.ok {
+			return []any{before, after}
+		}
+		if s != after.outcome {
+			return nil
+		}
+		return []any{after}
+	},
+	Equal: func(a, b any) bool {
+		x, y := a.(account), b.(account)
+		return slices.Equal(x.held, y.held) && slices.Equal(x.revoked, y.revoked)
+	},
+}
+
+// Many clients call one Redis over lines that break in the middle of answers.
+// What they were told is what one ledger would have told them, one at a time.
+func TestHistoriesAreThoseOfOneLedger(t *testing.T) {
+	server := redistest.Start(t)
+	line := newBadLine(t, server.Addr)
+	var (
+		mu      sync.Mutex
+		history []porcupine.Operation
+		wg      sync.WaitGroup
+		begun   = time.Now()
+	)
+	const clients = 8
+	for client := range clients {
+		s := open(t, Options{Addresses: []string{line.addr}, Timeout: 2 * time.Second})
+		rng := rand.New(rand.NewPCG(1, uint64(client)))
+		wg.Go(func() {
+			for n := range *operations / clients {
+				// A user has few calls, so that the check is quick.
+				c := call{fmt.Sprint("user ", n/12), []string{"acquire", "acquire", "refresh", "release", "revoke"}[rng.IntN(5)], rng.IntN(6)}
+				before, start := line.broken.Load(), int64(time.Since(begun))
+				out := do(s, c)
+				end := int64(time.Since(begun))
+				mu.Lock()
+				if out.ok {
+					history = append(history, porcupine.Operation{ClientId: client, Input: c, Call: start, Output: out, Return: end})
+				}
+				if line.broken.Load() != before {
+					// The client may have asked twice, and others between.
+					if !out.ok {
+						end = math.MaxInt64
+					}
+					history = append(history, porcupine.Operation{ClientId: clients + client, Input: c, Call: start, Output: said{}, Return: end})
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	lost := 0
+	for _, o := range history {
+		if !o.Output.(said).ok {
+			lost++
+		}
+	}
+	t.Logf("%d calls, %d of them that may have happened besides, %d lines broken", len(history), lost, line.broken.Load())
+	if line.broken.Load() == 0 {
+		t.Error("no line has broken")
+	}
+	if result := porcupine.CheckOperationsTimeout(model.ToModel(), history, time.Minute); result != porcupine.Ok {
+		t.Errorf("the history is %s", result)
+	}
+}
+
+func do(s *Store, c call) said {
+	ctx, id := context.Background(), guard.DeriveID(c.user, "", fmt.Sprint(c.id))
+	var (
+		v     guard.Verdict
+		found bool
+		err   error
+	)
+	switch c.verb {
+	case "acquire":
+		v, err = s.Acquire(ctx, guard.Claim{User: c.user, ID: id}, policy)
+	case "refresh":
+		v, err = s.Refresh(ctx, c.user, id, policy)
+	case "release":
+		found, err = s.Release(ctx, c.user, id, policy)
+	case "revoke":
+		found, err = s.Revoke(ctx, c.user, id, policy)
+	}
+	if err != nil {
+		return said{}
+	}
+	return said{true, v.Outcome, found, v.Held}
+}
+
+// badLine is a way to a server on which connections break, now and then, while
+// an answer is under way.
+type badLine struct {
+	addr   string
+	mu     sync.Mutex
+	rng    *rand.Rand
+	broken atomic.Int64
+}
+
+func newBadLine(t *testing.T, to string) *badLine {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	b := &badLine{addr: l.Addr().String(), rng: rand.New(rand.NewPCG(2, 2))}
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go b.carry(client, to)
+		}
+	}()
+	return b
+}
+
+func (b *badLine) carry(client net.Conn, to string) {
+	defer client.Close()
+	server, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go io.Copy(server, client)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := server.Read(buf)
+		if err != nil || b.breaks() {
+			return
+		}
+		client.Write(buf[:n])
+	}
+}
+
+func (b *badLine) breaks() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rng.IntN(40) > 0 {
+		return false
+	}
+	b.broken.Add(1)
+	return true
+}
