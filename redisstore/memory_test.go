@@ -34,6 +34,8 @@ func bytesPerGuard(tb testing.TB, guards int) float64 {
 	server := redistest.Start(tb)
 	s := open(tb, Options{Addresses: []string{server.Addr}})
 	ctx := context.Background()
+	long := policy // nothing may expire meanwhile
+	long.Interval, long.TTL = 1000*policy.Interval, 1000*policy.TTL
 	if err := acquireScript.Load(ctx, s.client).Err(); err != nil {
 		tb.Fatal(err)
 	}
@@ -42,8 +44,8 @@ func bytesPerGuard(tb testing.TB, guards int) float64 {
 	for n := range guards {
 		user := fmt.Sprintf("user-%011d", n*100/155)
 		id := guard.DeriveID(user, "", strconv.Itoa(n))
-		acquireScript.EvalSha(ctx, pipe, []string{s.key(user)}, id[:], fmt.Sprintf("stream-%017d", n), "", 0,
-			policy.Limit, policy.Interval.Milliseconds()*1000, policy.TTL.Milliseconds()*1000, 0)
+		claim := guard.Claim{User: user, ID: id, Stream: fmt.Sprintf("stream-%017d", n)}
+		acquireScript.EvalSha(ctx, pipe, []string{s.key(user)}, s.acquireArgs(claim, long)...)
 		if pipe.Len() == 1000 || n == guards-1 {
 			if _, err := pipe.Exec(ctx); err != nil {
 				tb.Fatal(err)
