@@ -36,11 +36,8 @@ const maxCMCD = 4 << 10
 
 func cmcd(dst []byte, r *http.Request, key string, limit int) []byte {
 	if raw, ok := rawQueryValue(r.URL.RawQuery, "CMCD"); ok && raw != "" {
-		var buf [512]byte
-		if n, ok := unescape(buf[:], raw); ok {
-			if value, ok := scan(buf[:n], key); ok {
-				return appendWithin(dst, value, limit)
-			}
+		if value, ok := scan(raw, key, true); ok {
+			return appendWithin(dst, value, limit)
 		}
 		value, err := url.QueryUnescape(raw)
 		if err != nil {
@@ -50,14 +47,14 @@ func cmcd(dst []byte, r *http.Request, key string, limit int) []byte {
 	}
 	values := r.Header["Cmcd-Session"]
 	if len(values) == 1 && len(values[0]) <= maxCMCD {
-		if value, ok := scan(values[0], key); ok {
+		if value, ok := scan(values[0], key, false); ok {
 			return appendWithin(dst, value, limit)
 		}
 	}
 	return appendWithin(dst, parse(values, key), limit)
 }
 
-func appendWithin[T string | []byte](dst []byte, value T, limit int) []byte {
+func appendWithin(dst []byte, value string, limit int) []byte {
 	if len(value) > limit {
 		return dst
 	}
@@ -89,58 +86,88 @@ func under[T any](dict *httpsfv.Dictionary, key string) T {
 	return v
 }
 
-// scan is parse for what players really send, without an allocation. It is not
-// ok with anything else, be it valid or not.
-func scan[T string | []byte](b T, key string) (value T, ok bool) {
-	var none T
-	for i := 0; i < len(b); i++ {
+// scan is parse for what players really send, escaped as in a query or not,
+// without an allocation. It is not ok with anything else, be it valid or not.
+func scan(s, key string, escaped bool) (value string, ok bool) {
+	if len(s) > maxCMCD {
+		return "", false
+	}
+	for i := 0; i < len(s); {
 		start := i
-		for i < len(b) && charset[b[i]]&inKey != 0 {
+		for i < len(s) && charset[s[i]]&inKey != 0 {
 			i++
 		}
-		if i == start || charset[b[start]]&startsKey == 0 {
-			return none, false
+		if i == start || charset[s[start]]&startsKey == 0 {
+			return "", false
 		}
-		wanted := string(b[start:i]) == key
+		wanted := s[start:i] == key
 		if wanted {
-			value = none // the last one counts
+			value = "" // the last one counts
 		}
-		if i < len(b) && b[i] == '=' {
-			i++
-			start = i
-			switch {
-			case i == len(b):
-				return none, false
-			case b[i] == '"':
-				for i++; i < len(b) && charset[b[i]]&inString != 0; i++ {
+		c, next := at(s, i, escaped)
+		if c == '=' {
+			c, next = at(s, next, escaped)
+			var class uint8
+			switch start = next; {
+			case c == '"':
+				class = inString
+			case charset[c]&digit != 0:
+				class = digit
+			case charset[c]&startsToken != 0:
+				class = inToken
+			default:
+				return "", false
+			}
+			n, plain := 1, true
+			for i = next; ; i, n = next, n+1 {
+				if c, next = at(s, i, escaped); charset[c]&class == 0 {
+					break
 				}
-				if i == len(b) || b[i] != '"' {
-					return none, false
+				plain = plain && next == i+1 && c == s[i]
+			}
+			switch {
+			case class == digit && n > 15: // RFC 8941, section 3.3.1
+				return "", false
+			case class == inString:
+				if c != '"' || wanted && !plain {
+					return "", false
 				}
 				if wanted {
-					value = b[start+1 : i]
+					value = s[start:i]
 				}
-				i++
-			case charset[b[i]]&digit != 0:
-				for i < len(b) && charset[b[i]]&digit != 0 {
-					i++
-				}
-				if i-start > 15 { // RFC 8941, section 3.3.1
-					return none, false
-				}
-			case charset[b[i]]&startsToken != 0:
-				for i < len(b) && charset[b[i]]&inToken != 0 {
-					i++
-				}
-			default:
-				return none, false
+				i = next
+				c, next = at(s, i, escaped)
 			}
 		}
-		if i < len(b) && (b[i] != ',' || i == len(b)-1) {
-			return none, false
+		if i < len(s) {
+			if c != ',' || next == len(s) {
+				return "", false
+			}
+			i = next
 		}
 	}
-	return value, len(b) > 0
+	return value, len(s) > 0
+}
+
+// at is the byte that stands there, 0 at the end, and where the next one is.
+func at(s string, i int, escaped bool) (c byte, next int) {
+	if i >= len(s) {
+		return 0, i
+	}
+	if c = s[i]; !escaped || c != '%' && c != '+' {
+		return c, i + 1
+	}
+	return unescape(s[i:], i)
+}
+
+func unescape(s string, i int) (c byte, next int) {
+	if s[0] == '+' {
+		return ' ', i + 1
+	}
+	if len(s) < 3 || unhex[s[1]]|unhex[s[2]] == 0xff {
+		return 0, i // no byte of a dictionary
+	}
+	return unhex[s[1]]<<4 | unhex[s[2]], i + 3
 }
 
 // The characters of RFC 8941, section 3.
@@ -183,31 +210,3 @@ var unhex = func() (value [256]byte) {
 	}
 	return value
 }()
-
-// unescape writes the query value that s escapes to dst, if it has room, and
-// returns its length.
-func unescape(dst []byte, s string) (n int, ok bool) {
-	for i := 0; i < len(s); i++ {
-		if n == len(dst) {
-			return 0, false
-		}
-		c := s[i]
-		switch c {
-		case '+':
-			c = ' '
-		case '%':
-			if i+2 >= len(s) {
-				return 0, false
-			}
-			hi, lo := unhex[s[i+1]], unhex[s[i+2]]
-			if hi|lo == 0xff {
-				return 0, false
-			}
-			c = hi<<4 | lo
-			i += 2
-		}
-		dst[n] = c
-		n++
-	}
-	return n, true
-}

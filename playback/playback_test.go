@@ -255,18 +255,20 @@ func FuzzCMCD(f *testing.F) {
 				continue
 			}
 			want := parse([]string{s}, key)
-			if got, ok := scan(s, key); ok && got != want {
+			if got, ok := scan(s, key, false); ok && got != want {
 				t.Errorf("%q: %s is %q, the library says %q", s, key, got, want)
+			}
+			if unescaped, err := url.QueryUnescape(s); err == nil {
+				if got, ok := scan(s, key, true); ok && got != parse([]string{unescaped}, key) {
+					t.Errorf("%q: %s is %q, the library says %q", unescaped, key, got, parse([]string{unescaped}, key))
+				}
+			} else if got, ok := scan(s, key, true); ok {
+				t.Errorf("%q is broken, but %s is %q", s, key, got)
 			}
 			r := &http.Request{URL: &url.URL{RawQuery: "CMCD=" + url.QueryEscape(s)}}
 			if got := string(cmcd(nil, r, key, maxCMCD)); got != want {
 				t.Errorf("%q in a query: %s is %q, the library says %q", s, key, got, want)
 			}
-		}
-		var buf [64]byte
-		n, ok := unescape(buf[:], s)
-		if want, err := url.QueryUnescape(s); ok && (err != nil || string(buf[:n]) != want) {
-			t.Errorf("unescaped %q to %q, the library to %q (%v)", s, buf[:n], want, err)
 		}
 		sidOf(&http.Request{URL: &url.URL{RawQuery: s}})
 	})
@@ -278,8 +280,11 @@ func TestScanKnowsWhatPlayersSend(t *testing.T) {
 		`br=3200,bl=21300,cid="movie",d=4004,mtp=25400,ot=v,sf=h,sid="6e2fb550-c457-11e9-bb97-0800200c9a66",st=v,su,tb=6000`,
 		`cid="a b",nor="..%2F300kbps%2Fsegment35.m4v",nrr="12323-48763",pr=0,rtp=15000,sid="s",v=2`,
 	} {
-		if sid, ok := scan(s, "sid"); !ok || sid == "" {
+		if sid, ok := scan(s, "sid", false); !ok || sid == "" {
 			t.Errorf("%s: %q, %v", s, sid, ok)
+		}
+		if sid, ok := scan(url.QueryEscape(s), "sid", true); !ok || sid == "" {
+			t.Errorf("%s in a query: %q, %v", s, sid, ok)
 		}
 	}
 }
