@@ -302,6 +302,20 @@ func unmarshalDirective(t *testing.T, s string) error {
 // comment of the receiver's UnmarshalCaddyfile.
 func documentedOptions(t *testing.T, receiver string) (options []string) {
 	t.Helper()
+	for line := range strings.Lines(unmarshalComment(t, receiver)) {
+		if words := strings.Fields(line); strings.HasPrefix(line, "\t\t") && words[0] != "}" {
+			options = append(options, words[0])
+		}
+	}
+	if options == nil {
+		t.Fatalf("found no options in the comment of (*%s).UnmarshalCaddyfile", receiver)
+	}
+	return options
+}
+
+// unmarshalComment is the comment of the receiver's UnmarshalCaddyfile.
+func unmarshalComment(t *testing.T, receiver string) string {
+	t.Helper()
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -316,18 +330,11 @@ func documentedOptions(t *testing.T, receiver string) (options []string) {
 			if !ok || fn.Name.Name != "UnmarshalCaddyfile" || fn.Recv == nil {
 				continue
 			}
-			if star, ok := fn.Recv.List[0].Type.(*ast.StarExpr); !ok || star.X.(*ast.Ident).Name != receiver {
-				continue
-			}
-			for line := range strings.Lines(fn.Doc.Text()) {
-				if words := strings.Fields(line); strings.HasPrefix(line, "\t\t") && words[0] != "}" {
-					options = append(options, words[0])
-				}
+			if star, ok := fn.Recv.List[0].Type.(*ast.StarExpr); ok && star.X.(*ast.Ident).Name == receiver {
+				return fn.Doc.Text()
 			}
 		}
 	}
-	if options == nil {
-		t.Fatalf("found no comment of (*%s).UnmarshalCaddyfile", receiver)
-	}
-	return options
+	t.Fatalf("found no (*%s).UnmarshalCaddyfile", receiver)
+	return ""
 }
