@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help run build check lint setup test e2e release-build fuzz bench clean
+.PHONY: help run build check lint setup test e2e monitoring release-build fuzz bench clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -24,18 +24,23 @@ lint: ## gofmt, go vet and staticcheck
 	go vet ./...
 	go vet -C cmd/build ./...
 	go vet -C bench ./...
+	go vet -C docs/monitoring ./...
 	go tool -modfile=tools/go.mod staticcheck ./...
 	go tool -C cmd/build -modfile=../../tools/go.mod staticcheck ./...
+	go tool -C docs/monitoring -modfile=../../tools/go.mod staticcheck ./...
 
 setup: ## install or name the tools that the tests use
 	scripts/setup
 
 # The tests come last, so that the output ends with their summary.
-test: setup check release-build ## everything: check, release build, all tests with -race and none skipped
+test: setup check release-build monitoring ## everything: check, release build, all tests with -race and none skipped
 	scripts/gotest
 
 e2e: setup ## real players, in a browser and on the command line, against the built binary
 	scripts/gotest ./e2e/...
+
+monitoring: ## rules and dashboard, in a real Prometheus that watches the built binary
+	go test -C docs/monitoring -count=1 -timeout 5m ./...
 
 release-build: ## build the release, bin/caddy-release, from xcaddy.json
 	go run -C cmd/build . -config '$(CURDIR)/xcaddy.json' -output '$(CURDIR)/bin/caddy-release'
