@@ -171,7 +171,7 @@ func (n *node) setLevel(t *testing.T, level string) {
 			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(n.admin, "unix/"))
 		},
 	}}
-	r, err := http.NewRequest("PATCH", "http://localhost/config/logging/logs/default/level", strings.NewReader(strconv.Quote(level)))
+	r, err := http.NewRequest("POST", "http://localhost/config/logging/logs/default/level", strings.NewReader(strconv.Quote(level)))
 	if err != nil {
 		t.Fatal(err)
 	}
