@@ -350,7 +350,7 @@ func (a *API) json(g guard.Guard) Guard {
 		CreatedAt:    g.CreatedAt,
 		ExpiresAt:    g.ExpiresAt,
 		RemovedAt:    g.RemovedAt,
-		RefreshAfter: a.RefreshAfter.Seconds(),
+		RefreshAfter: a.RefreshAfter.Round(time.Millisecond).Seconds(),
 	}
 }
 

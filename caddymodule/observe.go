@@ -41,8 +41,12 @@ func (m observed) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (g
 	return v, err
 }
 
-// tell counts and announces what a claim has changed.
+// tell counts and announces what a claim has changed. A guard that comes back
+// is of a viewer who was told of before.
 func tell(c guard.Claim, v guard.Verdict) {
+	if v.Outcome == guard.Admitted && c.Intent == guard.Resume {
+		return
+	}
 	if v.Outcome == guard.Admitted {
 		userGuards.Observe(float64(v.Held))
 	}
@@ -107,7 +111,7 @@ type localStore struct{ guard.Store }
 // Acquire implements guard.Store.
 func (s localStore) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	v, err := s.Store.Acquire(ctx, c, p)
-	if v.Outcome == guard.Admitted {
+	if v.Outcome == guard.Admitted && c.Intent != guard.Resume {
 		localGrants.Inc()
 	}
 	tell(c, v)

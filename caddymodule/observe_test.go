@@ -40,7 +40,7 @@ func TestTraces(t *testing.T) {
 			for _, a := range s.Attributes() {
 				switch a.Key {
 				case "stream_guard.verdict", "stream_guard.stream":
-					line += " " + a.Value.Emit()
+					line += " " + a.Value.AsString()
 				}
 			}
 			if s.SpanKind() == trace.SpanKindClient && !s.Parent().IsValid() {
