@@ -1,6 +1,9 @@
 package guard
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Store is the shared truth about guards. Every implementation passes
 // guardtest.Run, which holds it to this contract:
@@ -60,4 +63,27 @@ type Watcher interface {
 	// Watch calls ended for each until the context is done. It outlives the
 	// store's absence. It is a hint: calls may come late, twice or not at all.
 	Watch(ctx context.Context, ended func(ID))
+}
+
+// Walker is a Store that can go through all users, in steps so small that the
+// store goes on answering meanwhile.
+type Walker interface {
+	// Walk calls visit, never twice at once, with each user who holds guards,
+	// and with these, oldest first. Who comes or goes meanwhile may be missed;
+	// a store that reorganizes itself may show a user twice. What cannot be
+	// read is passed over, and the error says so in the end.
+	Walk(ctx context.Context, visit func(user string, guards []Guard)) error
+}
+
+// Prober is a Store on servers of its own.
+type Prober interface {
+	// Probe asks each of them whether it answers.
+	Probe(ctx context.Context) []Server
+}
+
+// Server is how one of a store's servers does.
+type Server struct {
+	Name string // host:port, or what else it is known by
+	Took time.Duration
+	Err  error // why it does not answer; nil if it does
 }

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +43,10 @@ type shard struct {
 	ledgers map[string]*guard.Ledger
 }
 
-var _ guard.Store = (*Store)(nil)
+var (
+	_ guard.Store  = (*Store)(nil)
+	_ guard.Walker = (*Store)(nil)
+)
 
 // New returns an empty store that sweeps itself until it is closed.
 func New() *Store { return newStore(MaxUsers) }
@@ -112,6 +117,22 @@ func (s *Store) List(_ context.Context, user string) (guards []guard.Guard, _ er
 	return guards, nil
 }
 
+// Walk implements guard.Walker. It never holds up more than one user, or the
+// names of one shard.
+func (s *Store) Walk(ctx context.Context, visit func(user string, guards []guard.Guard)) error {
+	for i := range s.shards {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		for _, user := range s.shards[i].users() {
+			if guards, _ := s.List(ctx, user); len(guards) > 0 {
+				visit(user, guards)
+			}
+		}
+	}
+	return nil
+}
+
 // Size is how many guards and marks the store holds under a user.
 func (s *Store) Size(user string) (n int) {
 	s.with(user, func(l *guard.Ledger, _ time.Time) { n = l.Len() })
@@ -150,6 +171,12 @@ func (s *Store) sweep() {
 			s.shards[i].sweep(s)
 		}
 	}
+}
+
+func (sh *shard) users() []string {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return slices.Collect(maps.Keys(sh.ledgers))
 }
 
 func (sh *shard) sweep(s *Store) {

@@ -39,7 +39,7 @@ type Options struct {
 	DialTimeout time.Duration // bound on connecting; default Timeout
 	KeyPrefix   string        // in front of the user; default DefaultKeyPrefix
 
-	// OnAway, which may be nil, hears when a server (host:port) no longer
+	// OnAway, which may be nil, hears when a server (guard.Server.Name) no longer
 	// answers, and when it does again. It must not block.
 	OnAway func(server string, away bool)
 }

@@ -289,6 +289,62 @@ func TestLeastRights(t *testing.T) {
 	}
 }
 
+// Walking needs a right beyond the least, and says so.
+func TestWalkNamesTheRightItLacks(t *testing.T) {
+	least := strings.Fields("~sg:* -@all +evalsha +eval +get +set +time +ping +hello")
+	args := append([]string{"--user", "least", "on", ">secret"}, least...)
+	args = append(append(append(args, "--user", "walker", "on", ">secret"), least...), "+scan")
+	server := redistest.Start(t, args...)
+	s := open(t, Options{Addresses: []string{server.Addr}, Username: "least", Password: "secret"})
+	err := s.Walk(t.Context(), func(string, []guard.Guard) {})
+	if err == nil || !strings.Contains(err.Error(), "NOPERM") || !strings.Contains(err.Error(), "scan") {
+		t.Errorf("walk: %v", err)
+	}
+	if v, err := s.Acquire(t.Context(), claim("u", "1"), policy); err != nil || v.Outcome != guard.Admitted {
+		t.Errorf("acquire after that: %v, %v", v.Outcome, err)
+	}
+	walksAllOf(t, open(t, Options{Addresses: []string{server.Addr}, Username: "walker", Password: "secret"}), 600)
+}
+
+func TestWalkKeepsToItsPrefixAndPassesOverWhatIsNoGuard(t *testing.T) {
+	server := redistest.Start(t)
+	for _, prefix := range []string{"a[b]*?\\:", "ab:"} {
+		s := open(t, Options{Addresses: []string{server.Addr}, KeyPrefix: prefix})
+		walksAllOf(t, s, 600)
+		if err := s.Walk(t.Context(), func(user string, _ []guard.Guard) {
+			if !strings.HasPrefix(user, "many") {
+				t.Errorf("prefix %q: met %q", prefix, user)
+			}
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	s := open(t, Options{Addresses: []string{server.Addr}, KeyPrefix: "ab:"})
+	s.client.Set(t.Context(), "ab:layout", "2tomorrow", 0)
+	s.client.LPush(t.Context(), "ab:list", "x")
+	met := 0
+	err := s.Walk(t.Context(), func(string, []guard.Guard) { met++ })
+	if met != 600 || err == nil || !strings.Contains(err.Error(), "2 keys") {
+		t.Errorf("met %d users, %v; want 600 and the 2 keys that are something else", met, err)
+	}
+}
+
+func TestWalkAndProbeOfAServerThatIsAway(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, Options{Addresses: []string{server.Addr}, Timeout: 200 * time.Millisecond})
+	if got := s.Probe(t.Context()); len(got) != 1 || got[0].Err != nil || got[0].Name != server.Addr {
+		t.Errorf("probe: %+v", got)
+	}
+	server.Pause()
+	defer server.Resume()
+	if err := s.Walk(t.Context(), func(string, []guard.Guard) {}); err == nil {
+		t.Error("walk: no error")
+	}
+	if got := s.Probe(t.Context()); len(got) != 1 || got[0].Err == nil {
+		t.Errorf("probe: %+v", got)
+	}
+}
+
 // A server that hangs costs a call its timeout and no more.
 func TestAHungServerCostsTheTimeout(t *testing.T) {
 	server := redistest.Start(t)

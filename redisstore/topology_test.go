@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -50,6 +51,11 @@ func works(t *testing.T, s *Store) {
 	}
 	if guards, err := s.List(ctx, "b"); err != nil || len(guards) != 1 {
 		t.Fatalf("list: %v, %v", guards, err)
+	}
+	for _, server := range s.Probe(ctx) {
+		if server.Err != nil || server.Name == "" {
+			t.Errorf("probe: %+v", server)
+		}
 	}
 	deadline := time.After(30 * time.Second)
 	for heard := false; !heard; {
@@ -176,8 +182,36 @@ func TestCluster(t *testing.T) {
 			}
 		}
 	}
-	works(t, open(t, Options{Addresses: addrs}))
+	s := open(t, Options{Addresses: addrs})
+	works(t, s)
+	walksAllOf(t, s, 2000)
+	if servers := s.Probe(ctx); len(servers) != 3 {
+		t.Errorf("probe: %+v, want the 3 masters", servers)
+	}
 	works(t, open(t, Options{Addresses: addrs[1:2], Cluster: true, KeyPrefix: "other:"}))
+}
+
+// walksAllOf has a walk meet so many new users, each once.
+func walksAllOf(t *testing.T, s *Store, users int) {
+	t.Helper()
+	var batch []guard.Request
+	for n := range users {
+		batch = append(batch, guard.Request{Claim: claim("many"+strconv.Itoa(n), "1"), Policy: policy})
+	}
+	for _, a := range s.AcquireAll(t.Context(), batch) {
+		if a.Err != nil {
+			t.Fatal(a.Err)
+		}
+	}
+	met := make(map[string]int)
+	err := s.Walk(t.Context(), func(user string, guards []guard.Guard) {
+		if strings.HasPrefix(user, "many") {
+			met[user] += len(guards)
+		}
+	})
+	if err != nil || len(met) != users {
+		t.Fatalf("walk met %d of %d users: %v", len(met), users, err)
+	}
 }
 
 func TestSentinel(t *testing.T) {
@@ -189,5 +223,10 @@ func TestSentinel(t *testing.T) {
 		t.Fatal(err)
 	}
 	sentinel := redistest.StartSentinel(t, config)
-	works(t, open(t, Options{Addresses: []string{sentinel.Addr}, MasterName: "guards", Password: "secret"}))
+	s := open(t, Options{Addresses: []string{sentinel.Addr}, MasterName: "guards", Password: "secret"})
+	works(t, s)
+	walksAllOf(t, s, 600)
+	if servers := s.Probe(t.Context()); len(servers) != 1 || !strings.HasPrefix(servers[0].Name, "guards@") {
+		t.Errorf("probe: %+v", servers)
+	}
 }

@@ -4,6 +4,7 @@ package guardtest
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -62,6 +63,7 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"AnyBytesAreJustAName", (*suite).anyBytesAreJustAName},
 		{"MarksAreBounded", (*suite).marksAreBounded},
 		{"NothingIsLeftAfterTTL", (*suite).nothingIsLeftAfterTTL},
+		{"WalkMeetsEverybodyWhoHoldsGuards", (*suite).walkMeetsEverybodyWhoHoldsGuards},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			run(t, func(t *testing.T, h Harness) { c.test(&suite{t, h}) })
@@ -698,4 +700,42 @@ func (s *suite) nothingIsLeftAfterTTL() {
 	if n := s.Size("user"); n != 0 {
 		s.Errorf("%d records left under the user, want none", n)
 	}
+}
+
+func (s *suite) walkMeetsEverybodyWhoHoldsGuards() {
+	w, ok := s.Store.(guard.Walker)
+	if !ok {
+		s.Log("the store is no guard.Walker, and need not be")
+		return
+	}
+	walk := func(want map[string][]guard.Guard) {
+		s.Helper()
+		got := make(map[string][]guard.Guard)
+		if err := w.Walk(context.Background(), func(user string, guards []guard.Guard) { got[user] = guards }); err != nil {
+			s.Fatalf("walk: %v", err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			s.Fatalf("walk met %d users: %+v\nwant %d: %+v", len(got), got, len(want), want)
+		}
+	}
+	walk(map[string][]guard.Guard{})
+	want := make(map[string][]guard.Guard)
+	for n := range 1000 { // more than any step
+		c := claim(n)
+		c.User = fmt.Sprintf("*\x00/ü\xff[%d]", n%900)
+		v := s.acquire(guard.Admitted, c, policy)
+		want[c.User] = append(want[c.User], v.Guard)
+	}
+	walk(want)
+	// Who holds nothing any more is not met, whatever marks are left.
+	for user, guards := range want {
+		if len(guards) == 2 {
+			s.Store.Release(context.Background(), user, guards[0].ID, policy)
+			s.Store.Revoke(context.Background(), user, guards[1].ID, policy)
+			delete(want, user)
+		}
+	}
+	walk(want)
+	s.Advance(policy.TTL)
+	walk(map[string][]guard.Guard{})
 }
