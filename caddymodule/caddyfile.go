@@ -27,6 +27,7 @@ func init() {
 // UnmarshalCaddyfile reads
 //
 //	stream_guard [<matcher>] {
+//		mode           enforce|observe
 //		user           <placeholder>
 //		anonymous      deny|allow
 //		stream         dir <n>|name|cmcd|path_regexp <re>|<placeholder>
@@ -56,6 +57,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		return d.Errf("stream_guard: takes a block, not %q", d.Val())
 	}
 	words := map[string]*string{
+		"mode":           &h.Mode,
 		"user":           &h.User,
 		"anonymous":      &h.Anonymous,
 		"playback":       &h.Playback,

@@ -42,6 +42,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	d.users = h.LogUsers
 	repl := d.attach(r, h.logged)
 	problem := h.judge(d, r, repl, kind, token)
+	if problem != nil && h.observes() && problem.ErrorCode != api.MissingUser {
+		h.wouldRefuse(r, d, problem)
+		problem = nil
+	}
 	d.count(problem)
 	d.trace(r)
 	switch {
@@ -111,17 +115,23 @@ func (h *Handler) judge(d *decision, r *http.Request, repl *caddy.Replacer, kind
 		}
 	}
 	policy := h.policyOf(r, repl)
-	if held, ok := h.keeper.Known(&d.claim, &policy); ok {
-		d.verdict, d.held, d.limit = known, held, policy.Limit
+	d.limit = policy.Limit
+	asked := policy
+	if h.observes() {
+		asked = raised(policy)
+	}
+	if held, ok := h.keeper.Known(&d.claim, &asked); ok {
+		d.verdict, d.held = known, held
 		return nil
 	}
-	return h.ask(d, r, policy)
+	return h.ask(d, r, policy, asked)
 }
 
-// ask has the keeper judge a request whose playback is not known.
-func (h *Handler) ask(d *decision, r *http.Request, policy guard.Policy) *api.Problem {
+// ask has the keeper judge a request whose playback is not known: by the policy,
+// or by the one asked where the handler only observes.
+func (h *Handler) ask(d *decision, r *http.Request, policy, asked guard.Policy) *api.Problem {
 	start := time.Now()
-	v, err := h.keeper.Check(r.Context(), d.claim, policy)
+	v, err := h.keeper.Check(r.Context(), d.claim, asked)
 	decisionDuration.Observe(time.Since(start).Seconds())
 	switch {
 	case err != nil && r.Context().Err() != nil:
@@ -133,9 +143,12 @@ func (h *Handler) ask(d *decision, r *http.Request, policy guard.Policy) *api.Pr
 			return api.Unavailable()
 		}
 	default:
-		d.verdict, d.guard, d.held, d.limit = v.Outcome.String(), v.Guard.ID, v.Held, v.Limit
+		d.verdict, d.guard, d.held = v.Outcome.String(), v.Guard.ID, v.Held
+		if v.Outcome == guard.Admitted && h.observes() {
+			return h.started(d, r, policy, v)
+		}
 		if !v.Outcome.Pass() {
-			if v.Repeated && h.tarpit != nil {
+			if v.Repeated && h.tarpit != nil && !h.observes() {
 				h.tarpit.hold(r.Context())
 			}
 			return api.Refused(v, h.RevealGuards)
@@ -333,6 +346,9 @@ const (
 	anonymous   = "anonymous"
 	unavailable = "unavailable"
 	gone        = "gone" // the client, before there was a verdict
+
+	wouldReject  = "would_reject"
+	wouldReplace = "would_replace"
 )
 
 var known = guard.Known.String()

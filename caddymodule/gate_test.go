@@ -539,7 +539,7 @@ func (away) List(context.Context, string) ([]guard.Guard, error) { return nil, e
 
 func (g *gate) storeAway() {
 	local := memstore.New()
-	g.keeper = lease.New(away{}, local, nil)
+	g.keeper, g.local = lease.New(away{}, local, nil), local
 	g.api.Store, g.api.Events.Keep = g.keeper, g.keeper.Keep
 	g.away = func() { g.keeper.Close(); local.Close() }
 }

@@ -41,7 +41,7 @@ func init() { caddy.RegisterModule(Handler{}) }
 //
 // Placeholder | Description
 // ------------|------------
-// `{http.stream_guard.verdict}` | known, admitted, refreshed, vacant, released, rejected, revoked, redirected, anonymous or unavailable
+// `{http.stream_guard.verdict}` | known, admitted, refreshed, vacant, released, rejected, revoked, redirected, anonymous or unavailable; with mode observe also would_reject or would_replace
 // `{http.stream_guard.user}` | The user
 // `{http.stream_guard.stream}` | The stream
 // `{http.stream_guard.device}` | The device, if known
@@ -55,6 +55,13 @@ func init() { caddy.RegisterModule(Handler{}) }
 // stream_guard, and in uuid the request's id, which all other logs of it have as
 // request_id.
 type Handler struct {
+	// What comes of the decisions: `enforce` (default) refuses what is too
+	// much, `observe` passes it, and logs and counts it, for a report of what
+	// each limit would have refused (`caddy stream-guard report`). Guards beyond
+	// the limit are kept then too. Redirects of `playback path` stay, and
+	// `anonymous` holds.
+	Mode string `json:"mode,omitempty"`
+
 	// Who is watching: a placeholder such as `{http.auth.user.id}` or
 	// `{http.request.header.X-User-Id}`. Required. At most 256 bytes, no
 	// control characters. Where it comes from a header, whatever stands in
@@ -170,7 +177,9 @@ type Handler struct {
 	limit    source       // nil: the policy's
 	policy   guard.Policy // its limit is the default where a placeholder gives none
 	keeper   *lease.Keeper
-	storeKey any // of what Cleanup has to give back
+	local    guard.Store  // where the keeper counts while the store is away
+	observed *observation // with mode observe, otherwise nil
+	storeKey any          // of what Cleanup has to give back
 	api      *api.API
 	logger   *zap.Logger // sampled: a refused player may repeat itself 50 times a second
 	tarpit   *tarpit     // nil: none
@@ -240,12 +249,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		if err != nil {
 			return err
 		}
+		var store explicit = h.keeper
+		if h.observes() {
+			store = shadow{h.keeper, h.observed}
+		}
 		h.api = &api.API{
 			CrossOrigin:  crossOrigin,
-			Store:        h.keeper,
+			Store:        store,
 			Prefix:       h.API,
 			Caller:       h.caller,
-			Events:       api.Events{Read: h.events, Keep: h.keeper.Keep},
+			Events:       api.Events{Read: h.events, Keep: store.Keep},
 			RefreshAfter: h.policy.Interval / 3,
 			RevealGuards: h.RevealGuards,
 			RequestID:    requestID,
@@ -270,6 +283,7 @@ func (h *Handler) setDefaults() {
 		option *string
 		value  string
 	}{
+		{&h.Mode, "enforce"},
 		{&h.Anonymous, "deny"},
 		{&h.Stream, "dir 2"},
 		{&h.Playback, "auto"},
@@ -313,6 +327,7 @@ func (h *Handler) check() (err error) {
 		option, value string
 		allowed       []string
 	}{
+		{"mode", h.Mode, []string{"enforce", "observe"}},
 		{"anonymous", h.Anonymous, []string{"deny", "allow"}},
 		{"on_limit", h.OnLimit, []string{"reject", "replace_device", "replace_oldest"}},
 		{"on_store_error", h.OnStoreError, []string{"local", "allow", "deny"}},

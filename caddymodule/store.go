@@ -43,6 +43,8 @@ type pooled struct {
 	store  guard.Store
 	local  *memstore.Store
 	ttl    atomic.Int64 // the longest of the handlers'
+
+	observed atomic.Pointer[observation] // by handlers with mode observe; nil before the first
 }
 
 // Destruct implements caddy.Destructor.
@@ -106,7 +108,11 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 	}
 	h.storeKey = key
 	p := v.(*pooled)
-	h.keeper = p.keeper
+	h.keeper, h.local = p.keeper, p.local
+	if h.Mode == "observe" {
+		p.observed.CompareAndSwap(nil, newObservation())
+		h.observed = p.observed.Load()
+	}
 	for ttl := p.ttl.Load(); ttl < int64(h.TTL) && !p.ttl.CompareAndSwap(ttl, int64(h.TTL)); ttl = p.ttl.Load() {
 	}
 	return nil

@@ -13,6 +13,15 @@ type Ledger struct {
 	records []record // oldest first
 }
 
+// NewLedger returns the account of a user who holds these guards, oldest first.
+func NewLedger(guards []Guard) *Ledger {
+	l := &Ledger{records: make([]record, len(guards))}
+	for i, g := range guards {
+		l.records[i].Guard = g
+	}
+	return l
+}
+
 // record is a guard, or the mark one left behind: then CreatedAt is when that
 // happened and RemovedAt is when it is forgotten.
 type record struct {

@@ -12,6 +12,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/puzpuzpuz/xsync/v4"
@@ -199,22 +200,35 @@ func refreshAfter(id guard.ID, p *guard.Policy) time.Duration {
 	return third - third/10*time.Duration(id[15])/256
 }
 
-// ask acquires a guard, once for all requests that ask the same meanwhile. A
-// request that gives up leaves the call to the others.
+// ask acquires a guard, once for all requests that ask the same meanwhile: one
+// of them is admitted, for the others the guard is there. A request that gives
+// up leaves the call to the others.
 func (k *Keeper) ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	key := string(c.ID[:]) + string(rune(c.Intent)) + c.Stream
 	result := k.asking.DoChan(key, func() (any, error) {
-		return k.acquire(context.WithoutCancel(ctx), c, p)
+		v, err := k.acquire(context.WithoutCancel(ctx), c, p)
+		return &shared{verdict: v}, err
 	})
 	select {
 	case r := <-result:
 		if r.Err != nil {
 			return guard.Verdict{}, r.Err
 		}
-		return r.Val.(guard.Verdict), nil
+		s := r.Val.(*shared)
+		v := s.verdict
+		if s.taken.Swap(true) && v.Outcome == guard.Admitted {
+			v.Outcome = guard.Refreshed
+		}
+		return v, nil
 	case <-ctx.Done():
 		return guard.Verdict{}, ctx.Err()
 	}
+}
+
+// shared is a verdict for several requests.
+type shared struct {
+	verdict guard.Verdict
+	taken   atomic.Bool // by one of them
 }
 
 func (k *Keeper) acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {

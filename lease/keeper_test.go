@@ -228,12 +228,25 @@ func TestConcurrentRequestsShareOneAcquire(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, _ node) {
 		s.delay.Store(int64(100 * time.Millisecond))
 		var wg sync.WaitGroup
+		var admitted, refreshed atomic.Int64
 		for range 173 {
-			wg.Go(func() { a.check(guard.Admitted, claim(1), policy) })
+			wg.Go(func() {
+				switch v, err := a.Check(t.Context(), claim(1), policy); {
+				case err != nil:
+					t.Error(err)
+				case v.Outcome == guard.Admitted:
+					admitted.Add(1)
+				case v.Outcome == guard.Refreshed:
+					refreshed.Add(1)
+				}
+			})
 		}
 		wg.Wait()
 		if n := s.acquires.Load(); n != 1 {
 			t.Errorf("%d calls, want 1", n)
+		}
+		if admitted.Load() != 1 || refreshed.Load() != 172 {
+			t.Errorf("%d requests were admitted and %d found the guard, want 1 and 172", admitted.Load(), refreshed.Load())
 		}
 	})
 }
