@@ -66,10 +66,10 @@ type Guard struct {
 	StreamID     string            `json:"streamId,omitempty"`
 	DeviceID     string            `json:"deviceId,omitempty"`
 	Labels       map[string]string `json:"labels,omitempty"`
-	CreatedAt    time.Time         `json:"createdAt"`    // RFC 3339
-	ExpiresAt    time.Time         `json:"expiresAt"`    // lapses then,
-	RemovedAt    time.Time         `json:"removedAt"`    // is gone then, unless it is refreshed
-	RefreshAfter float64           `json:"refreshAfter"` // seconds
+	CreatedAt    time.Time         `json:"createdAt"`              // RFC 3339
+	ExpiresAt    time.Time         `json:"expiresAt"`              // lapses then,
+	RemovedAt    time.Time         `json:"removedAt"`              // is gone then, unless it is refreshed
+	RefreshAfter float64           `json:"refreshAfter,omitempty"` // seconds; to the guard's own client
 }
 
 // Guards is the answer to GET /guards.
@@ -338,19 +338,25 @@ func (a *API) get(w http.ResponseWriter, r *http.Request, c Caller, id guard.ID)
 }
 
 func (a *API) json(g guard.Guard) Guard {
+	j := NewGuard(g)
+	j.RefreshAfter = a.RefreshAfter.Round(time.Millisecond).Seconds()
+	return j
+}
+
+// NewGuard returns a guard for JSON.
+func NewGuard(g guard.Guard) Guard {
 	var labels map[string]string
 	if g.Labels != "" {
 		labels = maps.Collect(g.Labels.All())
 	}
 	return Guard{
-		GuardID:      g.ID.String(),
-		StreamID:     g.Stream,
-		DeviceID:     g.Device,
-		Labels:       labels,
-		CreatedAt:    g.CreatedAt,
-		ExpiresAt:    g.ExpiresAt,
-		RemovedAt:    g.RemovedAt,
-		RefreshAfter: a.RefreshAfter.Round(time.Millisecond).Seconds(),
+		GuardID:   g.ID.String(),
+		StreamID:  g.Stream,
+		DeviceID:  g.Device,
+		Labels:    labels,
+		CreatedAt: g.CreatedAt,
+		ExpiresAt: g.ExpiresAt,
+		RemovedAt: g.RemovedAt,
 	}
 }
 

@@ -177,9 +177,9 @@ type Handler struct {
 	limit    source       // nil: the policy's
 	policy   guard.Policy // its limit is the default where a placeholder gives none
 	keeper   *lease.Keeper
-	local    guard.Store  // where the keeper counts while the store is away
-	observed *observation // with mode observe, otherwise nil
-	storeKey any          // of what Cleanup has to give back
+	local    guard.Store // where the keeper counts while the store is away
+	tally    *tally      // with mode observe, otherwise nil
+	storeKey any         // of what Cleanup has to give back
 	api      *api.API
 	logger   *zap.Logger // sampled: a refused player may repeat itself 50 times a second
 	tarpit   *tarpit     // nil: none
@@ -251,7 +251,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}
 		var store explicit = h.keeper
 		if h.observes() {
-			store = shadow{h.keeper, h.observed}
+			store = shadow{h.keeper, h.tally}
 		}
 		h.api = &api.API{
 			CrossOrigin:  crossOrigin,

@@ -21,7 +21,7 @@ import (
 // each is said of the request that starts it.
 
 // observes reports whether the handler refuses nobody.
-func (h *Handler) observes() bool { return h.observed != nil }
+func (h *Handler) observes() bool { return h.tally != nil }
 
 // raised is the policy that refuses nobody and replaces nothing.
 func raised(p guard.Policy) guard.Policy {
@@ -32,7 +32,7 @@ func raised(p guard.Policy) guard.Policy {
 // started counts a playback that has just been admitted. It returns what the
 // policy would have refused it with.
 func (h *Handler) started(d *decision, r *http.Request, policy guard.Policy, v guard.Verdict) *api.Problem {
-	h.observed.start(d.claim.User, v.Held)
+	h.tally.start(d.claim.User, v.Held)
 	would := h.wouldBe(r.Context(), d.claim, policy, v)
 	switch {
 	case !would.Outcome.Pass():
@@ -78,7 +78,7 @@ type explicit interface {
 // shadow is the keeper for the API's calls with mode observe.
 type shadow struct {
 	*lease.Keeper
-	observed *observation
+	tally *tally
 }
 
 // Acquire implements guard.Store. A playback that was revoked gets a guard under
@@ -90,7 +90,7 @@ func (s shadow) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (gua
 		v, err = s.Keeper.Acquire(ctx, c, raised(p))
 	}
 	if v.Outcome == guard.Admitted {
-		s.observed.start(c.User, v.Held)
+		s.tally.start(c.User, v.Held)
 	}
 	v.Limit = p.Limit
 	return v, err
@@ -120,11 +120,11 @@ const (
 	maxWatchers = 1 << 20 // users told apart who had several playbacks: some 20 MB
 )
 
-// observation counts the playbacks that started, by how many the user then had.
+// tally counts the playbacks that started, by how many the user then had.
 // A limit would have refused those that were one too many for it. That is at
 // least what it really would have: somebody who is refused stops, and takes no
 // slot from the next.
-type observation struct {
+type tally struct {
 	since time.Time
 	seed  maphash.Seed
 
@@ -134,12 +134,12 @@ type observation struct {
 	overflow bool                   // there was no room in most
 }
 
-func newObservation() *observation {
-	return &observation{since: time.Now(), seed: maphash.MakeSeed(), most: make(map[uint64]uint8)}
+func newTally() *tally {
+	return &tally{since: time.Now(), seed: maphash.MakeSeed(), most: make(map[uint64]uint8)}
 }
 
 // start counts the start of a user's n-th playback.
-func (o *observation) start(user string, n int) {
+func (o *tally) start(user string, n int) {
 	n = min(max(n, 1), maxReported+1)
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -176,7 +176,7 @@ type LimitReport struct {
 	Playbacks int64 `json:"playbacks"`
 }
 
-func (o *observation) report(store string) Report {
+func (o *tally) report(store string) Report {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	r := Report{Store: store, Since: o.since, UsersAtLeast: o.overflow}

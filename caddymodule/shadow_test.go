@@ -158,7 +158,7 @@ func TestObservingAPIRefusesNobody(t *testing.T) {
 		if w := g.do(ask("PATCH", again)); w.Code != 200 {
 			t.Errorf("PATCH: %d %s", w.Code, w.Body)
 		}
-		if r := g.observed.report(""); r.Playbacks != 6 {
+		if r := g.tally.report(""); r.Playbacks != 6 {
 			t.Errorf("%d playbacks counted, want 6", r.Playbacks)
 		}
 	})
@@ -173,7 +173,7 @@ func TestReportSaysWhomEachLimitWouldHaveRefused(t *testing.T) {
 				}
 			}
 		}
-		got := g.observed.report("memory")
+		got := g.tally.report("memory")
 		want := Report{Store: "memory", Since: got.Since, Playbacks: 21}
 		for i, refused := range [][2]int64{{4, 16}, {3, 12}, {1, 9}, {1, 8}, {1, 7}, {1, 6}, {1, 5}, {1, 4}, {1, 3}, {1, 2}} {
 			want.Limits = append(want.Limits, LimitReport{Limit: i + 1, Users: refused[0], Playbacks: refused[1]})
@@ -208,14 +208,14 @@ func TestObservingCountsAPlaybackOnce(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if r := g.observed.report(""); r.Playbacks != 1 {
+		if r := g.tally.report(""); r.Playbacks != 1 {
 			t.Errorf("%d playbacks counted, want 1", r.Playbacks)
 		}
 	})
 }
 
 func TestReportIsBounded(t *testing.T) {
-	o := newObservation()
+	o := newTally()
 	for n := range maxWatchers + 10 {
 		o.start(strconv.Itoa(n), 2)
 	}

@@ -44,7 +44,8 @@ type pooled struct {
 	local  *memstore.Store
 	ttl    atomic.Int64 // the longest of the handlers'
 
-	observed atomic.Pointer[observation] // by handlers with mode observe; nil before the first
+	lastError atomic.Pointer[LastError] // nil: it has always answered
+	tally     atomic.Pointer[tally]     // by handlers with mode observe; nil before the first
 }
 
 // Destruct implements caddy.Destructor.
@@ -57,14 +58,13 @@ func (p *pooled) Destruct() error {
 	return nil
 }
 
-// warnOfStore tells the log of the moment that a store cannot answer, once a
-// second at most.
-func warnOfStore(name string) func(error) {
-	var last atomic.Int64
-	return func(err error) {
-		if now := time.Now().Unix(); last.Swap(now) != now {
-			storeLog().Warn("the store cannot answer", zap.String("store", name), zap.Error(err))
-		}
+// warn keeps in mind that the store cannot answer, and tells the log of the
+// moment, once a second at most.
+func (p *pooled) warn(err error) {
+	now := time.Now()
+	last := p.lastError.Swap(&LastError{At: now, Error: err.Error()})
+	if last == nil || last.At.Unix() != now.Unix() {
+		storeLog().Warn("the store cannot answer", zap.String("store", p.name), zap.Error(err))
 	}
 }
 
@@ -100,8 +100,9 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 		if err != nil {
 			return nil, err
 		}
-		local := memstore.New()
-		return &pooled{name: name, keeper: lease.New(observe(s), localStore{local}, warnOfStore(name)), store: s, local: local}, nil
+		p := &pooled{name: name, store: s, local: memstore.New()}
+		p.keeper = lease.New(observe(s), localStore{p.local}, p.warn)
+		return p, nil
 	})
 	if err != nil {
 		return err
@@ -110,8 +111,8 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 	p := v.(*pooled)
 	h.keeper, h.local = p.keeper, p.local
 	if h.Mode == "observe" {
-		p.observed.CompareAndSwap(nil, newObservation())
-		h.observed = p.observed.Load()
+		p.tally.CompareAndSwap(nil, newTally())
+		h.tally = p.tally.Load()
 	}
 	for ttl := p.ttl.Load(); ttl < int64(h.TTL) && !p.ttl.CompareAndSwap(ttl, int64(h.TTL)); ttl = p.ttl.Load() {
 	}

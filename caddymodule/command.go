@@ -1,0 +1,372 @@
+package caddymodule
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+func init() {
+	caddycmd.RegisterCommand(caddycmd.Command{
+		Name:  "stream-guard",
+		Usage: "list|revoke|top|check|report",
+		Short: "Shows what users are watching, and ends it",
+		Long: `
+Asks the Caddy that is running, through its admin API, about the guards of
+users: who is watching how many videos.
+
+The admin address is that of --address, or else of the config given with
+--config, or else $CADDY_ADMIN or Caddy's default.`,
+		CobraFunc: setCommands,
+	})
+}
+
+// topEvery is how long top waits before it asks again.
+const topEvery = 2 * time.Second
+
+// operator is how somebody at a terminal wants to be served.
+type operator struct {
+	out                      io.Writer
+	address, config, adapter string // as the flags say
+	store                    string // the only one of interest, or ""
+	json                     bool
+}
+
+func setCommands(cmd *cobra.Command) {
+	o := &operator{out: os.Stdout}
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	flags := cmd.PersistentFlags()
+	flags.StringVar(&o.address, "address", "", "Address of the running Caddy's admin API")
+	flags.StringVarP(&o.config, "config", "c", "", "Config file to take the admin address from")
+	flags.StringVarP(&o.adapter, "adapter", "a", "", "Name of the adapter of the config file")
+	flags.StringVar(&o.store, "store", "", "Name of the only store to ask, as check shows it")
+	flags.BoolVar(&o.json, "json", false, "Print the answer as JSON")
+
+	cmd.AddCommand(&cobra.Command{
+		Use:   "list USER",
+		Short: "Lists a user's guards",
+		Args:  cobra.ExactArgs(1),
+		RunE:  func(_ *cobra.Command, args []string) error { return o.list(args[0]) },
+	}, &cobra.Command{
+		Use:   "revoke USER [ID]",
+		Short: "Ends a user's playbacks, or the one with this guard id",
+		Args:  cobra.RangeArgs(1, 2),
+		RunE:  func(_ *cobra.Command, args []string) error { return o.revoke(args[0], args[1:]...) },
+	}, o.topCommand(), &cobra.Command{
+		Use:   "check",
+		Short: "Validates the config given with --config, and asks the running Caddy's stores how they do",
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return o.check() },
+	}, &cobra.Command{
+		Use:   "report",
+		Short: "Says what limits from 1 to 10 would have refused where mode is observe",
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return o.report() },
+	})
+}
+
+func (o *operator) topCommand() *cobra.Command {
+	var n int
+	var once bool
+	cmd := &cobra.Command{
+		Use:   "top",
+		Short: "Shows who holds the most guards; on a terminal again and again until it is interrupted",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if once || o.json || !term.IsTerminal(int(os.Stdout.Fd())) {
+				return o.top(n)
+			}
+			for ; ; time.Sleep(topEvery) {
+				screen := &operator{new(bytes.Buffer), o.address, o.config, o.adapter, o.store, false}
+				err := screen.top(n)
+				fmt.Fprintf(o.out, "\x1b[H\x1b[2J%s\n", screen.out)
+				if err != nil {
+					return err
+				}
+			}
+		},
+	}
+	cmd.Flags().IntVarP(&n, "number", "n", defaultTop, "How many users of each store to show")
+	cmd.Flags().BoolVar(&once, "once", false, "Show it once, on a terminal too")
+	return cmd
+}
+
+func (o *operator) list(user string) error {
+	var answer []StoreGuards
+	if err := o.ask(http.MethodGet, userPath(user), &answer); err != nil {
+		return err
+	}
+	return o.printGuards(answer)
+}
+
+func (o *operator) revoke(user string, id ...string) error {
+	path := userPath(user)
+	if len(id) > 0 {
+		path += "/guards/" + url.PathEscape(id[0])
+	}
+	var answer []StoreGuards
+	if err := o.ask(http.MethodDelete, path, &answer); err != nil {
+		return err
+	}
+	if !o.json {
+		n := 0
+		for _, s := range answer {
+			n += len(s.Guards)
+		}
+		fmt.Fprintf(o.out, "Revoked %s of %s:\n", count(n, "guard"), printable(user))
+	}
+	return o.printGuards(answer)
+}
+
+func (o *operator) printGuards(answer []StoreGuards) error {
+	var failed []error
+	rows := [][]string{{"STORE", "GUARD", "STREAM", "DEVICE", "SINCE", "UNTIL"}}
+	for _, s := range answer {
+		for _, g := range s.Guards {
+			rows = append(rows, []string{s.Store, g.GuardID, g.StreamID, g.DeviceID, clock(g.CreatedAt), clock(g.RemovedAt)})
+		}
+		failed = append(failed, storeError(s.Store, s.Error))
+	}
+	o.print(rows, answer)
+	return errors.Join(failed...)
+}
+
+func (o *operator) top(n int) error {
+	var answer []StoreTop
+	if err := o.ask(http.MethodGet, "/stream_guard/top?n="+strconv.Itoa(n), &answer); err != nil {
+		return err
+	}
+	var failed []error
+	rows := [][]string{{"STORE", "USER", "GUARDS", "SINCE"}}
+	for _, s := range answer {
+		for _, u := range s.Top {
+			if user, err := url.PathUnescape(strings.TrimPrefix(u.Path, usersPath)); err == nil {
+				u.User = user
+			}
+			rows = append(rows, []string{s.Store, u.User, strconv.Itoa(u.Guards), clock(u.Since)})
+		}
+		failed = append(failed, storeError(s.Store, s.Error))
+		if !o.json {
+			fmt.Fprintf(o.out, "%s: %s held by %s\n", printable(s.Store), count(s.Guards, "guard"), count(s.Users, "user"))
+		}
+	}
+	o.print(rows, answer)
+	return errors.Join(failed...)
+}
+
+func (o *operator) check() error {
+	var answer struct {
+		Config string        `json:"config,omitempty"` // "valid"
+		Stores []StoreHealth `json:"stores"`
+	}
+	if o.config != "" {
+		if err := validateConfig(o.config, o.adapter); err != nil {
+			return fmt.Errorf("%s: %w", o.config, err)
+		}
+		answer.Config = "valid"
+		if !o.json {
+			fmt.Fprintf(o.out, "%s is valid.\n", printable(o.config))
+		}
+	}
+	if err := o.ask(http.MethodGet, "/stream_guard/stores", &answer.Stores); err != nil {
+		return err
+	}
+	failed := make([]error, 0, len(answer.Stores))
+	rows := [][]string{{"STORE", "SERVER", "ANSWERS", "TOOK", "LEASES", "LAST ERROR"}}
+	for _, s := range answer.Stores {
+		last := ""
+		if s.LastError != nil {
+			last = clock(s.LastError.At) + " " + s.LastError.Error
+		}
+		servers := s.Servers
+		if servers == nil {
+			servers = []ServerHealth{{Answers: s.Answers, Took: s.Took}}
+		}
+		for _, server := range servers {
+			rows = append(rows, []string{s.Store, server.Server, yes(server.Answers), milliseconds(server.Took), strconv.Itoa(s.Leases), cmp.Or(server.Error, last)})
+		}
+		failed = append(failed, storeError(s.Store, s.Error))
+	}
+	o.print(rows, answer)
+	if len(answer.Stores) == 0 {
+		return errors.New("the running config has no stream_guard")
+	}
+	return errors.Join(failed...)
+}
+
+// validateConfig is `caddy validate`.
+func validateConfig(file, adapter string) error {
+	config, _, _, err := caddycmd.LoadConfig(file, adapter)
+	if err != nil {
+		return err
+	}
+	var c caddy.Config
+	if err := caddy.StrictUnmarshalJSON(caddy.RemoveMetaFields(config), &c); err != nil {
+		return err
+	}
+	return caddy.Validate(&c)
+}
+
+func (o *operator) report() error {
+	var answer []Report
+	if err := o.ask(http.MethodGet, "/stream_guard/report", &answer); err != nil {
+		return err
+	}
+	if o.json {
+		o.print(nil, answer)
+		return nil
+	}
+	if len(answer) == 0 {
+		fmt.Fprintln(o.out, "No stream_guard has mode observe.")
+	}
+	for _, r := range answer {
+		fmt.Fprintf(o.out, "%s: %s started since %s. A limit would have refused of these\n", printable(r.Store), count(int(r.Playbacks), "playback"), clock(r.Since))
+		rows := [][]string{{"LIMIT", "USERS", "PLAYBACKS"}}
+		atLeast := ""
+		if r.UsersAtLeast {
+			atLeast = "at least "
+		}
+		for _, l := range r.Limits {
+			rows = append(rows, []string{strconv.Itoa(l.Limit), atLeast + strconv.FormatInt(l.Users, 10), strconv.FormatInt(l.Playbacks, 10)})
+		}
+		o.print(rows, answer)
+	}
+	return nil
+}
+
+// print shows an answer: as rows, the first of them the head, or as JSON.
+func (o *operator) print(rows [][]string, answer any) {
+	if o.json {
+		b, err := json.MarshalIndent(answer, "", "\t")
+		if err != nil {
+			b = strconv.AppendQuote(nil, err.Error()) // they came as JSON: not reached
+		}
+		fmt.Fprintln(o.out, escapeJSON(string(b)))
+		return
+	}
+	table := tabwriter.NewWriter(o.out, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		for i := range row {
+			row[i] = printable(row[i])
+		}
+		fmt.Fprintln(table, strings.Join(row, "\t"))
+	}
+	table.Flush()
+}
+
+// ask calls the admin API.
+func (o *operator) ask(method, path string, into any) error {
+	address, err := caddycmd.DetermineAdminAPIAddress(o.address, nil, o.config, o.adapter)
+	if err != nil {
+		return fmt.Errorf("admin address: %w", err)
+	}
+	if o.store != "" {
+		separator := "?"
+		if strings.Contains(path, "?") {
+			separator = "&"
+		}
+		path += separator + "store=" + url.QueryEscape(o.store)
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, path, nil, nil)
+	if err != nil {
+		return asked(address, err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return fmt.Errorf("reading what %s answers: %w", address, err)
+	}
+	return nil
+}
+
+// asked makes sense of what AdminAPIRequest has only as text: an answer with a
+// status from 400 on.
+func asked(address string, err error) error {
+	_, answer, answered := strings.Cut(err.Error(), "caddy responded with error: HTTP ")
+	if !answered {
+		return fmt.Errorf("no Caddy answers at %s: %w", address, err)
+	}
+	status, body, _ := strings.Cut(answer, ": ")
+	var e struct {
+		Error string `json:"error"`
+	}
+	switch {
+	case json.Unmarshal([]byte(body), &e) == nil:
+		return errors.New(printable(strings.ReplaceAll(e.Error, "\n", "; ")))
+	case status == strconv.Itoa(http.StatusNotFound):
+		return fmt.Errorf("the Caddy at %s is built without stream_guard", address)
+	}
+	return errors.New(printable(answer))
+}
+
+func storeError(store, err string) error {
+	if err == "" {
+		return nil
+	}
+	return fmt.Errorf("store %s: %s", printable(store), printable(err))
+}
+
+// printable is a text as it may be shown on a terminal: quoted if there is
+// anything in it that is not to be seen.
+func printable(s string) string {
+	if utf8.ValidString(s) && !strings.HasPrefix(s, `"`) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	return strconv.Quote(s)
+}
+
+// escapeJSON writes what is not to be seen in a JSON document as \u….
+func escapeJSON(doc string) string {
+	var b strings.Builder
+	for _, r := range doc {
+		switch {
+		case unicode.IsPrint(r) || r == '\n' || r == '\t':
+			b.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+func clock(t time.Time) string { return t.Local().Format(time.DateTime) }
+
+func milliseconds(seconds float64) string {
+	return strconv.FormatFloat(seconds*1000, 'f', 1, 64) + " ms"
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// count is a number of things, in words: "1 guard", "2 guards".
+func count(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return strconv.Itoa(n) + " " + thing
+}
