@@ -239,7 +239,7 @@ func (o *operator) report() error {
 		fmt.Fprintln(o.out, "No stream_guard has mode observe.")
 	}
 	for _, r := range answer {
-		fmt.Fprintf(o.out, "%s: %s started since %s. A limit would have refused of these\n", printable(r.Store), count(int(r.Playbacks), "playback"), clock(r.Since))
+		fmt.Fprintf(o.out, "%s: %s started since %s. Of these a limit would have refused:\n", printable(r.Store), count(int(r.Playbacks), "playback"), clock(r.Since))
 		rows := [][]string{{"LIMIT", "USERS", "PLAYBACKS"}}
 		atLeast := ""
 		if r.UsersAtLeast {
@@ -266,7 +266,7 @@ func (o *operator) print(rows [][]string, answer any) {
 	table := tabwriter.NewWriter(o.out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		for i := range row {
-			row[i] = printable(row[i])
+			row[i] = cmp.Or(printable(row[i]), "-")
 		}
 		fmt.Fprintln(table, strings.Join(row, "\t"))
 	}
