@@ -121,9 +121,9 @@ const (
 )
 
 // tally counts the playbacks that started, by how many the user then had.
-// A limit would have refused those that were one too many for it. That is at
-// least what it really would have: somebody who is refused stops, and takes no
-// slot from the next.
+// A limit would have refused those that were one too many for it. That is more
+// than it really would have: somebody who is refused holds no slot against the
+// next.
 type tally struct {
 	since time.Time
 	seed  maphash.Seed
