@@ -120,6 +120,9 @@ func scan(s, key string, escaped bool) (value string, ok bool) {
 			}
 			n, plain := 1, true
 			for i = next; ; i, n = next, n+1 {
+				for ; i < len(s) && charset[s[i]]&(class|literal) == class|literal; n++ {
+					i++
+				}
 				if c, next = at(s, i, escaped); charset[c]&class == 0 {
 					break
 				}
@@ -178,6 +181,7 @@ const (
 	digit
 	startsToken
 	inToken
+	literal // means itself in a query too
 )
 
 var charset = func() (set [256]uint8) {
@@ -195,6 +199,11 @@ var charset = func() (set [256]uint8) {
 	for c := byte(0x20); c < 0x7f; c++ {
 		if c != '"' && c != '\\' {
 			set[c] |= inString
+		}
+	}
+	for c := range set {
+		if c != '%' && c != '+' {
+			set[c] |= literal
 		}
 	}
 	return set
