@@ -100,8 +100,8 @@ func (l *Ledger) makeRoom(now time.Time, g *Guard, i Intent, p Policy) (lapsed, 
 		rules = []Rule{{Limit: MaxLimit}}
 	}
 	for _, r := range rules {
-		if !r.Covers(g, g) || own != nil && r.Covers(&own.Guard, g) {
-			continue // no concern of the rule, or in it already
+		if l.held() < r.Limit || !r.Covers(g, g) || own != nil && r.Covers(&own.Guard, g) {
+			continue // room for all, no concern of the rule, or in it already
 		}
 		others := slices.DeleteFunc(r.beside(g, l.guards()), func(o Guard) bool {
 			return slices.Contains(lapsed, o.ID) || slices.Contains(replaced, o.ID)
