@@ -145,13 +145,13 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	sums := make(map[key]float64)
 	var redises []*redisstore.Store
-	eachStore(func(p *pooled) {
+	for _, p := range inUse() {
 		leases, denials := p.keeper.Size()
 		sums[key{leasesDesc, p.name, ""}] += float64(leases)
 		sums[key{denialsDesc, p.name, ""}] += float64(denials)
 		s, ok := p.store.(*redisstore.Store)
 		if !ok {
-			return
+			continue
 		}
 		redises = append(redises, s)
 		for server, away := range s.Away() {
@@ -165,7 +165,7 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 		sums[key{poolDesc, p.name, "idle"}] += float64(pool.Idle)
 		sums[key{poolDesc, p.name, "used"}] += float64(pool.Used)
 		sums[key{poolTimeoutsDesc, p.name, ""}] += float64(pool.Timeouts)
-	})
+	}
 	for k, v := range sums {
 		kind, labels := prometheus.GaugeValue, []string{k.store}
 		if k.Desc == poolTimeoutsDesc {
@@ -213,12 +213,4 @@ func (c *storeCollector) ask(redises []*redisstore.Store) []redisstore.Node {
 		c.nodes = append(c.nodes, nodes...)
 	}
 	return c.nodes
-}
-
-// eachStore calls f with every store in use.
-func eachStore(f func(*pooled)) {
-	stores.Range(func(_, v any) bool {
-		f(v.(*pooled))
-		return true
-	})
 }
