@@ -54,46 +54,52 @@ func TestFaultsOfRedis(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := redistest.Start(t)
-			n := start(t, site(files, "store redis redis://"+s.Addr, "playback path", "limit 3", "interval 3s", "ttl 60s"))
-			session := func(want int, name string) {
-				t.Helper()
-				n.want(t, want, "alice", "GET", "/media/cmaf/master.m3u8?"+name, "", "CMCD-Session", `sid="`+name+`"`)
-			}
-			session(200, "stopped")
-			n.want(t, 204, "alice", "DELETE", "/guards/"+n.guards(t, "alice").Guards[0].GuardID, "")
-			viewers := []*viewer{n.watch(t, "alice", mpd, endless), n.watch(t, "alice", mpd, endless)}
-
-			fault(t, s, func() {
-				for range 3 {
-					session(200, "new")
-				}
-				for _, v := range viewers {
-					v.playing(t)
-				}
-			})
-
-			eventually(t, "all who play are in Redis", func() bool {
-				session(200, "new")
-				a, err := n.send("alice", "GET", "/guards", "")
-				if err != nil || a.status != 200 {
-					return false
-				}
-				held := decode[list](t, a)
-				for _, v := range viewers {
-					v.playing(t)
-					if _, ok := held.find(v.guard); !ok {
-						return false
-					}
-				}
-				return len(held.Guards) == 3 // and what was stopped is not
-			})
-			session(429, "fourth")
-			for _, a := range n.accesses(t, "alice") {
-				if a.Status >= 400 && a.Status != 499 && !strings.HasSuffix(a.Request.URI, "fourth") {
-					t.Errorf("%s %s was answered %d", a.Request.Method, a.Request.URI, a.Status)
-				}
-			}
+			survives(t, "store redis redis://"+s.Addr, func(meanwhile func()) { fault(t, s, meanwhile) })
 		})
+	}
+}
+
+// survives has two viewers play and another start while the store is at fault.
+func survives(t *testing.T, store string, fault func(meanwhile func())) {
+	t.Helper()
+	n := start(t, site(files, store, "playback path", "limit 3", "interval 3s", "ttl 60s"))
+	session := func(want int, name string) {
+		t.Helper()
+		n.want(t, want, "alice", "GET", "/media/cmaf/master.m3u8?"+name, "", "CMCD-Session", `sid="`+name+`"`)
+	}
+	session(200, "stopped")
+	n.want(t, 204, "alice", "DELETE", "/guards/"+n.guards(t, "alice").Guards[0].GuardID, "")
+	viewers := []*viewer{n.watch(t, "alice", mpd, endless), n.watch(t, "alice", mpd, endless)}
+
+	fault(func() {
+		for range 3 {
+			session(200, "new")
+		}
+		for _, v := range viewers {
+			v.playing(t)
+		}
+	})
+
+	eventually(t, "all who play are in Redis", func() bool {
+		session(200, "new")
+		a, err := n.send("alice", "GET", "/guards", "")
+		if err != nil || a.status != 200 {
+			return false
+		}
+		held := decode[list](t, a)
+		for _, v := range viewers {
+			v.playing(t)
+			if _, ok := held.find(v.guard); !ok {
+				return false
+			}
+		}
+		return len(held.Guards) == 3 // and what was stopped is not
+	})
+	session(429, "fourth")
+	for _, a := range n.accesses(t, "alice") {
+		if a.Status >= 400 && a.Status != 499 && !strings.HasSuffix(a.Request.URI, "fourth") {
+			t.Errorf("%s %s was answered %d", a.Request.Method, a.Request.URI, a.Status)
+		}
 	}
 }
 

@@ -21,7 +21,9 @@ type breaker struct {
 	*gobreaker.CircuitBreaker[struct{}]
 }
 
-func newBreaker(server string, onAway func(server string, away bool)) breaker {
+// newBreaker makes the breaker of a server. onTry hears when it opens and each
+// time that a call may try; like onAway it must not block.
+func newBreaker(server string, onAway func(server string, away bool), onTry func()) breaker {
 	return breaker{gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:         server,
 		Timeout:      probeAfter,
@@ -29,6 +31,9 @@ func newBreaker(server string, onAway func(server string, away bool)) breaker {
 		IsSuccessful: answered,
 		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
 		OnStateChange: func(server string, from, to gobreaker.State) {
+			if to != gobreaker.StateClosed {
+				onTry()
+			}
 			switch {
 			case from == gobreaker.StateClosed:
 				onAway(server, true)
@@ -90,15 +95,18 @@ func (s *Store) breakOn(onAway func(server string, away bool)) {
 	if onAway == nil {
 		onAway = func(string, bool) {}
 	}
-	add := func(c *redis.Client) {
-		b := newBreaker(s.server(c), onAway)
+	add := func(c *redis.Client, onTry func()) {
+		b := newBreaker(s.server(c), onAway, onTry)
 		s.breakers.Store(b.Name(), b)
 		c.AddHook(b)
 	}
 	switch c := s.client.(type) {
 	case *redis.ClusterClient:
-		c.OnNewNode(add)
+		// A master that is away may be one no more: the client itself would find
+		// out only after a minute, for calls that a breaker stops tell it nothing.
+		reload := func() { c.ReloadState(context.Background()) }
+		c.OnNewNode(func(node *redis.Client) { add(node, reload) })
 	case *redis.Client:
-		add(c)
+		add(c, func() {})
 	}
 }
