@@ -267,7 +267,7 @@ func TestWatchHearsOfEndingsAndOutlivesTheServer(t *testing.T) {
 	<-done
 }
 
-// The rights that the README names are enough; without those to publish, all
+// The rights that docs/operations.md names are enough; without those to publish, all
 // but the news of endings works.
 func TestLeastRights(t *testing.T) {
 	rights := strings.Fields("~sg:* &ended:sg: -@all +evalsha +eval +get +set +time +publish +subscribe +unsubscribe +ping +hello")
