@@ -11,6 +11,7 @@ import (
 	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -207,7 +208,7 @@ func notFound(r *http.Request) *Problem {
 	return NewProblem(http.StatusNotFound, NotFound, "there is nothing at %q", clip(r.URL.Path))
 }
 
-func notAllowed[V any](w http.ResponseWriter, r *http.Request, methods map[string]V) error {
+func notAllowed(w http.ResponseWriter, r *http.Request, methods calls) error {
 	var allow []string
 	for _, m := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodDelete, http.MethodOptions} {
 		_, ok := methods[m]
@@ -243,7 +244,7 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 	if body.OnLimit != "" {
 		atLimit, known := AtLimit[body.OnLimit]
 		if !known {
-			return NewProblem(http.StatusBadRequest, InvalidBody, "onLimit %q is not one of reject, replace_device, replace_oldest", clip(body.OnLimit))
+			return NewProblem(http.StatusBadRequest, InvalidBody, "onLimit %q is not one of %s", clip(body.OnLimit), strings.Join(slices.Sorted(maps.Keys(AtLimit)), ", "))
 		}
 		c.Policy = c.Policy.With(atLimit)
 	}
@@ -368,20 +369,27 @@ func revoked() *Problem {
 	return NewProblem(http.StatusGone, GuardRevoked, "this playback was ended from elsewhere")
 }
 
-// readBody reads a JSON object, strictly; nothing at all is an empty object.
-func readBody(w http.ResponseWriter, r *http.Request, into any) error {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+// readAll reads a body of at most so many bytes; if there is any, it has to be
+// of this type.
+func readAll(w http.ResponseWriter, r *http.Request, limit int64, mediaType string) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return NewProblem(http.StatusRequestEntityTooLarge, BodyTooLarge, "the body has more than %d bytes", MaxBody)
+		return nil, NewProblem(http.StatusRequestEntityTooLarge, BodyTooLarge, "the body has more than %d bytes", limit)
 	}
 	if err != nil {
-		return NewProblem(http.StatusBadRequest, InvalidBody, "reading the body: %v", err)
+		return nil, NewProblem(http.StatusBadRequest, InvalidBody, "reading the body: %v", err)
 	}
-	if len(body) == 0 {
-		return nil
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); len(body) > 0 && (err != nil || media != mediaType) {
+		return nil, NewProblem(http.StatusUnsupportedMediaType, UnsupportedMedia, "Content-Type is %q, want %s", clip(r.Header.Get("Content-Type")), mediaType)
 	}
-	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
-		return NewProblem(http.StatusUnsupportedMediaType, UnsupportedMedia, "Content-Type is %q, want application/json", clip(r.Header.Get("Content-Type")))
+	return body, nil
+}
+
+// readBody reads a JSON object, strictly; nothing at all is an empty object.
+func readBody(w http.ResponseWriter, r *http.Request, into any) error {
+	body, err := readAll(w, r, MaxBody, "application/json")
+	if err != nil || len(body) == 0 {
+		return err
 	}
 	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
 		return NewProblem(http.StatusBadRequest, InvalidBody, "the body is not a JSON object")

@@ -2,9 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
-	"io"
-	"mime"
 	"net/http"
 
 	"github.com/streamguard/streamguard/guard"
@@ -36,11 +33,13 @@ type Report struct {
 // reports no more. An event never takes a slot, so it is never refused one:
 // players repeat what gets a 429, and their media requests hear of it anyway.
 func (a *API) events(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID) error {
-	body, err := readEvents(w, r)
+	// No player sends them as anything else; of another site's page this type
+	// needs a preflight, so that it cannot take slots in a viewer's name.
+	body, err := readAll(w, r, MaxEvents, "application/cmcd")
 	if err != nil {
 		return err
 	}
-	reports, ok := a.Events.Read(r, c, body)
+	reports, ok := a.Events.Read(r, c, string(body))
 	if !ok {
 		return NewProblem(http.StatusBadRequest, InvalidBody, "no line of the body is a CMCD report with a sid")
 	}
@@ -64,22 +63,4 @@ func (a *API) events(w http.ResponseWriter, r *http.Request, c Caller, _ guard.I
 		w.WriteHeader(http.StatusNoContent)
 	}
 	return gone
-}
-
-// readEvents reads a body of events. No player sends them as anything but
-// application/cmcd; of another site's page that type needs a preflight, so that
-// it cannot take slots in a viewer's name.
-func readEvents(w http.ResponseWriter, r *http.Request) (string, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxEvents))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return "", NewProblem(http.StatusRequestEntityTooLarge, BodyTooLarge, "the body has more than %d bytes", MaxEvents)
-	}
-	if err != nil {
-		return "", NewProblem(http.StatusBadRequest, InvalidBody, "reading the body: %v", err)
-	}
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if len(body) > 0 && (err != nil || media != "application/cmcd") {
-		return "", NewProblem(http.StatusUnsupportedMediaType, UnsupportedMedia, "Content-Type is %q, want application/cmcd", clip(r.Header.Get("Content-Type")))
-	}
-	return string(body), nil
 }

@@ -36,8 +36,9 @@ var (
 	})
 )
 
-// announce emits an event to the config of the moment, if it listens.
-func announce(event string, data map[string]any) {
+// announce emits an event to the config of the moment; its data are put together
+// only if that listens.
+func announce(event string, data func() map[string]any) {
 	ctx := caddy.ActiveContext()
 	if ctx.Context == nil {
 		return
@@ -54,7 +55,7 @@ func announce(event string, data map[string]any) {
 	case handling <- struct{}{}:
 		go func() {
 			defer func() { <-handling }()
-			events.Emit(ctx, event, data)
+			events.Emit(ctx, event, data())
 		}()
 	default:
 		droppedEvents.Inc()
@@ -70,11 +71,13 @@ func announceVerdict(c guard.Claim, v guard.Verdict) {
 	}
 	switch v.Outcome {
 	case guard.Admitted:
-		announce(guardCreated, data())
+		announce(guardCreated, data)
 	case guard.Rejected, guard.Revoked:
-		d := data()
-		d["code"] = string(api.Refused(v, false).ErrorCode)
-		announce(guardRefused, d)
+		announce(guardRefused, func() map[string]any {
+			d := data()
+			d["code"] = string(api.Refused(v, false).ErrorCode)
+			return d
+		})
 	}
 	for _, id := range v.Replaced {
 		announceRevoked(c.User, id)
@@ -82,5 +85,5 @@ func announceVerdict(c guard.Claim, v guard.Verdict) {
 }
 
 func announceRevoked(user string, id guard.ID) {
-	announce(guardRevoked, map[string]any{"user": user, "guard": id.String()})
+	announce(guardRevoked, func() map[string]any { return map[string]any{"user": user, "guard": id.String()} })
 }

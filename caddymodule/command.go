@@ -96,9 +96,11 @@ func (o *operator) topCommand() *cobra.Command {
 				return o.top(n)
 			}
 			for ; ; time.Sleep(topEvery) {
-				screen := &operator{new(bytes.Buffer), o.address, o.config, o.adapter, o.store, false}
+				var page bytes.Buffer
+				screen := *o
+				screen.out = &page
 				err := screen.top(n)
-				fmt.Fprintf(o.out, "\x1b[H\x1b[2J%s\n", screen.out)
+				fmt.Fprintf(o.out, "\x1b[H\x1b[2J%s\n", &page)
 				if err != nil {
 					return err
 				}

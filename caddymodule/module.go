@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -329,7 +330,7 @@ func (h *Handler) check() (err error) {
 	}{
 		{"mode", h.Mode, []string{"enforce", "observe"}},
 		{"anonymous", h.Anonymous, []string{"deny", "allow"}},
-		{"on_limit", h.OnLimit, []string{"reject", "replace_device", "replace_oldest"}},
+		{"on_limit", h.OnLimit, slices.Sorted(maps.Keys(api.AtLimit))},
 		{"on_store_error", h.OnStoreError, []string{"local", "allow", "deny"}},
 		{"cache_control", h.CacheControl, []string{"private", "keep"}},
 		{"log_users", h.LogUsers, []string{"off", "hash", "plain"}},

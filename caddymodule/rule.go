@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -59,8 +60,8 @@ func (h *Handler) checkRules() error {
 		if _, isLabel := h.Labels[r.Per]; !isLabel && r.Per != "stream" && r.Per != "device" {
 			return fmt.Errorf("limit: per %q is not stream, device or a label", r.Per)
 		}
-		if r.Limit < 0 || r.Limit > guard.MaxLimit {
-			return fmt.Errorf("limit: \"%d\" is not a whole number from 0 to %d", r.Limit, guard.MaxLimit)
+		if err := Limit(strconv.Itoa(r.Limit)).check(); err != nil {
+			return fmt.Errorf("limit: %w", err)
 		}
 		if r.Per == "device" && h.Device == "" {
 			return errors.New("limit: per device needs the device option")

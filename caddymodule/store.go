@@ -77,7 +77,7 @@ func sayAway(name string) func(server string, away bool) {
 			say, what, event = storeLog().Warn, "a server of the store does not answer: it is called once a second only", storeLost
 		}
 		say(what, zap.String("store", name), zap.String("server", server))
-		announce(event, map[string]any{"store": name, "server": server})
+		announce(event, func() map[string]any { return map[string]any{"store": name, "server": server} })
 	}
 }
 

@@ -100,7 +100,7 @@ func (l *Ledger) makeRoom(now time.Time, g *Guard, i Intent, p Policy) (lapsed, 
 		rules = []Rule{{Limit: MaxLimit}}
 	}
 	for _, r := range rules {
-		if l.held() < r.Limit || !r.Covers(g, g) || own != nil && r.Covers(&own.Guard, g) {
+		if l.held() < r.Limit || !r.covers(g, g) || own != nil && r.covers(&own.Guard, g) {
 			continue // room for all, no concern of the rule, or in it already
 		}
 		others := slices.DeleteFunc(r.beside(g, l.guards()), func(o Guard) bool {

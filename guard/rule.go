@@ -44,8 +44,8 @@ func (p Policy) With(a AtLimit) Policy {
 	return p
 }
 
-// Covers reports whether the rule counts one guard beside the other.
-func (r Rule) Covers(a, b *Guard) bool {
+// covers reports whether the rule counts one guard beside the other.
+func (r Rule) covers(a, b *Guard) bool {
 	if r.Per == "" {
 		return true
 	}
@@ -73,7 +73,7 @@ func (r Rule) replaces(other, g *Guard) bool {
 func (r Rule) beside(g *Guard, guards []Guard) []Guard {
 	var counted []Guard
 	for i := range guards {
-		if o := &guards[i]; o.ID != g.ID && r.Covers(o, g) {
+		if o := &guards[i]; o.ID != g.ID && r.covers(o, g) {
 			counted = append(counted, *o)
 		}
 	}

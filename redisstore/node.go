@@ -29,7 +29,7 @@ func (s *Store) Nodes(ctx context.Context) []Node {
 		mu    sync.Mutex
 		nodes []Node
 	)
-	ask := func(ctx context.Context, c *redis.Client) error {
+	err := s.each(ctx, (*redis.ClusterClient).ForEachShard, func(ctx context.Context, c *redis.Client) error {
 		n := Node{Server: s.server(c)}
 		info, err := c.Info(ctx, "everything").Result()
 		if n.Err = err; err == nil {
@@ -39,14 +39,9 @@ func (s *Store) Nodes(ctx context.Context) []Node {
 		defer mu.Unlock()
 		nodes = append(nodes, n)
 		return nil
-	}
-	switch c := s.client.(type) {
-	case *redis.ClusterClient:
-		if err := c.ForEachShard(ctx, ask); err != nil {
-			nodes = append(nodes, Node{Server: s.where, Err: err})
-		}
-	case *redis.Client:
-		ask(ctx, c)
+	})
+	if err != nil { // it does not say who its servers are
+		nodes = append(nodes, Node{Server: s.where, Err: err})
 	}
 	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Server, b.Server) })
 	return nodes

@@ -138,9 +138,18 @@ func (s *Store) Probe(ctx context.Context) []guard.Server {
 
 // eachMaster calls do with the client of each master, of several at once.
 func (s *Store) eachMaster(ctx context.Context, do func(context.Context, *redis.Client) error) error {
+	return s.each(ctx, (*redis.ClusterClient).ForEachMaster, do)
+}
+
+// each calls do with the client of the server, or of those that inCluster chooses.
+func (s *Store) each(
+	ctx context.Context,
+	inCluster func(*redis.ClusterClient, context.Context, func(context.Context, *redis.Client) error) error,
+	do func(context.Context, *redis.Client) error,
+) error {
 	switch c := s.client.(type) {
 	case *redis.ClusterClient:
-		return c.ForEachMaster(ctx, do)
+		return inCluster(c, ctx, do)
 	case *redis.Client:
 		return do(ctx, c)
 	}

@@ -81,6 +81,20 @@ type suite struct {
 // id names the n-th playback of the tests.
 func id(n int) guard.ID { return guard.DeriveID("user", "", fmt.Sprint(n)) }
 
+func ids(ns []int) (ids []guard.ID) {
+	for _, n := range ns {
+		ids = append(ids, id(n))
+	}
+	return ids
+}
+
+func idsOf(guards []guard.Guard) (ids []guard.ID) {
+	for _, g := range guards {
+		ids = append(ids, g.ID)
+	}
+	return ids
+}
+
 func claim(n int) guard.Claim {
 	return guard.Claim{User: "user", ID: id(n), Stream: "movie", Device: "tv"}
 }
@@ -141,15 +155,8 @@ func (s *suite) holds(want ...int) []guard.Guard {
 	if err != nil {
 		s.Fatalf("list: %v", err)
 	}
-	var got, ids []guard.ID
-	for _, g := range guards {
-		got = append(got, g.ID)
-	}
-	for _, n := range want {
-		ids = append(ids, id(n))
-	}
-	if !slices.Equal(got, ids) {
-		s.Fatalf("user holds %v, want %v", got, ids)
+	if got, want := idsOf(guards), ids(want); !slices.Equal(got, want) {
+		s.Fatalf("user holds %v, want %v", got, want)
 	}
 	return guards
 }
@@ -484,16 +491,8 @@ func on(n int, stream, device, class string) guard.Claim {
 func (s *suite) refuses(c guard.Claim, p guard.Policy, per string, inTheWay ...int) guard.Verdict {
 	s.Helper()
 	v := s.acquire(guard.Rejected, c, p)
-	var ids []guard.ID
-	for _, g := range v.InTheWay {
-		ids = append(ids, g.ID)
-	}
-	var want []guard.ID
-	for _, n := range inTheWay {
-		want = append(want, id(n))
-	}
-	if v.Rule.Per != per || !slices.Equal(ids, want) {
-		s.Fatalf("refused by %+v for %v, want per %q for %v", v.Rule, ids, per, want)
+	if got, want := idsOf(v.InTheWay), ids(inTheWay); v.Rule.Per != per || !slices.Equal(got, want) {
+		s.Fatalf("refused by %+v for %v, want per %q for %v", v.Rule, got, per, want)
 	}
 	return v
 }
@@ -501,12 +500,8 @@ func (s *suite) refuses(c guard.Claim, p guard.Policy, per string, inTheWay ...i
 func (s *suite) replaces(want guard.Outcome, c guard.Claim, p guard.Policy, replaced ...int) {
 	s.Helper()
 	v := s.acquire(want, c, p)
-	var ids []guard.ID
-	for _, n := range replaced {
-		ids = append(ids, id(n))
-	}
-	if !slices.Equal(v.Replaced, ids) {
-		s.Fatalf("replaced %v, want %v", v.Replaced, ids)
+	if want := ids(replaced); !slices.Equal(v.Replaced, want) {
+		s.Fatalf("replaced %v, want %v", v.Replaced, want)
 	}
 }
 

@@ -25,9 +25,9 @@ func Model(t *testing.T, h Harness) {
 		t.Repeat(map[string]func(*rapid.T){
 			"acquire": model.acquire,
 			"start":   model.acquire, // twice as often as the rest
-			"refresh": model.refresh,
-			"release": model.release,
-			"revoke":  model.revoke,
+			"refresh": byID(model, guard.Store.Refresh, (*guard.Ledger).Refresh),
+			"release": byID(model, guard.Store.Release, (*guard.Ledger).Release),
+			"revoke":  byID(model, guard.Store.Revoke, (*guard.Ledger).Revoke),
 			"list":    model.list,
 			"wait":    model.wait,
 		})
@@ -109,25 +109,18 @@ func (m *model) acquire(t *rapid.T) {
 	m.same(t, got, ledger.Acquire(m.now(), c, p), err)
 }
 
-func (m *model) refresh(t *rapid.T) {
-	user, ledger := m.user(t)
-	id, p := drawID(t), drawPolicy(t)
-	got, err := m.Store.Refresh(context.Background(), user, id, p)
-	m.same(t, got, ledger.Refresh(m.now(), id, p), err)
-}
-
-func (m *model) release(t *rapid.T) {
-	user, ledger := m.user(t)
-	id, p := drawID(t), drawPolicy(t)
-	got, err := m.Store.Release(context.Background(), user, id, p)
-	m.same(t, got, ledger.Release(m.now(), id, p), err)
-}
-
-func (m *model) revoke(t *rapid.T) {
-	user, ledger := m.user(t)
-	id, p := drawID(t), drawPolicy(t)
-	got, err := m.Store.Revoke(context.Background(), user, id, p)
-	m.same(t, got, ledger.Revoke(m.now(), id, p), err)
+// byID is a call about one guard, as the store and as the rules have it.
+func byID[V any](
+	m *model,
+	call func(guard.Store, context.Context, string, guard.ID, guard.Policy) (V, error),
+	rule func(*guard.Ledger, time.Time, guard.ID, guard.Policy) V,
+) func(*rapid.T) {
+	return func(t *rapid.T) {
+		user, ledger := m.user(t)
+		id, p := drawID(t), drawPolicy(t)
+		got, err := call(m.Store, context.Background(), user, id, p)
+		m.same(t, got, rule(ledger, m.now(), id, p), err)
+	}
 }
 
 func (m *model) list(t *rapid.T) {
