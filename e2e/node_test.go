@@ -206,7 +206,7 @@ func (n *node) end(t *testing.T) {
 		}
 	}
 	if t.Failed() {
-		t.Logf("Caddy's log:\n%s", log[max(0, len(log)-20_000):])
+		t.Logf("Caddy's log:\n%s", log[max(0, len(log)-5_000):])
 	}
 }
 

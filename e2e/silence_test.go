@@ -38,6 +38,7 @@ func TestSilentTabKeepsItsSlot(t *testing.T) {
 				p := openTab(t, page("http://"+n.addr, player), user)
 				p.run(t, "play", tuned(test.media, user))
 				p.plays(t)
+				test.silence(t, p)
 				var silent guard
 				eventually(t, "the tab is silent for longer than interval", func() bool {
 					held := n.guards(t, user)
@@ -45,8 +46,7 @@ func TestSilentTabKeepsItsSlot(t *testing.T) {
 						t.Fatalf("%s holds %+v, want one guard", user, held)
 					}
 					if held.Guards[0] != silent {
-						silent = held.Guards[0]
-						test.silence(t, p) // again where Chromium has woken the tab
+						silent = held.Guards[0] // by what was under way
 					}
 					return time.Now().After(silent.ExpiresAt.Add(time.Second))
 				})

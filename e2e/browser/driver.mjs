@@ -61,8 +61,12 @@ const calls = {
 	async freeze(tab, frozen) {
 		const page = tabs.get(tab)
 		page.cdp ??= await page.context().newCDPSession(page)
-		await page.cdp.send('Page.setWebLifecycleState', { state: 'active' })
-		if (frozen) await page.cdp.send('Page.setWebLifecycleState', { state: 'frozen' })
+		// Chromium wakes a frozen page that it shows: its scripts are stopped too.
+		if (frozen) {
+			await page.cdp.send('Debugger.enable')
+			await page.cdp.send('Debugger.pause')
+		} else await page.cdp.send('Debugger.disable')
+		await page.cdp.send('Page.setWebLifecycleState', { state: frozen ? 'frozen' : 'active' })
 	},
 	// As the user does it.
 	async close(tab) {
