@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"net"
 	"os/exec"
 	"strings"
 	"testing"
@@ -19,13 +18,13 @@ func TestSentinelFailover(t *testing.T) {
 			"sentinel down-after-milliseconds guards 1000\n"+
 			"sentinel failover-timeout guards 5000\n"))
 	eventually(t, "the Sentinel knows the replica", func() bool {
-		return strings.Contains(cli(t, sentinel, "SENTINEL", "REPLICAS", "guards"), "127.0.0.1")
+		return strings.Contains(say(sentinel, "SENTINEL", "REPLICAS", "guards"), "127.0.0.1")
 	})
 	survives(t, "store redis {\n\t\t\taddress "+sentinel.Addr+"\n\t\t\tmaster_name guards\n\t\t}", func(meanwhile func()) {
 		master.Kill()
 		meanwhile()
 		eventually(t, "there is another master", func() bool {
-			return !strings.Contains(cli(t, sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "guards"), port(master))
+			return !strings.Contains(say(sentinel, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "guards"), port(master))
 		})
 	})
 }
@@ -39,26 +38,20 @@ func TestClusterFaults(t *testing.T) {
 			owner.Kill()
 			meanwhile()
 			eventually(t, "the replica is the master", func() bool {
-				moved := cli(t, other, "GET", "sg:alice")
+				moved := say(other, "GET", "sg:alice")
 				return strings.HasPrefix(moved, "MOVED") && !strings.Contains(moved, port(owner))
 			})
 		},
 		"slot moves": func(t *testing.T, owner, other *redistest.Server, meanwhile func()) {
-			slot := cli(t, owner, "CLUSTER", "KEYSLOT", "sg:alice")
-			from, to := cli(t, owner, "CLUSTER", "MYID"), cli(t, other, "CLUSTER", "MYID")
-			ok := func(s *redistest.Server, args ...string) {
-				t.Helper()
-				if got := cli(t, s, args...); got != "OK" {
-					t.Fatalf("%q: %s", args, got)
-				}
-			}
-			ok(other, "CLUSTER", "SETSLOT", slot, "IMPORTING", from)
-			ok(owner, "CLUSTER", "SETSLOT", slot, "MIGRATING", to)
+			slot := say(owner, "CLUSTER", "KEYSLOT", "sg:alice")
+			from, to := say(owner, "CLUSTER", "MYID"), say(other, "CLUSTER", "MYID")
+			command(t, other, "CLUSTER", "SETSLOT", slot, "IMPORTING", from)
+			command(t, owner, "CLUSTER", "SETSLOT", slot, "MIGRATING", to)
 			meanwhile()
-			ok(owner, "MIGRATE", "127.0.0.1", port(other), "sg:alice", "0", "5000")
+			command(t, owner, "MIGRATE", "127.0.0.1", port(other), "sg:alice", "0", "5000")
 			meanwhile() // whoever asks the owner is sent on
-			ok(other, "CLUSTER", "SETSLOT", slot, "NODE", to)
-			ok(owner, "CLUSTER", "SETSLOT", slot, "NODE", to)
+			command(t, other, "CLUSTER", "SETSLOT", slot, "NODE", to)
+			command(t, owner, "CLUSTER", "SETSLOT", slot, "NODE", to)
 			meanwhile()
 		},
 	} {
@@ -79,38 +72,23 @@ func TestClusterFaults(t *testing.T) {
 			eventually(t, "the Cluster has come together", func() bool {
 				owner, other = nil, nil
 				for _, s := range servers {
-					if !strings.Contains(cli(t, s, "CLUSTER", "INFO"), "cluster_state:ok") {
+					if !strings.Contains(say(s, "CLUSTER", "INFO"), "cluster_state:ok") {
 						return false
 					}
-					if strings.HasPrefix(cli(t, s, "ROLE"), "slave") {
+					if strings.HasPrefix(say(s, "ROLE"), "slave") {
 						continue
 					}
-					if strings.HasPrefix(cli(t, s, "GET", "sg:alice"), "MOVED") {
+					if strings.HasPrefix(say(s, "GET", "sg:alice"), "MOVED") {
 						other = s
 					} else {
 						owner = s
 					}
 				}
 				// Each master must have its replica.
-				return owner != nil && other != nil && strings.Count(cli(t, owner, "CLUSTER", "NODES"), "slave") == 3 &&
-					strings.Contains(cli(t, owner, "INFO", "replication"), "state=online")
+				return owner != nil && other != nil && strings.Count(say(owner, "CLUSTER", "NODES"), "slave") == 3 &&
+					strings.Contains(say(owner, "INFO", "replication"), "state=online")
 			})
 			survives(t, "store redis {\n\t\t\taddress "+strings.Join(addrs, " ")+"\n\t\t}", func(meanwhile func()) { fault(t, owner, other, meanwhile) })
 		})
 	}
-}
-
-func port(s *redistest.Server) string {
-	_, port, _ := net.SplitHostPort(s.Addr)
-	return port
-}
-
-// cli is what redis-cli prints.
-func cli(t *testing.T, s *redistest.Server, args ...string) string {
-	t.Helper()
-	out, err := exec.Command("redis-cli", append([]string{"-p", port(s)}, args...)...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("redis-cli %q: %v: %s", args, err, out)
-	}
-	return strings.TrimSpace(string(out))
 }
