@@ -4,13 +4,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
-	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -110,7 +107,8 @@ var model = porcupine.NondeterministicModel{
 // What they were told is what one ledger would have told them, one at a time.
 func TestHistoriesAreThoseOfOneLedger(t *testing.T) {
 	server := redistest.Start(t)
-	line := newBadLine(t, server.Addr)
+	line := redistest.NewLine(t, server.Addr)
+	line.Set(redistest.Trouble{Breaks: 40})
 	var (
 		mu      sync.Mutex
 		history []porcupine.Operation
@@ -119,20 +117,20 @@ func TestHistoriesAreThoseOfOneLedger(t *testing.T) {
 	)
 	const clients = 8
 	for client := range clients {
-		s := open(t, Options{Addresses: []string{line.addr}, Timeout: 2 * time.Second})
+		s := open(t, Options{Addresses: []string{line.Addr}, Timeout: 2 * time.Second})
 		rng := rand.New(rand.NewPCG(1, uint64(client)))
 		wg.Go(func() {
 			for n := range *operations / clients {
 				// A user has few calls, so that the check is quick.
 				c := call{fmt.Sprint("user ", n/12), []string{"acquire", "acquire", "refresh", "release", "revoke"}[rng.IntN(5)], rng.IntN(6)}
-				before, start := line.broken.Load(), int64(time.Since(begun))
+				before, start := line.Broken.Load(), int64(time.Since(begun))
 				out := do(s, c)
 				end := int64(time.Since(begun))
 				mu.Lock()
 				if out.ok {
 					history = append(history, porcupine.Operation{ClientId: client, Input: c, Call: start, Output: out, Return: end})
 				}
-				if line.broken.Load() != before {
+				if line.Broken.Load() != before {
 					// The client may have asked twice, and others between.
 					if !out.ok {
 						end = math.MaxInt64
@@ -150,8 +148,8 @@ func TestHistoriesAreThoseOfOneLedger(t *testing.T) {
 			lost++
 		}
 	}
-	t.Logf("%d calls, %d of them that may have happened besides, %d lines broken", len(history), lost, line.broken.Load())
-	if line.broken.Load() == 0 {
+	t.Logf("%d calls, %d of them that may have happened besides, %d lines broken", len(history), lost, line.Broken.Load())
+	if line.Broken.Load() == 0 {
 		t.Error("no line has broken")
 	}
 	if result := porcupine.CheckOperationsTimeout(model.ToModel(), history, time.Minute); result != porcupine.Ok {
@@ -180,61 +178,4 @@ func do(s *Store, c call) said {
 		return said{}
 	}
 	return said{true, v.Outcome, found, v.Held}
-}
-
-// badLine is a way to a server on which connections break, now and then, while
-// an answer is under way.
-type badLine struct {
-	addr   string
-	mu     sync.Mutex
-	rng    *rand.Rand
-	broken atomic.Int64
-}
-
-func newBadLine(t *testing.T, to string) *badLine {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	b := &badLine{addr: l.Addr().String(), rng: rand.New(rand.NewPCG(2, 2))}
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go b.carry(client, to)
-		}
-	}()
-	return b
-}
-
-func (b *badLine) carry(client net.Conn, to string) {
-	defer client.Close()
-	server, err := net.Dial("tcp", to)
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	go io.Copy(server, client)
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := server.Read(buf)
-		if err != nil || b.breaks() {
-			return
-		}
-		client.Write(buf[:n])
-	}
-}
-
-func (b *badLine) breaks() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.rng.IntN(40) > 0 {
-		return false
-	}
-	b.broken.Add(1)
-	return true
 }
