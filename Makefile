@@ -52,10 +52,11 @@ release-build: ## build the release, bin/caddy-release, from xcaddy.json
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	scripts/fuzz
 
-soak: ## simulation, histories and rules for about an hour; make test has the short form
+soak: ## simulation, histories, rules and faults for about an hour; make test has the short form
 	go test -count=1 -timeout 1h ./lease -run Simulation -args -sim.seeds=20000
 	go test -count=1 -timeout 1h ./redisstore -run Rules -rapid.checks=20000
 	go test -count=1 -timeout 1h ./redisstore -run Histories -args -operations 2000000
+	go test -count=1 -timeout 1h ./e2e -run FaultsOf -args -fault.hold=30s
 
 bench: ## measure against partners, into docs/performance.md; one row in short: ROWS=throughput/file_server/4k PAIRS=3 SECONDS=5
 	go run -C bench . $(if $(ROWS),-rows '$(ROWS)') $(if $(PAIRS),-pairs $(PAIRS)) $(if $(SECONDS),-seconds $(SECONDS)) $(if $(PROFILE),-profile '$(abspath $(PROFILE))')

@@ -20,7 +20,7 @@ func TestSentinelFailover(t *testing.T) {
 	eventually(t, "the Sentinel knows the replica", func() bool {
 		return strings.Contains(say(sentinel, "SENTINEL", "REPLICAS", "guards"), "127.0.0.1")
 	})
-	survives(t, "store redis {\n\t\t\taddress "+sentinel.Addr+"\n\t\t\tmaster_name guards\n\t\t}", func(meanwhile func()) {
+	survives(t, "store redis {\n\t\t\taddress "+sentinel.Addr+"\n\t\t\tmaster_name guards\n\t\t}", 200, func(meanwhile func()) {
 		master.Kill()
 		meanwhile()
 		eventually(t, "there is another master", func() bool {
@@ -88,7 +88,7 @@ func TestClusterFaults(t *testing.T) {
 				return owner != nil && other != nil && strings.Count(say(owner, "CLUSTER", "NODES"), "slave") == 3 &&
 					strings.Contains(say(owner, "INFO", "replication"), "state=online")
 			})
-			survives(t, "store redis {\n\t\t\taddress "+strings.Join(addrs, " ")+"\n\t\t}", func(meanwhile func()) { fault(t, owner, other, meanwhile) })
+			survives(t, "store redis {\n\t\t\taddress "+strings.Join(addrs, " ")+"\n\t\t}", 200, func(meanwhile func()) { fault(t, owner, other, meanwhile) })
 		})
 	}
 }

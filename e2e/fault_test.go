@@ -1,25 +1,27 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
+
+var hold = flag.Duration("fault.hold", 0, "how long a fault that viewers survive lasts at least")
 
 // Whatever becomes of Redis: who plays goes on, who starts meanwhile is counted
 // here, what was stopped stays stopped, and afterwards the count is exact again.
 func TestFaultsOfRedis(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(t *testing.T, s *redistest.Server, meanwhile func()){
-		"killed and back empty": func(t *testing.T, s *redistest.Server, meanwhile func()) {
-			s.Kill()
-			meanwhile()
-			redistest.StartOn(t, s.Addr)
-		},
+		"killed and back empty": killed,
 		"hangs": func(_ *testing.T, s *redistest.Server, meanwhile func()) {
 			s.Pause()
 			meanwhile()
@@ -33,6 +35,45 @@ func TestFaultsOfRedis(t *testing.T) {
 			command(t, s, "CONFIG", "SET", "maxmemory", "1")
 			meanwhile()
 			command(t, s, "CONFIG", "SET", "maxmemory", "0")
+		},
+		"cannot save, and refuses writes": func(t *testing.T, s *redistest.Server, meanwhile func()) {
+			command(t, s, "CONFIG", "SET", "save", "3600 1")
+			inTheWay := filepath.Join(strings.Fields(say(s, "CONFIG", "GET", "dir"))[1], "dump.rdb")
+			if err := os.Mkdir(inTheWay, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			say(s, "BGSAVE")
+			eventually(t, "writes are refused", func() bool { return strings.HasPrefix(say(s, "DEL", "none"), "MISCONF") })
+			meanwhile()
+			if err := os.Remove(inTheWay); err != nil {
+				t.Fatal(err)
+			}
+			say(s, "BGSAVE")
+		},
+		"busy with a script": func(t *testing.T, s *redistest.Server, meanwhile func()) {
+			command(t, s, "CONFIG", "SET", "busy-reply-threshold", "10")
+			ended := make(chan string)
+			go func() { ended <- say(s, "EVAL", "while true do end", "0") }()
+			eventually(t, "it is busy", func() bool { return strings.HasPrefix(say(s, "PING"), "BUSY") })
+			meanwhile()
+			command(t, s, "SCRIPT", "KILL")
+			<-ended
+		},
+		"loading": func(t *testing.T, s *redistest.Server, meanwhile func()) {
+			command(t, s, "CONFIG", "SET", "rdbcompression", "no", "loading-process-events-interval-bytes", "1024")
+			command(t, s, "DEBUG", "POPULATE", "2000", "other", "2000") // it answers once in a key
+			command(t, s, "CONFIG", "SET", "key-load-delay", "100000")
+			loaded := make(chan string)
+			go func() { loaded <- say(s, "DEBUG", "RELOAD") }()
+			eventually(t, "it is loading", func() bool { return strings.HasPrefix(say(s, "PING"), "LOADING") })
+			meanwhile()
+			if got := say(s, "PING"); !strings.HasPrefix(got, "LOADING") {
+				t.Errorf("it was not loading all the time: %s", got)
+			}
+			command(t, s, "CONFIG", "SET", "key-load-delay", "0")
+			if got := <-loaded; got != "OK" {
+				t.Fatal(got)
+			}
 		},
 		"read-only, as a master that was demoted": func(t *testing.T, s *redistest.Server, meanwhile func()) {
 			command(t, s, "REPLICAOF", "127.0.0.1", "1")
@@ -53,37 +94,94 @@ func TestFaultsOfRedis(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := redistest.Start(t)
-			survives(t, "store redis redis://"+s.Addr, func(meanwhile func()) { fault(t, s, meanwhile) })
+			s := redistest.Start(t, "--enable-debug-command", "local")
+			survives(t, "store redis redis://"+s.Addr, 200, func(meanwhile func()) { fault(t, s, meanwhile) })
 		})
 	}
 }
 
-// survives has two viewers play and another start while the store is at fault.
-func survives(t *testing.T, store string, fault func(meanwhile func())) {
+func killed(t *testing.T, s *redistest.Server, meanwhile func()) {
+	s.Kill()
+	meanwhile()
+	redistest.StartOn(t, s.Addr)
+}
+
+// Newcomers are told what on_store_error says; who plays goes on all the same.
+func TestRedisKilledUnderEachPolicy(t *testing.T) {
+	t.Parallel()
+	for policy, newcomer := range map[string]int{"allow": 200, "deny": 503} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			s := redistest.Start(t)
+			survives(t, "store redis redis://"+s.Addr+"\n\t\ton_store_error "+policy, newcomer, func(meanwhile func()) { killed(t, s, meanwhile) })
+		})
+	}
+}
+
+// Redis is well, the line to it is not.
+func TestFaultsOfTheLineToRedis(t *testing.T) {
+	t.Parallel()
+	for name, trouble := range map[string]redistest.Trouble{
+		"slower than timeout":   {Latency: 2 * time.Second},
+		"answers do not come":   {NoAnswers: true},
+		"cut off":               {NoRequests: true, NoAnswers: true},
+		"connections are reset": {Breaks: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			line := redistest.NewLine(t, redistest.Start(t).Addr)
+			survives(t, "store redis redis://"+line.Addr, 200, func(meanwhile func()) {
+				line.Set(trouble)
+				meanwhile()
+				line.Set(redistest.Trouble{})
+			})
+		})
+	}
+	t.Run("slow", func(t *testing.T) {
+		t.Parallel()
+		line := redistest.NewLine(t, redistest.Start(t).Addr)
+		// It denies whom it cannot ask about, which is nobody.
+		survives(t, inRedis(&redistest.Server{Addr: line.Addr}), 200, func(meanwhile func()) {
+			line.Set(redistest.Trouble{Latency: 100 * time.Millisecond})
+			meanwhile()
+		})
+	})
+}
+
+// survives has two viewers play and another start while the store is at fault;
+// newcomer is the answer to that one.
+func survives(t *testing.T, store string, newcomer int, fault func(meanwhile func())) {
 	t.Helper()
 	n := start(t, site(files, store, "playback path", "limit 3", "interval 3s", "ttl 60s"))
-	session := func(want int, name string) {
+	session := func(name string) *answer {
 		t.Helper()
-		n.want(t, want, "alice", "GET", "/media/cmaf/master.m3u8?"+name, "", "CMCD-Session", `sid="`+name+`"`)
+		return n.ask(t, "alice", "GET", "/media/cmaf/master.m3u8?"+name, "", "CMCD-Session", `sid="`+name+`"`)
 	}
-	session(200, "stopped")
+	session("stopped")
 	n.want(t, 204, "alice", "DELETE", "/guards/"+n.guards(t, "alice").Guards[0].GuardID, "")
 	viewers := []*viewer{n.watch(t, "alice", mpd, endless), n.watch(t, "alice", mpd, endless)}
 
 	fault(func() {
 		for range 3 {
-			session(200, "new")
+			if a := session("new"); a.status != newcomer {
+				t.Fatalf("a newcomer was answered %d, want %d\n%s", a.status, newcomer, a.body)
+			}
 		}
-		for _, v := range viewers {
-			v.playing(t)
-		}
+		asked := func(v *viewer) int { return strings.Count(n.log.String(), v.guard) }
+		begun, before := time.Now(), []int{asked(viewers[0]), asked(viewers[1])}
+		eventually(t, "the viewers have asked for more", func() bool {
+			all := time.Since(begun) >= *hold
+			for i, v := range viewers {
+				v.playing(t)
+				all = all && asked(v) >= before[i]+6
+			}
+			return all
+		})
 	})
 
 	eventually(t, "all who play are in Redis", func() bool {
-		session(200, "new")
-		a, err := n.send("alice", "GET", "/guards", "")
-		if err != nil || a.status != 200 {
+		a := n.ask(t, "alice", "GET", "/guards", "")
+		if session("new").status != 200 || a.status != 200 {
 			return false
 		}
 		held := decode[list](t, a)
@@ -95,9 +193,10 @@ func survives(t *testing.T, store string, fault func(meanwhile func())) {
 		}
 		return len(held.Guards) == 3 // and what was stopped is not
 	})
-	session(429, "fourth")
+	refused(t, session("fourth"), 3)
 	for _, a := range n.accesses(t, "alice") {
-		if a.Status >= 400 && a.Status != 499 && !strings.HasSuffix(a.Request.URI, "fourth") {
+		expected := map[string]int{"new": newcomer, "fourth": 429}[a.Request.URI[strings.LastIndex(a.Request.URI, "?")+1:]]
+		if a.Status >= 400 && a.Status != 499 && a.Status != expected {
 			t.Errorf("%s %s was answered %d", a.Request.Method, a.Request.URI, a.Status)
 		}
 	}
