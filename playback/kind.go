@@ -6,6 +6,7 @@ package playback
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"strings"
 )
 
@@ -48,17 +49,20 @@ func NewKinds(media []string) (Kinds, error) {
 	return kinds, nil
 }
 
-// Of tells the kind of a path. A trailing slash or path parameter
-// (/seg.ts;v=1) changes nothing: some origins ignore them.
+// Of tells the kind of a path, however an origin may read it: /7.ts/a/.. and
+// /7.ts;v=1 are /7.ts to some, and what follows a NUL, or a ? that was escaped,
+// is not always of the file's name.
 func (k Kinds) Of(p string) Kind {
-	p = strings.TrimRight(p, "/")
-	if strings.IndexByte(p, ';') >= 0 {
-		p = p[strings.LastIndexByte(p, '/')+1:]
-		p, _, _ = strings.Cut(p, ";")
-	}
-	ext := path.Ext(p)
-	if kind, ok := k[ext]; ok {
+	if kind, ok := k[path.Ext(p)]; ok {
 		return kind
 	}
-	return k[strings.ToLower(ext)]
+	if i := strings.IndexAny(p, "\x00?#"); i >= 0 {
+		p = p[:i]
+	}
+	if strings.Contains(p, ";") {
+		p = parameter.ReplaceAllString(p, "")
+	}
+	return k[strings.ToLower(path.Ext(strings.TrimRight(path.Clean(p), `/. \`)))]
 }
+
+var parameter = regexp.MustCompile(`;[^/]*`)
