@@ -45,7 +45,7 @@ monitoring: ## rules and dashboard, in a real Prometheus that watches the built 
 release-build: ## build the release, bin/caddy-release, from xcaddy.json
 	go run -C cmd/build . -config '$(CURDIR)/xcaddy.json' -output '$(CURDIR)/bin/caddy-release'
 	@modules=$$(bin/caddy-release list-modules); \
-	for module in http.handlers.stream_guard admin.api.stream_guard stream_guard.stores.memory stream_guard.stores.redis; do \
+	for module in http.handlers.stream_guard http.handlers.stream_guard_token admin.api.stream_guard stream_guard.stores.memory stream_guard.stores.redis; do \
 		grep -qx "$$module" <<<"$$modules" || { echo "bin/caddy-release lacks the module $$module"; exit 1; }; \
 	done
 

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -21,7 +20,7 @@ import (
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	token := cutToken(r)
+	token := h.token(r)
 	if h.onAPI(r.URL.Path) {
 		h.allowOrigin(w, r)
 		if preflight(w, r) {
@@ -322,22 +321,6 @@ func requestID(r *http.Request) string {
 	}
 	id, _ := repl.GetString("http.request.uuid")
 	return id
-}
-
-// cutToken takes the path tokens out of the request's URL and returns the first.
-func cutToken(r *http.Request) *guard.ID {
-	if !strings.Contains(r.URL.Path, "/~") {
-		return nil
-	}
-	clean, id, found := playback.CutToken(r.URL.EscapedPath())
-	if !found {
-		return nil
-	}
-	if path, err := url.PathUnescape(clean); err == nil {
-		r.URL.Path, r.URL.RawPath = path, clean
-		r.RequestURI = r.URL.RequestURI()
-	}
-	return &id
 }
 
 // Verdicts beyond those of guard.Outcome, and of what is wrong with a request.

@@ -19,6 +19,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/streamguard/streamguard/api"
+	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/redisstore"
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
@@ -277,6 +278,41 @@ SITE {
 	s.call(200, "GET", "/v/x/1.ts", "Authorization", "alice", "X-User-Id", "bob")
 	s.call(429, "GET", "/v/y/1.ts", "Authorization", "alice", "X-User-Id", "carol")
 	s.call(200, "GET", "/v/y/1.ts", "Authorization", "bob")
+}
+
+// A token in front of a path that is for some users only does not get others
+// past what keeps them out.
+func TestTokenOpensNoDoors(t *testing.T) {
+	site := func(directives string) string {
+		return "SITE {\n" + directives + `
+	basic_auth /admin/* {
+		demo $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG
+	}
+	stream_guard {
+		user {header.X-User-Id}
+		anonymous allow
+	}
+	respond "{path} {http.stream_guard.guard}"
+}`
+	}
+	id := guard.NewID("u", "").String()
+	for _, path := range []string{"/admin/page.html", "/admin/7.m4s", "/admin/master.m3u8"} {
+		s := serve(t, site(""))
+		// Nobody's token stays where it is.
+		if _, body := s.call(200, "GET", "/~"+id+path, "X-User-Id", ""); !strings.HasPrefix(body, "/~"+id) {
+			t.Errorf("%s: nobody got %s", path, body)
+		}
+		s = serve(t, site("stream_guard_token"))
+		// Users are let in elsewhere: there their rights do not go by path, or
+		// stream_guard_token is in front.
+		for _, user := range []string{"", "u"} {
+			s.call(401, "GET", "/~"+id+path, "X-User-Id", user)
+			s.call(401, "GET", "/%7e"+id+path, "X-User-Id", user)
+		}
+		if _, body := s.call(200, "GET", "/v/~"+id+"/x/7.m4s"); body != "/v/x/7.m4s "+id {
+			t.Errorf("behind stream_guard_token: %s", body)
+		}
+	}
 }
 
 func TestShutdownDoesNotWaitForTheTarpit(t *testing.T) {

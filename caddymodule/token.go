@@ -1,0 +1,102 @@
+package caddymodule
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/playback"
+)
+
+func init() {
+	caddy.RegisterModule(Token{})
+	httpcaddyfile.RegisterHandlerDirective("stream_guard_token", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		return Token{}, Token{}.UnmarshalCaddyfile(h.Dispenser)
+	})
+	// In front of all that goes by a path.
+	httpcaddyfile.RegisterDirectiveOrder("stream_guard_token", httpcaddyfile.Before, "tracing")
+}
+
+// Token takes path tokens out of a request's path, for stream_guard further on.
+//
+// stream_guard does so too, but behind whatever authenticates: matchers and
+// login services in front of it see /~<id>/premium/7.m4s, which their rules on
+// /premium/* do not know. Where access goes by path, this handler has to come
+// first. It has no options.
+type Token struct{}
+
+// CaddyModule returns the Caddy module information.
+func (Token) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.stream_guard_token",
+		New: func() caddy.Module { return new(Token) },
+	}
+}
+
+// UnmarshalCaddyfile reads
+//
+//	stream_guard_token
+func (Token) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // stream_guard_token
+	if d.NextArg() || d.NextBlock(d.Nesting()) {
+		return d.Errf("stream_guard_token: takes no %q", d.Val())
+	}
+	return nil
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler.
+func (Token) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	if id := cutToken(r); id != nil {
+		r.SetPathValue(tokenInPath, id.String())
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// tokenInPath is the path value that Token leaves a token in.
+const tokenInPath = "stream_guard_token"
+
+// token is the path token of a request, which it takes out of its path. It
+// leaves that of nobody where it is: no gate has sent them there, and what is
+// behind it may be for some users only.
+func (h *Handler) token(r *http.Request) *guard.ID {
+	if s := r.PathValue(tokenInPath); s != "" {
+		id, err := guard.ParseID(s)
+		if err == nil {
+			return &id
+		}
+	}
+	if !strings.Contains(r.URL.Path, "/~") || h.user(r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)) == "" {
+		return nil
+	}
+	return cutToken(r)
+}
+
+// cutToken takes the path tokens out of the request's URL and returns the first.
+func cutToken(r *http.Request) *guard.ID {
+	if !strings.Contains(r.URL.Path, "/~") {
+		return nil
+	}
+	clean, id, found := playback.CutToken(r.URL.EscapedPath())
+	if !found {
+		return nil
+	}
+	if clean == "" {
+		clean = "/"
+	}
+	if path, err := url.PathUnescape(clean); err == nil {
+		r.URL.Path, r.URL.RawPath = path, clean
+		r.RequestURI = r.URL.RequestURI()
+	}
+	return &id
+}
+
+var (
+	_ caddyhttp.MiddlewareHandler = Token{}
+	_ caddyfile.Unmarshaler       = Token{}
+)
