@@ -312,7 +312,7 @@ func (a *API) release(w http.ResponseWriter, r *http.Request, c Caller, id guard
 }
 
 func (a *API) list(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID) error {
-	guards, err := a.Store.List(r.Context(), c.User)
+	guards, err := a.Store.List(guard.ForDisplay(r.Context()), c.User)
 	if err != nil {
 		return err
 	}

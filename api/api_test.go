@@ -421,6 +421,27 @@ func TestListAndGetShowWhatIsHeld(t *testing.T) {
 	f.call(http.StatusNotFound, "HEAD /guards/"+someID, ``)
 }
 
+// What has just been started is there when it is asked for by its id.
+func TestOnlyTheListMayBeAMomentOld(t *testing.T) {
+	f := open(t)
+	started := f.guard(http.StatusCreated, "POST /guards", ``)
+	f.Store = lagging{f.store}
+	if held := f.list(); len(held.Guards) != 0 {
+		t.Errorf("the list is the store's own: %+v", held)
+	}
+	f.guard(http.StatusOK, onGuard("GET /guards/{id}", started.GuardID), ``)
+}
+
+// lagging is a store with a copy that has not heard of anything yet.
+type lagging struct{ guard.Store }
+
+func (l lagging) List(ctx context.Context, user string) ([]guard.Guard, error) {
+	if guard.IsForDisplay(ctx) {
+		return nil, nil
+	}
+	return l.Store.List(ctx, user)
+}
+
 func TestGuardOfAnotherUserDoesNotExist(t *testing.T) {
 	for _, call := range calls {
 		if !strings.Contains(call, "{id}") {

@@ -275,7 +275,7 @@ func (a *Admin) guards(r *http.Request, chosen []*pooled, parts []string) (any, 
 	if err != nil {
 		return nil, err
 	}
-	return inEach(chosen, func(p *pooled) ([]guard.Guard, error) { return p.store.List(r.Context(), user) },
+	return inEach(chosen, func(p *pooled) ([]guard.Guard, error) { return p.store.List(guard.ForDisplay(r.Context()), user) },
 		fmt.Errorf("user %q holds no guards", user))
 }
 

@@ -71,6 +71,10 @@ type Redis struct {
 	// What stands in front of the user in a key. Default `sg:`.
 	KeyPrefix string `json:"key_prefix,omitempty"`
 
+	// Who is asked for lists of guards that decide nothing: `master`, or
+	// `replica` of a Cluster or behind Sentinels. Default `master`.
+	ReadFrom string `json:"read_from,omitempty"`
+
 	options redisstore.Options
 	key     [sha256.Size]byte
 }
@@ -157,6 +161,7 @@ func (s *Redis) Provision(caddy.Context) error {
 		Timeout:          time.Duration(plain.Timeout),
 		DialTimeout:      time.Duration(plain.DialTimeout),
 		KeyPrefix:        plain.KeyPrefix,
+		ReadFrom:         plain.ReadFrom,
 	}
 	var files [][]byte
 	if plain.TLS != nil {
@@ -253,6 +258,7 @@ func (s *Redis) String() string { return "redis " + s.options.String() }
 //		timeout           <duration>
 //		dial_timeout      <duration>
 //		key_prefix        <prefix>
+//		read_from         master|replica
 //		tls {
 //			ca          <file>
 //			certificate <file>
@@ -271,6 +277,7 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		"sentinel_username": &s.SentinelUsername,
 		"sentinel_password": &s.SentinelPassword,
 		"key_prefix":        &s.KeyPrefix,
+		"read_from":         &s.ReadFrom,
 	}
 	if d.NextArg() {
 		if s.URL = d.Val(); s.URL == "" {

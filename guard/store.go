@@ -35,9 +35,21 @@ type Store interface {
 	// whether there was a guard; without one there is nothing to revoke.
 	Revoke(ctx context.Context, user string, id ID, p Policy) (bool, error)
 
-	// List returns the user's guards, active and lapsed, oldest first.
+	// List returns the user's guards, active and lapsed, oldest first; ForDisplay
+	// perhaps as they were a moment ago.
 	List(ctx context.Context, user string) ([]Guard, error)
 }
+
+type forDisplay struct{}
+
+// ForDisplay returns a context with which List may ask a copy of the truth that
+// is a moment old. Nothing may be decided by what it answers.
+func ForDisplay(ctx context.Context) context.Context {
+	return context.WithValue(ctx, forDisplay{}, true)
+}
+
+// IsForDisplay reports whether the context is one of ForDisplay.
+func IsForDisplay(ctx context.Context) bool { return ctx.Value(forDisplay{}) != nil }
 
 // Request is a claim with the policy it is judged by.
 type Request struct {

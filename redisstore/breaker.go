@@ -95,8 +95,8 @@ func (s *Store) breakOn(onAway func(server string, away bool)) {
 	if onAway == nil {
 		onAway = func(string, bool) {}
 	}
-	add := func(c *redis.Client, onTry func()) {
-		b := newBreaker(s.server(c), onAway, onTry)
+	add := func(server string, c *redis.Client, onTry func()) {
+		b := newBreaker(server, onAway, onTry)
 		s.breakers.Store(b.Name(), b)
 		c.AddHook(b)
 	}
@@ -105,8 +105,11 @@ func (s *Store) breakOn(onAway func(server string, away bool)) {
 		// A master that is away may be one no more: the client itself would find
 		// out only after a minute, for calls that a breaker stops tell it nothing.
 		reload := func() { c.ReloadState(context.Background()) }
-		c.OnNewNode(func(node *redis.Client) { add(node, reload) })
+		c.OnNewNode(func(node *redis.Client) { add(s.server(node), node, reload) })
 	case *redis.Client:
-		add(c, func() {})
+		add(s.server(c), c, func() {})
+	}
+	if s.replicas != nil {
+		add(s.where+" replica", s.replicas, func() {})
 	}
 }

@@ -99,7 +99,11 @@ type Pool struct{ Idle, Used, Timeouts int }
 
 // Pool returns it as it is now.
 func (s *Store) Pool() Pool {
-	p := s.client.PoolStats()
+	p := *s.client.PoolStats()
+	if s.replicas != nil {
+		r := s.replicas.PoolStats()
+		p.IdleConns, p.TotalConns, p.Timeouts = p.IdleConns+r.IdleConns, p.TotalConns+r.TotalConns, p.Timeouts+r.Timeouts
+	}
 	return Pool{int(p.IdleConns), int(p.TotalConns) - int(p.IdleConns), int(p.Timeouts)}
 }
 

@@ -39,6 +39,10 @@ type Options struct {
 	DialTimeout time.Duration // bound on connecting; default Timeout
 	KeyPrefix   string        // in front of the user; default DefaultKeyPrefix
 
+	// ReadFrom is ReadFromReplica if replicas are to be asked for lists that
+	// may be a moment old (guard.ForDisplay); default ReadFromMaster.
+	ReadFrom string
+
 	// OnAway, which may be nil, hears when a server (guard.Server.Name) no longer
 	// answers, and when it does again. It must not block.
 	OnAway func(server string, away bool)
@@ -48,6 +52,12 @@ type Options struct {
 const (
 	DefaultTimeout   = 500 * time.Millisecond
 	DefaultKeyPrefix = "sg:"
+)
+
+// What Options.ReadFrom may be.
+const (
+	ReadFromMaster  = "master"
+	ReadFromReplica = "replica"
 )
 
 // Open returns a store on the Redis that the options name. It does not
@@ -86,8 +96,12 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("timeout: %v is negative", o.Timeout)
 	case o.DialTimeout < 0:
 		return nil, fmt.Errorf("dial_timeout: %v is negative", o.DialTimeout)
+	case !slices.Contains([]string{"", ReadFromMaster, ReadFromReplica}, o.ReadFrom):
+		return nil, fmt.Errorf("read_from: %q is neither %s nor %s", o.ReadFrom, ReadFromMaster, ReadFromReplica)
+	case o.ReadFrom == ReadFromReplica && o.MasterName == "" && !clustered:
+		return nil, errors.New("read_from: replica, but a single server has none: this needs a Cluster or master_name")
 	}
-	client := redis.NewUniversalClient(&redis.UniversalOptions{
+	options := &redis.UniversalOptions{
 		Addrs:            o.Addresses,
 		MasterName:       o.MasterName,
 		IsClusterMode:    o.Cluster,
@@ -114,7 +128,8 @@ func Open(o Options) (*Store, error) {
 		// Nothing that needs a right beyond the scripts themselves.
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
+	}
+	client := redis.NewUniversalClient(options)
 	calls, err := client.AutoPipeline()
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
@@ -126,6 +141,13 @@ func Open(o Options) (*Store, error) {
 		channel: "ended:" + o.KeyPrefix,
 		timeout: o.Timeout,
 		where:   o.String(),
+
+		readsReplicas: o.ReadFrom == ReadFromReplica,
+	}
+	if s.readsReplicas && o.MasterName != "" {
+		options.ReadOnly = true
+		options.ConnMaxLifetime = time.Minute // a failover may make its server the master
+		s.replicas = redis.NewFailoverClient(options.Failover())
 	}
 	s.breakOn(o.OnAway)
 	return s, nil

@@ -56,6 +56,9 @@ type Store struct {
 	channel string // where the ids of ended guards are published
 	timeout time.Duration
 
+	readsReplicas bool
+	replicas      *redis.Client // behind Sentinels, if it reads them; a Cluster's client knows its own
+
 	where    string   // the name of the servers behind Sentinels
 	breakers sync.Map // of each server, by its name
 }
@@ -67,7 +70,13 @@ var (
 )
 
 // Close closes the store's connections.
-func (s *Store) Close() error { return errors.Join(s.calls.Close(), s.client.Close()) }
+func (s *Store) Close() error {
+	err := errors.Join(s.calls.Close(), s.client.Close())
+	if s.replicas != nil {
+		err = errors.Join(err, s.replicas.Close())
+	}
+	return err
+}
 
 // Acquire implements guard.Store.
 func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
@@ -178,6 +187,13 @@ func (s *Store) Revoke(ctx context.Context, user string, id guard.ID, p guard.Po
 
 // List implements guard.Store.
 func (s *Store) List(ctx context.Context, user string) ([]guard.Guard, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if s.readsReplicas && guard.IsForDisplay(ctx) {
+		if guards, err := s.listOfReplica(ctx, user); err == nil {
+			return guards, nil
+		}
+	}
 	reply, err := s.run(ctx, listScript, user)
 	if err != nil {
 		return nil, fmt.Errorf("listing guards: %w", err)

@@ -194,6 +194,9 @@ func TestOpenNamesTheOptionAtFault(t *testing.T) {
 		{Options{PoolSize: -1}, "pool_size: -1 is negative"},
 		{Options{Timeout: -time.Second}, "timeout: -1s is negative"},
 		{Options{DialTimeout: -time.Second}, "dial_timeout: -1s is negative"},
+		{Options{ReadFrom: "slave"}, `read_from: "slave" is neither master nor replica`},
+		{Options{ReadFrom: ReadFromReplica}, "read_from: replica, but a single server has none"},
+		{Options{ReadFrom: ReadFromReplica, URL: "redis://h"}, "read_from: replica, but a single server has none"},
 	} {
 		_, err := Open(c.options)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
