@@ -105,55 +105,81 @@ var model = porcupine.NondeterministicModel{
 
 // Many clients call one Redis over lines that break in the middle of answers.
 // What they were told is what one ledger would have told them, one at a time.
+// It is checked round by round, for a history is kept in memory.
 func TestHistoriesAreThoseOfOneLedger(t *testing.T) {
+	const round = 20_000
 	server := redistest.Start(t)
-	line := redistest.NewLine(t, server.Addr)
-	line.Set(redistest.Trouble{Breaks: 40})
 	var (
-		mu      sync.Mutex
-		history []porcupine.Operation
-		wg      sync.WaitGroup
-		begun   = time.Now()
+		stores [clients]*Store
+		lines  [clients]*redistest.Line
 	)
-	const clients = 8
-	for client := range clients {
-		s := open(t, Options{Addresses: []string{line.Addr}, Timeout: 2 * time.Second})
-		rng := rand.New(rand.NewPCG(1, uint64(client)))
-		wg.Go(func() {
-			for n := range *operations / clients {
-				// A user has few calls, so that the check is quick.
-				c := call{fmt.Sprint("user ", n/12), []string{"acquire", "acquire", "refresh", "release", "revoke"}[rng.IntN(5)], rng.IntN(6)}
-				before, start := line.Broken.Load(), int64(time.Since(begun))
-				out := do(s, c)
-				end := int64(time.Since(begun))
-				mu.Lock()
-				if out.ok {
-					history = append(history, porcupine.Operation{ClientId: client, Input: c, Call: start, Output: out, Return: end})
-				}
-				if line.Broken.Load() != before {
-					// The client may have asked twice, and others between.
-					if !out.ok {
-						end = math.MaxInt64
-					}
-					history = append(history, porcupine.Operation{ClientId: clients + client, Input: c, Call: start, Output: said{}, Return: end})
-				}
-				mu.Unlock()
-			}
-		})
+	for i := range clients {
+		lines[i] = redistest.NewLine(t, server.Addr)
+		lines[i].Set(redistest.Trouble{Breaks: 40})
+		stores[i] = open(t, Options{Addresses: []string{lines[i].Addr}, Timeout: 2 * time.Second})
 	}
-	wg.Wait()
-	lost := 0
-	for _, o := range history {
-		if !o.Output.(said).ok {
-			lost++
+	calls, uncertain := 0, 0
+	for from := 0; from < *operations; from += round {
+		var h history
+		var wg sync.WaitGroup
+		for client, s := range stores {
+			rng := rand.New(rand.NewPCG(uint64(from), uint64(client)))
+			wg.Go(func() {
+				for n := range min(round, *operations-from) / clients {
+					// A user has few calls, so that the check is quick.
+					c := call{fmt.Sprint("user ", from, " ", n/12), []string{"acquire", "acquire", "refresh", "release", "revoke"}[rng.IntN(5)], rng.IntN(6)}
+					h.do(s, client, lines[client], c)
+				}
+			})
+		}
+		wg.Wait()
+		calls += h.calls
+		uncertain += len(h.operations) - h.answered
+		if result := porcupine.CheckOperationsTimeout(model.ToModel(), h.operations, time.Minute); result != porcupine.Ok {
+			t.Fatalf("the history from %d on is %s", from, result)
 		}
 	}
-	t.Logf("%d calls, %d of them that may have happened besides, %d lines broken", len(history), lost, line.Broken.Load())
-	if line.Broken.Load() == 0 {
+	broken := int64(0)
+	for _, l := range lines {
+		broken += l.Broken.Load()
+	}
+	t.Logf("%d operations, %d that may have happened besides, %d lines broken", calls, uncertain, broken)
+	if broken == 0 {
 		t.Error("no line has broken")
 	}
-	if result := porcupine.CheckOperationsTimeout(model.ToModel(), history, time.Minute); result != porcupine.Ok {
-		t.Errorf("the history is %s", result)
+}
+
+const clients = 8
+
+// history is what all clients asked and were told.
+type history struct {
+	mu              sync.Mutex
+	calls, answered int
+	operations      []porcupine.Operation
+}
+
+var begun = time.Now()
+
+func (h *history) do(s *Store, client int, line *redistest.Line, c call) {
+	broken, start := line.Broken.Load(), int64(time.Since(begun))
+	out := do(s, c)
+	end := int64(time.Since(begun))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calls++
+	besides := 0 // tries of the client that nobody saw the answer of
+	switch {
+	case !out.ok:
+		besides, end = 2, math.MaxInt64
+	case line.Broken.Load() != broken:
+		besides = 1
+	}
+	if out.ok {
+		h.answered++
+		h.operations = append(h.operations, porcupine.Operation{ClientId: client, Input: c, Call: start, Output: out, Return: end})
+	}
+	for range besides {
+		h.operations = append(h.operations, porcupine.Operation{ClientId: clients + client, Input: c, Call: start, Output: said{}, Return: end})
 	}
 }
 

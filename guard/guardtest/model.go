@@ -35,6 +35,7 @@ func Model(t *testing.T, h Harness) {
 	for range 10 {
 		rapid.Check(t, check)
 	}
+	t.Logf("%d operations", model.operations)
 }
 
 // clock is what the store's clock says.
@@ -53,6 +54,8 @@ type model struct {
 	elapsed time.Duration
 	users   []string
 	ledgers map[string]*guard.Ledger
+
+	operations int
 }
 
 // user draws a user, with what is to be expected of the store.
@@ -140,6 +143,7 @@ func (m *model) wait(t *rapid.T) {
 
 func (m *model) same(t *rapid.T, got, want any, err error) {
 	t.Helper()
+	m.operations++
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,6 +87,11 @@ func (l *Line) carry(from, to net.Conn, answers bool) {
 	}()
 	for p := range underway {
 		if !l.arrives(p.sent, answers) {
+			// What was asked on it happens before the client knows, or never.
+			from.(*net.TCPConn).CloseWrite()
+			for range underway {
+			}
+			l.Broken.Add(1)
 			to.(*net.TCPConn).SetLinger(0) // a reset
 			break
 		}
@@ -115,7 +120,6 @@ func (l *Line) arrives(sent time.Time, answer bool) bool {
 			case <-time.After(late):
 			}
 		case breaks:
-			l.Broken.Add(1)
 			return false
 		default:
 			return true
