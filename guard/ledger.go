@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -17,7 +18,7 @@ type Ledger struct {
 func NewLedger(guards []Guard) *Ledger {
 	l := &Ledger{records: make([]record, len(guards))}
 	for i, g := range guards {
-		l.records[i].Guard = g
+		l.records[i] = record{Guard: g, ttl: math.MaxInt64} // not known
 	}
 	return l
 }
@@ -26,6 +27,7 @@ func NewLedger(guards []Guard) *Ledger {
 // happened and RemovedAt is when it is forgotten.
 type record struct {
 	Guard
+	ttl  time.Duration // it was refreshed, or made, this long before RemovedAt
 	kind kind
 }
 
@@ -78,14 +80,15 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	for _, id := range lapsed {
 		l.drop(id, held)
 	}
-	extend(&g, now, p)
-	v.Guard = g
+	r := record{Guard: g}
+	r.extend(now, p)
+	v.Guard = r.Guard
 	if own != nil {
-		l.find(c.ID, held).Guard = g
+		*l.find(c.ID, held) = r
 		return Refreshed
 	}
 	l.drop(c.ID, released)
-	l.records = append(l.records, record{Guard: g})
+	l.records = append(l.records, r)
 	return Admitted
 }
 
@@ -145,7 +148,7 @@ func (l *Ledger) share(now time.Time, c Claim, p Policy) (first *Guard) {
 	for i := range l.records {
 		r := &l.records[i]
 		if r.kind == held && r.Stream == c.Stream && r.Device == c.Device {
-			extend(&r.Guard, now, p)
+			r.extend(now, p)
 			if first == nil {
 				first = &r.Guard
 			}
@@ -161,7 +164,7 @@ func (l *Ledger) Refresh(now time.Time, id ID, p Policy) Verdict {
 	if l.find(id, revoked) != nil {
 		v.Outcome = Revoked
 	} else if r := l.find(id, held); r != nil {
-		extend(&r.Guard, now, p)
+		r.extend(now, p)
 		v.Outcome, v.Guard = Refreshed, r.Guard
 	}
 	return v
@@ -184,7 +187,7 @@ func (l *Ledger) end(now time.Time, id ID, p Policy, k kind) bool {
 	}
 	l.drop(id, held)
 	mark := Guard{ID: id, CreatedAt: now, RemovedAt: now.Add(p.TTL)}
-	l.records = append(l.records, record{Guard: mark, kind: k})
+	l.records = append(l.records, record{mark, p.TTL, k})
 	if len(l.records)-l.held() > MaxMarks {
 		l.dropMark()
 	}
@@ -202,15 +205,27 @@ func (l *Ledger) dropMark() {
 	}
 }
 
-// List is Store.List at a moment of the store's clock.
+// List is Store.List at a moment of the store's clock. It changes nothing.
 func (l *Ledger) List(now time.Time) []Guard {
-	l.Forget(now)
-	return l.guards()
+	as := Ledger{slices.Clone(l.records)}
+	as.Forget(now)
+	return as.guards()
 }
 
 // Forget drops the guards and marks whose time is over and reports whether
-// nothing is left.
+// nothing is left. Where the clock has gone back, and a record was refreshed in
+// the future, it counts as refreshed now: nothing outlives its ttl because of a
+// clock.
 func (l *Ledger) Forget(now time.Time) bool {
+	for i := range l.records {
+		r := &l.records[i]
+		if ahead := r.RemovedAt.Sub(now) - r.ttl; ahead > 0 {
+			r.ExpiresAt, r.RemovedAt = r.ExpiresAt.Add(-ahead), r.RemovedAt.Add(-ahead)
+			if r.CreatedAt.After(now) {
+				r.CreatedAt = now
+			}
+		}
+	}
 	l.records = slices.DeleteFunc(l.records, func(r record) bool { return !now.Before(r.RemovedAt) })
 	return len(l.records) == 0
 }
@@ -250,6 +265,6 @@ func (l *Ledger) guards() []Guard {
 	return guards
 }
 
-func extend(g *Guard, now time.Time, p Policy) {
-	g.ExpiresAt, g.RemovedAt = now.Add(p.Interval), now.Add(p.TTL)
+func (r *record) extend(now time.Time, p Policy) {
+	r.ExpiresAt, r.RemovedAt, r.ttl = now.Add(p.Interval), now.Add(p.TTL), p.TTL
 }

@@ -75,3 +75,65 @@ func TestNeverOverTheLimitOnTwoNodes(t *testing.T) {
 	cancel()
 	looking.Wait()
 }
+
+// The clock of Redis jumps: who plays is never refused and is all there after a
+// refresh; who has left is gone after ttl, wherever the clock is by then.
+func TestClockOfRedisJumps(t *testing.T) {
+	for name, jump := range map[string]time.Duration{"an hour forward": time.Hour, "an hour back": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.StartWithClock(t)
+			s, err := redisstore.Open(redisstore.Options{Addresses: []string{server.Addr}, Timeout: 20 * time.Second})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			local := memstore.New()
+			t.Cleanup(func() { local.Close() })
+			k := lease.New(s, local, nil)
+			defer k.Close()
+			p := guard.Policy{Limit: 3, Interval: 3 * time.Second, TTL: time.Minute}
+			check := func(playback string) guard.Outcome {
+				t.Helper()
+				c := guard.Claim{User: "u", ID: guard.DeriveID("u", "", playback), Stream: "s", Intent: guard.Continue}
+				v, err := k.Check(t.Context(), c, p)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return v.Outcome
+			}
+			for _, viewer := range []string{"1", "2", "left"} {
+				if got := check(viewer); got != guard.Admitted {
+					t.Fatal(got)
+				}
+			}
+			server.Advance(t, jump)
+			// Both viewers have been refreshed since the jump, and none besides is left.
+			played := func() bool {
+				for _, viewer := range []string{"1", "2"} {
+					if got := check(viewer); !got.Pass() {
+						t.Fatalf("viewer %s is %v", viewer, got)
+					}
+				}
+				guards, err := s.List(t.Context(), "u")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return len(guards) == 2
+			}
+			deadline := time.Now().Add(time.Minute)
+			for !played() {
+				if time.Now().After(deadline) {
+					t.Fatal("the user does not hold the two guards that are played")
+				}
+				server.Advance(t, 300*time.Millisecond)
+				time.Sleep(10 * time.Millisecond)
+			}
+			if got := check("third"); got != guard.Admitted {
+				t.Errorf("a third: %v", got)
+			}
+			if got := check("fourth"); got != guard.Rejected {
+				t.Errorf("a fourth: %v", got)
+			}
+		})
+	}
+}

@@ -17,7 +17,7 @@ if not own and intent == SHARE then
   local shared = false
   for _, r in ipairs(records) do
     if r.kind == 'G' and r.stream == stream and r.device == device then
-      r.expires, r.removed = now + interval, now + ttl
+      r.refreshed, r.interval, r.ttl = now, interval, ttl
       shared = true
     end
   end
@@ -30,7 +30,7 @@ if mark then
 end
 
 -- What the guard will be.
-local new = { kind = 'G', id = id, created = own and own.created or now, expires = now + interval, removed = now + ttl, stream = stream, device = device, labels = labels }
+local new = { kind = 'G', id = id, created = own and own.created or now, refreshed = now, interval = interval, ttl = ttl, stream = stream, device = device, labels = labels }
 if own then
   for _, field in ipairs({ 'stream', 'device', 'labels' }) do
     if new[field] == '' then new[field] = own[field] end
@@ -43,6 +43,8 @@ local function of(r, per)
   if per == 'stream' or per == 'device' then return r[per] end
   return r.labels:match('\31' .. per .. '=([^\31]*)') or ''
 end
+
+local function expires(r) return r.refreshed + r.interval end
 
 -- Finds what has to go before every rule allows the guard: the longest lapsed
 -- where lapsed guards may lose their slots, then the oldest where a start
@@ -59,7 +61,7 @@ for i = 10, #ARGV, 3 do
     for _, r in ipairs(records) do
       if r.kind == 'G' and r ~= own and not going[r] and of(r, per) == is then
         excess = excess + 1
-        if reclaim and r.expires <= now then
+        if reclaim and expires(r) <= now then
           lapsed[#lapsed + 1] = r
         elseif at_limit == REPLACE_OLDEST or at_limit == REPLACE_DEVICE and new.device ~= '' and r.device == new.device then
           others[#others + 1] = r
@@ -67,7 +69,7 @@ for i = 10, #ARGV, 3 do
       end
     end
     table.sort(lapsed, function(a, b)
-      if a.expires ~= b.expires then return a.expires < b.expires end
+      if expires(a) ~= expires(b) then return expires(a) < expires(b) end
       return a.place < b.place
     end)
     for _, r in ipairs(lapsed) do

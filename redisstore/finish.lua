@@ -6,10 +6,10 @@ local MAX_MARKS = 32 -- guard.MaxMarks
 local function forget_mark()
   local at, first, first_size, first_kind = 2
   while at <= #value do
-    local stream, device, high, low = value:byte(at + 35, at + 38)
-    local size = 39 + stream + device + high * 256 + low
-    local kind, _, _, _, removed = struct.unpack('>c1c16I6I6I6', value, at)
-    if removed > now and (kind == 'L' and first_kind ~= 'L' or kind == 'R' and not first) then
+    local stream, device, high, low = value:byte(at + 37, at + 40)
+    local size = 41 + stream + device + high * 256 + low
+    local kind = value:sub(at, at)
+    if kind == 'L' and first_kind ~= 'L' or kind == 'R' and not first then
       first, first_size, first_kind = at, size, kind
     end
     at = at + size
@@ -22,7 +22,7 @@ end
 local function finish(kind, id, ttl, channel)
   local at, size, is = locate(id)
   if is ~= 'G' then return 0 end
-  value = value:sub(1, at - 1) .. value:sub(at + size) .. struct.pack('>c1c16I6I6I6BBI2', kind, id, now, 0, now + ttl, 0, 0, 0)
+  value = value:sub(1, at - 1) .. value:sub(at + size) .. struct.pack('>c1c16I6I6I4I4BBI2', kind, id, now, now, 0, ttl, 0, 0, 0)
   if marks >= MAX_MARKS then forget_mark() end
   write(ttl)
   redis.pcall('PUBLISH', channel, id) -- a hint: without the right to it all else holds

@@ -1,21 +1,19 @@
 -- A user's records as tables, for scripts that do more than extend a time.
 
-local RECORD = '>c1c16I6I6I6BBI2'
+local RECORD = '>c1c16I6I6I4I4BBI2'
 
 local records = {}
 
 local at = 2
 while at <= #value do
   local r, stream, device, labels = {}
-  r.kind, r.id, r.created, r.expires, r.removed, stream, device, labels, at = struct.unpack(RECORD, value, at)
+  r.kind, r.id, r.created, r.refreshed, r.interval, r.ttl, stream, device, labels, at = struct.unpack(RECORD, value, at)
   r.stream = value:sub(at, at + stream - 1)
   r.device = value:sub(at + stream, at + stream + device - 1)
   at = at + stream + device + labels
   r.labels = value:sub(at - labels, at - 1)
-  if r.removed > now then
-    records[#records + 1] = r
-    r.place = #records
-  end
+  records[#records + 1] = r
+  r.place = #records
 end
 
 local function find(kind, id)
@@ -33,7 +31,7 @@ end
 local function save(id, ttl)
   local parts = { '1' }
   for i, r in ipairs(records) do
-    parts[i + 1] = struct.pack(RECORD, r.kind, r.id, r.created, r.expires, r.removed, #r.stream, #r.device, #r.labels)
+    parts[i + 1] = struct.pack(RECORD, r.kind, r.id, r.created, r.refreshed, r.interval, r.ttl, #r.stream, #r.device, #r.labels)
       .. r.stream .. r.device .. r.labels
   end
   value = table.concat(parts)

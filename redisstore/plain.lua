@@ -10,12 +10,12 @@ local ADMITTED, REFRESHED, VACANT, RELEASED, REJECTED, REVOKED = 1, 2, 3, 4, 5, 
 local at, size, kind = locate(id)
 if kind == 'R' then return { REVOKED, now, value } end
 local names = struct.pack('>BBI2', #stream, #device, #labels) .. stream .. device .. labels
-if kind == 'G' and value:sub(at + 35, at + size - 1) == names then
+if kind == 'G' and value:sub(at + 37, at + size - 1) == names then
   extend(at, interval, ttl)
   return { REFRESHED, now, value }
 end
-if not kind and not over and #ARGV == 12 and held < tonumber(ARGV[11]) and (intent == START or intent == CONTINUE) then
-  value = value .. struct.pack('>c1c16I6I6I6', 'G', id, now, now + interval, now + ttl) .. names
+if not kind and #ARGV == 12 and held < tonumber(ARGV[11]) and (intent == START or intent == CONTINUE) then
+  value = value .. struct.pack('>c1c16I6I6I4I4', 'G', id, now, now, interval, ttl) .. names
   write(ttl)
   return { ADMITTED, now, value }
 end

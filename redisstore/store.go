@@ -10,6 +10,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -114,12 +115,15 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 
 func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
 	args := append(make([]any, 0, 12),
-		c.ID[:], c.Stream, c.Device, string(c.Labels), int(c.Intent), p.Interval.Milliseconds(), p.TTL.Milliseconds(), p.ReclaimLapsed, s.channel)
+		c.ID[:], c.Stream, c.Device, string(c.Labels), int(c.Intent), milliseconds(p.Interval), milliseconds(p.TTL), p.ReclaimLapsed, s.channel)
 	for _, r := range p.AllRules() {
 		args = append(args, r.Per, r.Limit, int(r.AtLimit))
 	}
 	return args
 }
+
+// milliseconds has four bytes in a record: 49 days.
+func milliseconds(d time.Duration) int64 { return min(d.Milliseconds(), math.MaxUint32) }
 
 // acquired reads the answer of acquire.
 func acquired(reply any, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
@@ -153,7 +157,7 @@ func acquired(reply any, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 
 // Refresh implements guard.Store.
 func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
-	reply, err := s.run(ctx, refreshScript, user, id[:], p.Interval.Milliseconds(), p.TTL.Milliseconds())
+	reply, err := s.run(ctx, refreshScript, user, id[:], milliseconds(p.Interval), milliseconds(p.TTL))
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
 	}
@@ -169,7 +173,7 @@ func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Release implements guard.Store.
 func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, releaseScript, user, id[:], p.TTL.Milliseconds(), s.channel)
+	found, err := s.run(ctx, releaseScript, user, id[:], milliseconds(p.TTL), s.channel)
 	if err != nil {
 		return false, fmt.Errorf("releasing a guard: %w", err)
 	}
@@ -178,7 +182,7 @@ func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Revoke implements guard.Store.
 func (s *Store) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, revokeScript, user, id[:], p.TTL.Milliseconds(), s.channel)
+	found, err := s.run(ctx, revokeScript, user, id[:], milliseconds(p.TTL), s.channel)
 	if err != nil {
 		return false, fmt.Errorf("revoking a guard: %w", err)
 	}
@@ -288,13 +292,14 @@ func parse(reply any, user string) (*ledgerView, error) {
 	if !ok {
 		return nil, errReply
 	}
-	l := &ledgerView{now: time.UnixMilli(now).UTC()}
+	l := &ledgerView{now: moment(now)}
 	for r := (reader{rest: value}); len(r.rest) > 0; {
 		kind := r.take(1)
 		g := guard.Guard{User: user}
 		copy(g.ID[:], r.take(16))
-		g.CreatedAt, g.ExpiresAt, g.RemovedAt = r.time(), r.time(), r.time()
-		stream, device, labels := r.number(1), r.number(1), r.number(2)
+		created, refreshed := min(r.number(6), now), min(r.number(6), now)
+		g.CreatedAt, g.ExpiresAt, g.RemovedAt = moment(created), moment(refreshed+r.number(4)), moment(refreshed+r.number(4))
+		stream, device, labels := int(r.number(1)), int(r.number(1)), int(r.number(2))
 		g.Stream, g.Device, g.Labels = r.take(stream), r.take(device), guard.Labels(r.take(labels))
 		if r.short {
 			return nil, errReply
@@ -353,11 +358,11 @@ func (r *reader) take(n int) string {
 }
 
 // number is an unsigned one, big-endian, of so many bytes.
-func (r *reader) number(bytes int) (n int) {
+func (r *reader) number(bytes int) (n int64) {
 	for _, b := range []byte(r.take(bytes)) {
-		n = n<<8 | int(b)
+		n = n<<8 | int64(b)
 	}
 	return n
 }
 
-func (r *reader) time() time.Time { return time.UnixMilli(int64(r.number(6))).UTC() }
+func moment(milliseconds int64) time.Time { return time.UnixMilli(milliseconds).UTC() }

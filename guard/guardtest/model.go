@@ -14,7 +14,7 @@ import (
 
 // Model holds a store to guard.Ledger: after any sequence of calls both have
 // said the same, to the millisecond. The store's clock stands still but for
-// Advance.
+// Advance, which has to move it back too.
 func Model(t *testing.T, h Harness) {
 	model := &model{Harness: h, start: clock(t, h.Store)}
 	round := 0
@@ -30,6 +30,7 @@ func Model(t *testing.T, h Harness) {
 			"revoke":  byID(model, guard.Store.Revoke, (*guard.Ledger).Revoke),
 			"list":    model.list,
 			"wait":    model.wait,
+			"jump":    model.jump,
 		})
 	}
 	for range 10 {
@@ -137,6 +138,21 @@ func (m *model) list(t *rapid.T) {
 
 func (m *model) wait(t *rapid.T) {
 	d := time.Duration(rapid.IntRange(1, 50_000).Draw(t, "milliseconds")) * time.Millisecond
+	m.advance(d)
+}
+
+// jump sets the clock. A store may keep what is over until it is asked again,
+// so that it is asked before that could come back.
+func (m *model) jump(t *rapid.T) {
+	d := rapid.SampledFrom([]time.Duration{-time.Hour, -time.Minute, -time.Second, time.Hour}).Draw(t, "jump")
+	for user, ledger := range m.ledgers {
+		got, err := m.Store.Refresh(context.Background(), user, id(0), policy)
+		m.same(t, got, ledger.Refresh(m.now(), id(0), policy), err)
+	}
+	m.advance(d)
+}
+
+func (m *model) advance(d time.Duration) {
 	m.Advance(d)
 	m.elapsed += d
 }

@@ -59,9 +59,9 @@ func FreePort(tb testing.TB) string {
 	return port
 }
 
-// StartWithClock runs a redis-server whose clock stands still until Advance
-// moves it.
-func StartWithClock(tb testing.TB) *Server {
+// StartWithClock is Start for a redis-server whose clock stands still until
+// Advance moves it.
+func StartWithClock(tb testing.TB, args ...string) *Server {
 	tb.Helper()
 	clock := filepath.Join(tb.TempDir(), "clock")
 	s := &Server{clock: clock}
@@ -70,12 +70,12 @@ func StartWithClock(tb testing.TB) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	started := start(tb, []string{"LD_PRELOAD=" + shim, "REDISTEST_CLOCK=" + clock}, nil)
+	started := start(tb, []string{"LD_PRELOAD=" + shim, "REDISTEST_CLOCK=" + clock}, args)
 	started.clock = clock
 	return started
 }
 
-// Advance moves the clock of a server made by StartWithClock.
+// Advance moves the clock of a server made by StartWithClock, on or back.
 func (s *Server) Advance(tb testing.TB, d time.Duration) {
 	tb.Helper()
 	b, err := os.ReadFile(s.clock)
