@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/streamguard/streamguard/redisstore/redistest"
@@ -57,24 +60,11 @@ func TestClusterFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var servers []*redistest.Server
-			args := []string{"--cluster-replicas", "1", "--cluster-yes"}
-			var addrs []string
-			for range 6 {
-				s := redistest.Start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
-					"--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0")
-				servers, addrs = append(servers, s), append(addrs, s.Addr)
-			}
-			if out, err := exec.Command("redis-cli", append(append([]string{"--cluster", "create"}, addrs...), args...)...).CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
+			servers, addrs := startCluster(t, 6, "--cluster-replicas", "1")
 			var owner, other *redistest.Server
-			eventually(t, "the Cluster has come together", func() bool {
+			eventually(t, "each master has its replica", func() bool {
 				owner, other = nil, nil
 				for _, s := range servers {
-					if !strings.Contains(say(s, "CLUSTER", "INFO"), "cluster_state:ok") {
-						return false
-					}
 					if strings.HasPrefix(say(s, "ROLE"), "slave") {
 						continue
 					}
@@ -84,11 +74,122 @@ func TestClusterFaults(t *testing.T) {
 						owner = s
 					}
 				}
-				// Each master must have its replica.
 				return owner != nil && other != nil && strings.Count(say(owner, "CLUSTER", "NODES"), "slave") == 3 &&
 					strings.Contains(say(owner, "INFO", "replication"), "state=online")
 			})
-			survives(t, "store redis {\n\t\t\taddress "+strings.Join(addrs, " ")+"\n\t\t}", 200, func(meanwhile func()) { fault(t, owner, other, meanwhile) })
+			survives(t, "store redis {\n\t\t\taddress "+addrs+"\n\t\t}", 200, func(meanwhile func()) { fault(t, owner, other, meanwhile) })
 		})
 	}
+}
+
+// A server of a Cluster is away and has no replica. That is the concern of its
+// own users; the others are counted exactly all the time.
+func TestClusterWithoutAShard(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]func(t *testing.T, s *redistest.Server, meanwhile func()){
+		"killed": func(t *testing.T, s *redistest.Server, meanwhile func()) {
+			dir := strings.Fields(say(s, "CONFIG", "GET", "dir"))[1] // where it keeps who is in the Cluster
+			s.Kill()
+			meanwhile()
+			redistest.StartOn(t, s.Addr, append(ofCluster, "--dir", dir)...)
+		},
+		"hangs": func(t *testing.T, s *redistest.Server, meanwhile func()) {
+			s.Pause()
+			meanwhile()
+			s.Resume()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			servers, addrs := startCluster(t, 3)
+			owner := servers[slices.IndexFunc(servers, func(s *redistest.Server) bool { return say(s, "GET", "sg:alice") == "" })]
+			store := "store redis {\n\t\t\taddress " + addrs
+			survives(t, store+"\n\t\t}", 200, func(meanwhile func()) {
+				n := start(t, quiet(store+"\n\t\t\ttimeout 3s\n\t\t}", "on_store_error deny"))
+				var others []string
+				for i := 0; len(others) < 6; i++ {
+					user := fmt.Sprint("user", i)
+					if strings.HasPrefix(say(owner, "GET", "sg:"+user), "MOVED") {
+						others = append(others, user)
+					}
+				}
+				fault(t, owner, func() {
+					meanwhile()
+					n.countsExactly(t, others, "alice")
+				})
+				eventually(t, "it answers again", func() bool { return n.ask(t, "alice", "GET", "/guards", "").status == 200 })
+			})
+		})
+	}
+}
+
+// countsExactly has users start and stop while the store cannot answer about
+// one who asks all the time.
+func (n *node) countsExactly(t *testing.T, users []string, away string) {
+	t.Helper()
+	over := make(chan struct{})
+	var all sync.WaitGroup
+	for _, user := range users {
+		all.Go(func() {
+			ask := func(want int, method, path string) (location string) {
+				a, err := n.send(user, method, path, "")
+				if err != nil {
+					t.Error(err)
+					return ""
+				}
+				if a.status != want {
+					t.Errorf("%s %s of %s was answered %d, want %d\n%s", method, path, user, a.status, want, a.body)
+				}
+				return a.header.Get("Location")
+			}
+			for !t.Failed() {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				var made []string
+				for range 3 {
+					made = append(made, ask(201, "POST", "/guards"))
+				}
+				ask(429, "POST", "/guards")
+				for _, location := range made {
+					ask(204, "DELETE", location)
+				}
+			}
+		})
+	}
+	for range 3 {
+		if a := n.ask(t, away, "GET", "/guards", ""); a.status != 503 {
+			t.Errorf("%s was answered %d, want 503", away, a.status)
+		}
+	}
+	close(over)
+	all.Wait()
+}
+
+// ofCluster is what a server of a Cluster is started with. A slot that nobody
+// serves is the concern of its own keys.
+var ofCluster = []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no",
+	"--repl-diskless-sync-delay", "0", "--cluster-replica-validity-factor", "0"}
+
+// startCluster returns when the servers are one, with their addresses for a
+// Caddyfile.
+func startCluster(t *testing.T, size int, options ...string) (servers []*redistest.Server, addresses string) {
+	t.Helper()
+	args := []string{"--cluster", "create"}
+	for range size {
+		s := redistest.Start(t, ofCluster...)
+		servers, args = append(servers, s), append(args, s.Addr)
+	}
+	addresses = strings.Join(args[2:], " ")
+	if out, err := exec.Command("redis-cli", slices.Concat(args, options, []string{"--cluster-yes"})...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	eventually(t, "the Cluster has come together", func() bool {
+		return !slices.ContainsFunc(servers, func(s *redistest.Server) bool {
+			return !strings.Contains(say(s, "CLUSTER", "INFO"), "cluster_state:ok")
+		})
+	})
+	return servers, addresses
 }

@@ -130,13 +130,8 @@ func Open(o Options) (*Store, error) {
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	client := redis.NewUniversalClient(options)
-	calls, err := client.AutoPipeline()
-	if err != nil {
-		return nil, errors.Join(err, client.Close())
-	}
 	s := &Store{
 		client:  client,
-		calls:   calls,
 		prefix:  o.KeyPrefix,
 		channel: "ended:" + o.KeyPrefix,
 		timeout: o.Timeout,

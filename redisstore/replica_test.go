@@ -172,7 +172,8 @@ func TestListsFromReplicaInACluster(t *testing.T) {
 	}
 	until(t, "the Cluster has come together", func() bool {
 		for _, s := range servers {
-			if ranges, err := s.Do(t.Context(), "CLUSTER", "SLOTS").Slice(); err != nil || len(ranges) != 2 || slices.ContainsFunc(ranges, withoutReplica) {
+			ranges, err := s.Do(t.Context(), "CLUSTER", "SLOTS").Slice()
+			if err != nil || len(ranges) != 2 || slices.ContainsFunc(ranges, withoutReplica) || !strings.Contains(s.ClusterInfo(t.Context()).Val(), "cluster_state:ok") {
 				return false
 			}
 		}

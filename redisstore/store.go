@@ -52,7 +52,6 @@ var (
 // Store keeps one ledger for each user under one key. Create it with Open.
 type Store struct {
 	client  redis.UniversalClient
-	calls   *redis.AutoPipeliner // client, but concurrent calls share round trips
 	prefix  string
 	channel string // where the ids of ended guards are published
 	timeout time.Duration
@@ -72,7 +71,7 @@ var (
 
 // Close closes the store's connections.
 func (s *Store) Close() error {
-	err := errors.Join(s.calls.Close(), s.client.Close())
+	err := s.client.Close()
 	if s.replicas != nil {
 		err = errors.Join(err, s.replicas.Close())
 	}
@@ -88,26 +87,35 @@ func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (gua
 	return acquired(reply, c, p)
 }
 
-// AcquireAll implements guard.Batcher: one pipeline for all.
+// AcquireAll implements guard.Batcher: one pipeline to each server.
 func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guard.Answer {
 	answers := make([]guard.Answer, len(requests))
-	pipe := s.client.Pipeline()
-	cmds := make([]*redis.Cmd, len(requests))
-	for i, r := range requests {
-		cmds[i] = acquireScript.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, s.acquireArgs(r.Claim, r.Policy)...)
-	}
 	timed, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	pipe.Exec(timed) // each command has its own error
-	for i, r := range requests {
-		reply, err := cmds[i].Result()
-		switch a := &answers[i]; {
-		case redis.HasErrorPrefix(err, "NOSCRIPT"): // this server has not seen it yet
-			a.Verdict, a.Err = s.Acquire(ctx, r.Claim, r.Policy)
-		case err != nil:
-			a.Err = fmt.Errorf("acquiring a guard: %w", err)
-		default:
-			a.Verdict, a.Err = acquired(reply, r.Claim, r.Policy)
+	err := s.byServer(timed, requests, func(server *redis.Client, theirs []int) {
+		pipe := server.Pipeline()
+		cmds := make([]*redis.Cmd, len(theirs))
+		for i, at := range theirs {
+			r := requests[at]
+			cmds[i] = acquireScript.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, s.acquireArgs(r.Claim, r.Policy)...)
+		}
+		pipe.Exec(timed) // each command has its own error
+		for i, at := range theirs {
+			r, a := requests[at], &answers[at]
+			reply, err := cmds[i].Result()
+			switch {
+			case redis.HasErrorPrefix(err, "NOSCRIPT"), elsewhere(err): // this server has not seen it yet, or is not the one
+				a.Verdict, a.Err = s.Acquire(ctx, r.Claim, r.Policy)
+			case err != nil:
+				a.Err = fmt.Errorf("acquiring a guard: %w", err)
+			default:
+				a.Verdict, a.Err = acquired(reply, r.Claim, r.Policy)
+			}
+		}
+	})
+	if err != nil {
+		for i := range answers {
+			answers[i].Err = fmt.Errorf("acquiring a guard: %w", err)
 		}
 	}
 	return answers
@@ -234,11 +242,18 @@ func (s *Store) Watch(ctx context.Context, ended func(guard.ID)) {
 func (s *Store) run(ctx context.Context, script *redis.Script, user string, args ...any) (any, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	done := make(chan *redis.Cmd, 1)
-	go func() { done <- script.Run(ctx, s.calls, []string{s.key(user)}, args...) }()
+	type result struct {
+		reply any
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		reply, err := s.call(ctx, script, s.key(user), args...)
+		done <- result{reply, err}
+	}()
 	select {
-	case cmd := <-done:
-		return cmd.Result()
+	case r := <-done:
+		return r.reply, r.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
