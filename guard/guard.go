@@ -24,7 +24,8 @@ type Claim struct {
 	User string
 	ID   ID
 
-	// Stream, Device and Labels are written on the guard; "" leaves them as they are.
+	// Stream, Device and each of the Labels are written on the guard; what is not
+	// known here leaves it as it is.
 	// Another stream under the same ID moves the guard: it never takes a second slot.
 	Stream, Device string
 	Labels         Labels

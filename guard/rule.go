@@ -84,7 +84,7 @@ func (r Rule) beside(g *Guard, guards []Guard) []Guard {
 func (c *Claim) writeOn(g *Guard) {
 	g.Stream = cmp.Or(c.Stream, g.Stream)
 	g.Device = cmp.Or(c.Device, g.Device)
-	g.Labels = cmp.Or(c.Labels, g.Labels)
+	g.Labels = c.Labels.over(g.Labels)
 }
 
 // Refuse fills in what a Rejected verdict says of the rule that refuses the
@@ -135,6 +135,17 @@ func (l Labels) With(name, value string) Labels {
 		l = separator
 	}
 	return l + Labels(name+"="+value+separator)
+}
+
+// over are these labels and, as far as there is room, those of the others that
+// have other names.
+func (l Labels) over(others Labels) Labels {
+	for name, value := range others.All() {
+		if more := l.With(name, value); l.Get(name) == "" && len(more) <= MaxLabels {
+			l = more
+		}
+	}
+	return l
 }
 
 // Get is the value of a label, "" where it is not there.

@@ -8,8 +8,9 @@
 --          the rule that refuses (1 the first), the ids that were replaced
 
 local REPLACE_DEVICE, REPLACE_OLDEST = '1', '2'
-local MAX_LIMIT = 1000 -- guard.MaxLimit
-local SETTLE = 5000    -- guard.Settle in milliseconds
+local MAX_LIMIT = 1000  -- guard.MaxLimit
+local SETTLE = 5000     -- guard.Settle in milliseconds
+local MAX_LABELS = 1024 -- guard.MaxLabels
 local reclaim, channel = ARGV[8] == '1', ARGV[9]
 
 local own = find('G', id)
@@ -32,8 +33,14 @@ end
 -- What the guard will be.
 local new = { kind = 'G', id = id, created = own and own.created or now, refreshed = now, interval = interval, ttl = ttl, stream = stream, device = device, labels = labels }
 if own then
-  for _, field in ipairs({ 'stream', 'device', 'labels' }) do
-    if new[field] == '' then new[field] = own[field] end
+  if stream == '' then new.stream = own.stream end
+  if device == '' then new.device = own.device end
+  for name, value in own.labels:gmatch('([^\31=]+)=([^\31]+)') do
+    local label = name .. '=' .. value .. '\31'
+    if new.labels == '' then label = '\31' .. label end
+    if #new.labels + #label <= MAX_LABELS and not new.labels:find('\31' .. name .. '=', 1, true) then
+      new.labels = new.labels .. label
+    end
   end
 end
 

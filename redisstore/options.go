@@ -131,6 +131,7 @@ func Open(o Options) (*Store, error) {
 	}
 	client := redis.NewUniversalClient(options)
 	s := &Store{
+		scripts: own,
 		client:  client,
 		prefix:  o.KeyPrefix,
 		channel: "ended:" + o.KeyPrefix,

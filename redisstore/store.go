@@ -42,15 +42,29 @@ var (
 	//go:embed list.lua
 	list string
 
-	acquireScript = redis.NewScript(value + plain + ledger + finish + acquire)
-	refreshScript = redis.NewScript(value + refresh)
-	releaseScript = redis.NewScript(value + finish + release)
-	revokeScript  = redis.NewScript(value + finish + revoke)
-	listScript    = redis.NewScript(value + list)
+	own = newScripts(value)
 )
+
+// scripts are those of one version.
+type scripts struct{ acquire, refresh, release, revoke, list *redis.Script }
+
+func newScripts(value string) scripts {
+	return scripts{
+		acquire: redis.NewScript(value + plain + ledger + finish + acquire),
+		refresh: redis.NewScript(value + refresh),
+		release: redis.NewScript(value + finish + release),
+		revoke:  redis.NewScript(value + finish + revoke),
+		list:    redis.NewScript(value + list),
+	}
+}
+
+// ErrLayout means that what is kept of a user is not in a layout that this
+// version knows: a newer version wrote it, or somebody else. It is left alone.
+var ErrLayout = errors.New("unknown layout of a user's value")
 
 // Store keeps one ledger for each user under one key. Create it with Open.
 type Store struct {
+	scripts scripts
 	client  redis.UniversalClient
 	prefix  string
 	channel string // where the ids of ended guards are published
@@ -80,7 +94,7 @@ func (s *Store) Close() error {
 
 // Acquire implements guard.Store.
 func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	reply, err := s.run(ctx, acquireScript, c.User, s.acquireArgs(c, p)...)
+	reply, err := s.run(ctx, s.scripts.acquire, c.User, s.acquireArgs(c, p)...)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
 	}
@@ -97,7 +111,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 		cmds := make([]*redis.Cmd, len(theirs))
 		for i, at := range theirs {
 			r := requests[at]
-			cmds[i] = acquireScript.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, s.acquireArgs(r.Claim, r.Policy)...)
+			cmds[i] = s.scripts.acquire.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, s.acquireArgs(r.Claim, r.Policy)...)
 		}
 		pipe.Exec(timed) // each command has its own error
 		for i, at := range theirs {
@@ -107,7 +121,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 			case redis.HasErrorPrefix(err, "NOSCRIPT"), elsewhere(err): // this server has not seen it yet, or is not the one
 				a.Verdict, a.Err = s.Acquire(ctx, r.Claim, r.Policy)
 			case err != nil:
-				a.Err = fmt.Errorf("acquiring a guard: %w", err)
+				a.Err = fmt.Errorf("acquiring a guard: %w", typed(err))
 			default:
 				a.Verdict, a.Err = acquired(reply, r.Claim, r.Policy)
 			}
@@ -165,7 +179,7 @@ func acquired(reply any, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 
 // Refresh implements guard.Store.
 func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
-	reply, err := s.run(ctx, refreshScript, user, id[:], milliseconds(p.Interval), milliseconds(p.TTL))
+	reply, err := s.run(ctx, s.scripts.refresh, user, id[:], milliseconds(p.Interval), milliseconds(p.TTL))
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
 	}
@@ -181,7 +195,7 @@ func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Release implements guard.Store.
 func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, releaseScript, user, id[:], milliseconds(p.TTL), s.channel)
+	found, err := s.run(ctx, s.scripts.release, user, id[:], milliseconds(p.TTL), s.channel)
 	if err != nil {
 		return false, fmt.Errorf("releasing a guard: %w", err)
 	}
@@ -190,7 +204,7 @@ func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Revoke implements guard.Store.
 func (s *Store) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, revokeScript, user, id[:], milliseconds(p.TTL), s.channel)
+	found, err := s.run(ctx, s.scripts.revoke, user, id[:], milliseconds(p.TTL), s.channel)
 	if err != nil {
 		return false, fmt.Errorf("revoking a guard: %w", err)
 	}
@@ -206,7 +220,7 @@ func (s *Store) List(ctx context.Context, user string) ([]guard.Guard, error) {
 			return guards, nil
 		}
 	}
-	reply, err := s.run(ctx, listScript, user)
+	reply, err := s.run(ctx, s.scripts.list, user)
 	if err != nil {
 		return nil, fmt.Errorf("listing guards: %w", err)
 	}
@@ -253,10 +267,18 @@ func (s *Store) run(ctx context.Context, script *redis.Script, user string, args
 	}()
 	select {
 	case r := <-done:
-		return r.reply, r.err
+		return r.reply, typed(r.err)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// typed is an error of a script's own as what it means.
+func typed(err error) error {
+	if redis.HasErrorPrefix(err, "LAYOUT") {
+		return fmt.Errorf("%w: %w", ErrLayout, err)
+	}
+	return err
 }
 
 func (s *Store) key(user string) string { return s.prefix + user }
@@ -284,7 +306,7 @@ type ledgerView struct {
 	now          time.Time
 	guards       []guard.Guard // oldest first
 	revokedUntil map[guard.ID]time.Time
-	records      int
+	records      int   // guards and marks
 	rule         int64 // that refuses, the first is 1
 	replaced     []guard.ID
 }
@@ -305,7 +327,7 @@ func parse(reply any, user string) (*ledgerView, error) {
 	}
 	value, ok = strings.CutPrefix(value, "1")
 	if !ok {
-		return nil, errReply
+		return nil, ErrLayout
 	}
 	l := &ledgerView{now: moment(now)}
 	for r := (reader{rest: value}); len(r.rest) > 0; {
@@ -322,11 +344,14 @@ func parse(reply any, user string) (*ledgerView, error) {
 		if !g.RemovedAt.After(l.now) {
 			continue
 		}
-		l.records++
-		switch kind {
+		switch kind { // others are a later version's
 		case "G":
+			l.records++
 			l.guards = append(l.guards, g)
+		case "L":
+			l.records++
 		case "R":
+			l.records++
 			if l.revokedUntil == nil {
 				l.revokedUntil = make(map[guard.ID]time.Time)
 			}

@@ -94,18 +94,6 @@ func TestValueDoesNotGrow(t *testing.T) {
 	}
 }
 
-func TestUnknownLayoutIsAnErrorAndStaysUntouched(t *testing.T) {
-	server := redistest.Start(t)
-	s := open(t, Options{Addresses: []string{server.Addr}})
-	s.client.Set(t.Context(), s.key("u"), "2tomorrow", 0)
-	if _, err := s.Acquire(t.Context(), claim("u", "1"), policy); err == nil || !strings.Contains(err.Error(), "unknown layout version") {
-		t.Errorf("acquire: %v", err)
-	}
-	if got := s.client.Get(t.Context(), s.key("u")).Val(); got != "2tomorrow" {
-		t.Errorf("the value is now %q", got)
-	}
-}
-
 // The scripts must survive a server that has forgotten them.
 func TestScriptsComeBackAfterAFlush(t *testing.T) {
 	server := redistest.Start(t)

@@ -11,16 +11,17 @@
 --   29  interval  4 bytes  milliseconds that it is active from then on; of a mark: 0
 --   33  ttl       4 bytes  milliseconds that it exists
 --   37  lengths   1, 1 and 2 bytes, of
---   41  stream, device, labels
+--   41  stream, device, labels ('\31name=value\31…\31')
 --
--- A record whose time is over is as if it were not there. Redis' TIME is the
+-- Records of other kinds are a later version's: they are kept as they are, and
+-- count for nothing. A record whose time is over is as if it were not there. Redis' TIME is the
 -- only clock. Where it has gone back, and a record was refreshed in the future,
 -- it counts as refreshed now: nothing outlives its ttl because of a clock.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local value = redis.call('GET', KEYS[1]) or '1'
-if value:byte() ~= 49 then error('unknown layout version in ' .. KEYS[1]) end
+if value:byte() ~= 49 then return redis.error_reply('LAYOUT unknown layout version in ' .. KEYS[1]) end
 
 local held, marks   -- guards and marks of the user
 local last          -- when the last record is over, but for the one located
@@ -43,12 +44,19 @@ local function locate(id)
       value = value:sub(1, at - 1) .. value:sub(at + size)
       changed = true
     else
-      if own == id then
+      local known = true
+      if kind == 'G' then
+        held = held + 1
+      elseif kind == 'L' or kind == 'R' then
+        marks = marks + 1
+      else
+        known = false
+      end
+      if known and own == id then
         found, found_size, found_kind, found_removed = at, size, kind, removed
       elseif removed > last then
         last = removed
       end
-      if kind == 'G' then held = held + 1 else marks = marks + 1 end
       at = at + size
     end
   end

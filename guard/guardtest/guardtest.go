@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -48,6 +49,7 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"StragglersOfAReleasePassWithoutASlot", (*suite).stragglersOfAReleasePassWithoutASlot},
 		{"RevokedPlaybackCannotCarryOn", (*suite).revokedPlaybackCannotCarryOn},
 		{"MovesToANewStreamInItsSlot", (*suite).movesToANewStreamInItsSlot},
+		{"ClaimChangesTheLabelsItHas", (*suite).claimChangesTheLabelsItHas},
 		{"LookNeverCreates", (*suite).lookNeverCreates},
 		{"ShareRefreshesWhatTheUserHasOnTheStream", (*suite).shareRefreshesWhatTheUserHasOnTheStream},
 		{"ResumeRestoresALostGuardPastTheLimit", (*suite).resumeRestoresALostGuardPastTheLimit},
@@ -429,6 +431,28 @@ func (s *suite) movesToANewStreamInItsSlot() {
 		s.Errorf("an empty claim moved the guard to %q, %q", g.Stream, g.Device)
 	}
 	s.holds(1)
+}
+
+func (s *suite) claimChangesTheLabelsItHas() {
+	labels := func(want guard.Labels, claimed guard.Labels) {
+		s.Helper()
+		c := claim(1)
+		c.Labels = claimed
+		if g := s.acquire(guard.Refreshed, c, policy).Guard; g.Labels != want {
+			s.Errorf("after %.20q the labels are %.20q, want %.20q", claimed, g.Labels, want)
+		}
+	}
+	a, b := guard.Labels("").With("a", "1"), guard.Labels("").With("b", "2=3")
+	s.acquire(guard.Admitted, claim(1), policy)
+	labels(a, a)
+	labels(a, "")
+	labels(b+a[1:], b)
+	labels(guard.Labels("").With("a", "4").With("b", "2=3"), guard.Labels("").With("a", "4"))
+	// Where there is no room for all, what is claimed comes first.
+	long := guard.Labels("").With("c", strings.Repeat("x", guard.MaxLabels-len("\x1fc=\x1fb=2=3\x1f")))
+	labels(long+"a=4\x1f", long)
+	longer := guard.Labels("").With("d", strings.Repeat("y", guard.MaxLabels-len("\x1fd=\x1f")))
+	labels(longer, longer)
 }
 
 func (s *suite) lookNeverCreates() {

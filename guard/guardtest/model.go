@@ -105,7 +105,7 @@ func (m *model) acquire(t *rapid.T) {
 		ID:     drawID(t),
 		Stream: name(t, "stream", "a", "b"),
 		Device: name(t, "device", "tv", "phone"),
-		Labels: guard.Labels("").With("class", name(t, "class", "big", "small")),
+		Labels: guard.Labels("").With("class", name(t, "class", "big", "small")).With("tier", name(t, "tier", "gold", "silver")),
 		Intent: guard.Intent(rapid.IntRange(int(guard.Start), int(guard.Resume)).Draw(t, "intent")),
 	}
 	p := drawPolicy(t)
