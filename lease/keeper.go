@@ -204,6 +204,9 @@ func refreshAfter(id guard.ID, p *guard.Policy) time.Duration {
 // of them is admitted, for the others the guard is there. A request that gives
 // up leaves the call to the others.
 func (k *Keeper) ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	if err := ctx.Err(); err != nil { // an answer at once would race it
+		return guard.Verdict{}, err
+	}
 	key := string(c.ID[:]) + string(rune(c.Intent)) + c.Stream
 	result := k.asking.DoChan(key, func() (any, error) {
 		v, err := k.acquire(context.WithoutCancel(ctx), c, p)
