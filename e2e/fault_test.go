@@ -167,16 +167,7 @@ func survives(t *testing.T, store string, newcomer int, fault func(meanwhile fun
 				t.Fatalf("a newcomer was answered %d, want %d\n%s", a.status, newcomer, a.body)
 			}
 		}
-		asked := func(v *viewer) int { return strings.Count(n.log.String(), v.guard) }
-		begun, before := time.Now(), []int{asked(viewers[0]), asked(viewers[1])}
-		eventually(t, "the viewers have asked for more", func() bool {
-			all := time.Since(begun) >= *hold
-			for i, v := range viewers {
-				v.playing(t)
-				all = all && asked(v) >= before[i]+6
-			}
-			return all
-		})
+		n.playOn(t, *hold, viewers...)
 	})
 
 	eventually(t, "all who play are in Redis", func() bool {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // ffmpeg returns a command that plays something of the node's and throws the
@@ -134,4 +135,23 @@ func (n *node) goOn(t *testing.T, user string, viewers ...*viewer) {
 			return is.ExpiresAt.After(was.ExpiresAt)
 		})
 	}
+}
+
+// playOn returns when each viewer has asked for more, and so much later at
+// least, whatever the store says meanwhile.
+func (n *node) playOn(t *testing.T, long time.Duration, viewers ...*viewer) {
+	t.Helper()
+	asked := func(v *viewer) int { return strings.Count(n.log.String(), v.guard) }
+	begun, before := time.Now(), make([]int, len(viewers))
+	for i, v := range viewers {
+		before[i] = asked(v)
+	}
+	eventually(t, "the viewers have asked for more", func() bool {
+		all := time.Since(begun) >= long
+		for i, v := range viewers {
+			v.playing(t)
+			all = all && asked(v) >= before[i]+6
+		}
+		return all
+	})
 }
