@@ -18,7 +18,6 @@ type Line struct {
 	mu      sync.Mutex
 	trouble Trouble
 	changed chan struct{} // is closed when there is another trouble
-	rng     *rand.Rand
 }
 
 // Trouble is what is the matter with a Line. The zero value is nothing.
@@ -35,7 +34,7 @@ func NewLine(tb testing.TB, to string) *Line {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	l := &Line{Addr: listener.Addr().String(), changed: make(chan struct{}), rng: rand.New(rand.NewPCG(2, 2))}
+	l := &Line{Addr: listener.Addr().String(), changed: make(chan struct{})}
 	tb.Cleanup(func() {
 		listener.Close()
 		l.Set(Trouble{})
@@ -109,7 +108,7 @@ func (l *Line) arrives(sent time.Time, answer bool) bool {
 	for {
 		l.mu.Lock()
 		now, changed := l.trouble, l.changed
-		breaks := answer && now.Breaks > 0 && l.rng.IntN(now.Breaks) == 0
+		breaks := answer && now.Breaks > 0 && rand.IntN(now.Breaks) == 0
 		l.mu.Unlock()
 		switch late := time.Until(sent.Add(now.Latency)); {
 		case answer && now.NoAnswers, !answer && now.NoRequests:

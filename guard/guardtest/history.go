@@ -1,0 +1,177 @@
+package guardtest
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"math/bits"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+// History is what concurrent clients asked and were told. Its guards outlive it,
+// so that no time matters.
+type History struct {
+	Limit int // guards that a user may hold
+	Round int // tells its users from those of other histories on the same store
+	// Broken counts how often a client's line broke so far. A call that saw it
+	// break may have been made twice.
+	Broken func(client int) int64
+
+	mu         sync.Mutex
+	begun      time.Time
+	operations []porcupine.Operation
+}
+
+// Call is what a client asks.
+type Call struct {
+	User     string
+	Verb     string // acquire, refresh, release, revoke or list
+	Playback int
+}
+
+// ID is that of the call's guard.
+func (c Call) ID() guard.ID { return guard.DeriveID(c.User, "", fmt.Sprint(c.Playback)) }
+
+// Told is what it is told.
+type Told struct {
+	Outcome guard.Outcome // of acquire and refresh
+	Found   bool          // of release and revoke
+	Held    int           // of the others; Untold where it is not said
+}
+
+// Untold is no number of guards.
+const Untold = -1
+
+// Run has clients make so many calls. Those that ask cannot answer may have
+// happened or not.
+func (h *History) Run(clients, calls int, ask func(client int, c Call) (told Told, ok bool)) {
+	h.begun = time.Now()
+	var all sync.WaitGroup
+	for client := range clients {
+		rng := rand.New(rand.NewPCG(uint64(h.Round), uint64(client)))
+		all.Go(func() {
+			for n := range calls / clients {
+				// A user has few calls, so that the check is quick.
+				verb := []string{"acquire", "acquire", "acquire", "refresh", "release", "revoke", "list"}[rng.IntN(7)]
+				c := Call{fmt.Sprint("user ", h.Round, " ", n/12), verb, rng.IntN(6)}
+				broken, start := h.Broken(client), time.Since(h.begun)
+				told, ok := ask(client, c)
+				h.add(client, c, start, told, ok, h.Broken(client) != broken)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// perhaps is what a call was told that may have happened.
+type perhaps struct{}
+
+func (h *History) add(client int, c Call, start time.Duration, told Told, ok, broken bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	operation := porcupine.Operation{ClientId: client, Input: c, Call: int64(start), Output: told, Return: int64(time.Since(h.begun))}
+	besides := 0 // tries of which nobody saw the answer
+	switch {
+	case !ok:
+		besides, operation.Return = 2, math.MaxInt64
+	case broken:
+		besides = 1
+	}
+	if ok {
+		h.operations = append(h.operations, operation)
+	}
+	operation.Output = perhaps{}
+	for range besides {
+		h.operations = append(h.operations, operation)
+	}
+}
+
+// Check fails the test unless one ledger that does one thing at a time could
+// have told the clients the same.
+func (h *History) Check(t *testing.T) {
+	t.Helper()
+	unsure := 0
+	for _, o := range h.operations {
+		if o.Output == (perhaps{}) {
+			unsure++
+		}
+	}
+	t.Logf("%d operations, %d more may have happened", len(h.operations)-unsure, unsure)
+	if unsure == 0 {
+		t.Error("no line has broken")
+	}
+	if result := porcupine.CheckOperationsTimeout(h.model(), h.operations, 10*time.Minute); result != porcupine.Ok {
+		t.Errorf("the history is %s", result)
+	}
+}
+
+// account is what a user has: a bit for each playback.
+type account struct{ held, revoked uint }
+
+func (a account) does(c Call, limit int) (account, Told) {
+	var told Told
+	it := uint(1) << c.Playback
+	switch c.Verb {
+	case "acquire", "refresh":
+		switch {
+		case a.revoked&it != 0:
+			told.Outcome = guard.Revoked
+		case a.held&it != 0:
+			told.Outcome = guard.Refreshed
+		case c.Verb == "refresh":
+			told.Outcome = guard.Absent
+		case bits.OnesCount(a.held) >= limit:
+			told.Outcome = guard.Rejected
+		default:
+			told.Outcome = guard.Admitted
+			a.held |= it
+		}
+	case "release", "revoke":
+		told.Found = a.held&it != 0
+		if told.Found && c.Verb == "revoke" {
+			a.revoked |= it
+		}
+		a.held &^= it
+		return a, told
+	}
+	told.Held = bits.OnesCount(a.held)
+	return a, told
+}
+
+func (h *History) model() porcupine.Model {
+	model := porcupine.NondeterministicModel{
+		Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+			users := make(map[string][]porcupine.Operation)
+			for _, o := range history {
+				user := o.Input.(Call).User
+				users[user] = append(users[user], o)
+			}
+			return slices.Collect(maps.Values(users))
+		},
+		Init: func() []any { return []any{account{}} },
+		Step: func(state, input, output any) []any {
+			before := state.(account)
+			after, would := before.does(input.(Call), h.Limit)
+			told, sure := output.(Told)
+			if !sure {
+				return []any{before, after}
+			}
+			if told.Held == Untold {
+				would.Held = Untold
+			}
+			if told != would {
+				return nil
+			}
+			return []any{after}
+		},
+	}
+	return model.ToModel()
+}
