@@ -56,6 +56,7 @@ soak: ## simulation, histories, rules and faults for about an hour; make test ha
 	go test -count=1 -timeout 1h ./lease -run Simulation -args -sim.seeds=20000
 	go test -count=1 -timeout 1h ./redisstore -run Rules -rapid.checks=20000
 	go test -count=1 -timeout 1h ./redisstore -run Histories -args -operations 2000000
+	go test -count=1 -timeout 1h ./e2e -run HistoryOf -args -operations 200000
 	go test -count=1 -timeout 1h ./e2e -run FaultsOf -args -fault.hold=30s
 
 bench: ## measure against partners, into docs/performance.md; one row in short: ROWS=throughput/file_server/4k PAIRS=3 SECONDS=5
