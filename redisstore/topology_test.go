@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,15 +153,15 @@ func TestUnixSocket(t *testing.T) {
 	works(t, open(t, Options{URL: "unix://" + socket, KeyPrefix: "url:"}))
 }
 
-// Three masters of a Cluster, one third of the slots each.
-func TestCluster(t *testing.T) {
-	var addrs []string
+// startCluster runs three masters of a Cluster, one third of the slots each.
+func startCluster(t *testing.T) (servers []*redistest.Server, addrs []string) {
+	t.Helper()
 	var nodes []*redis.Client
 	for range 3 {
 		server := redistest.Start(t, "--cluster-enabled", "yes")
 		client := redis.NewClient(&redis.Options{Addr: server.Addr})
 		defer client.Close()
-		addrs, nodes = append(addrs, server.Addr), append(nodes, client)
+		servers, addrs, nodes = append(servers, server), append(addrs, server.Addr), append(nodes, client)
 	}
 	ctx := t.Context()
 	for i, node := range nodes {
@@ -182,13 +183,58 @@ func TestCluster(t *testing.T) {
 			}
 		}
 	}
+	return servers, addrs
+}
+
+func TestCluster(t *testing.T) {
+	_, addrs := startCluster(t)
 	s := open(t, Options{Addresses: addrs})
 	works(t, s)
 	walksAllOf(t, s, 2000)
-	if servers := s.Probe(ctx); len(servers) != 3 {
+	if servers := s.Probe(t.Context()); len(servers) != 3 {
 		t.Errorf("probe: %+v, want the 3 masters", servers)
 	}
 	works(t, open(t, Options{Addresses: addrs[1:2], Cluster: true, KeyPrefix: "other:"}))
+}
+
+func TestServerOfAClusterThatHangsConcernsOnlyItsOwnUsers(t *testing.T) {
+	servers, addrs := startCluster(t)
+	o := Options{Addresses: addrs, Timeout: 2 * time.Second}
+	one, all := open(t, o), open(t, o)
+	var batch []guard.Request
+	for n := range 30 {
+		batch = append(batch, guard.Request{Claim: claim(strconv.Itoa(n), "1"), Policy: policy})
+	}
+	for _, s := range []*Store{one, all} {
+		for _, a := range s.AcquireAll(t.Context(), batch) {
+			if a.Err != nil {
+				t.Fatal(a.Err)
+			}
+		}
+	}
+	servers[0].Pause()
+	defer servers[0].Resume()
+	concerns := func(how string, r guard.Request, err error) {
+		server, unknown := one.master(t.Context(), one.key(r.Claim.User))
+		if unknown != nil {
+			t.Error(unknown)
+			return
+		}
+		if hangs := server.Options().Addr == servers[0].Addr; hangs != (err != nil) {
+			t.Errorf("%s: a user whose server hangs: %t; %v", how, hangs, err)
+		}
+	}
+	var calls sync.WaitGroup
+	for _, r := range batch {
+		calls.Go(func() {
+			_, err := one.Acquire(t.Context(), r.Claim, r.Policy)
+			concerns("one by one", r, err)
+		})
+	}
+	calls.Wait()
+	for i, a := range all.AcquireAll(t.Context(), batch) {
+		concerns("all", batch[i], a.Err)
+	}
 }
 
 // walksAllOf has a walk meet so many new users, each once.
