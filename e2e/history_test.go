@@ -59,7 +59,13 @@ func TestHistoryOfTwoNodesIsThatOfOneLedger(t *testing.T) {
 		operators[i] = nodes[i].operator()
 		t.Cleanup(operators[i].client.CloseIdleConnections)
 	}
-	h := guardtest.History{Limit: 2, Broken: line.Broken.Load}
+	broken := func(client int) int64 {
+		if client%2 == 0 {
+			return 0
+		}
+		return line.Broken.Load()
+	}
+	h := guardtest.History{Limit: 2, Broken: broken}
 	h.Run(8, *calls, func(client int, c guardtest.Call) (told guardtest.Told, ok bool) {
 		n, its := nodes[client%2], "/guards/"+c.ID().String()
 		var a *answer
