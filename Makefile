@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help run build check lint setup test e2e monitoring release-build fuzz bench clean
+.PHONY: help run build check lint setup test e2e monitoring release-build fuzz soak bench clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -16,6 +16,7 @@ build: ## build Caddy with the module into bin/caddy
 
 check: lint ## lint, and the tests that need only Go
 	go test ./guard/... ./memstore/... ./playback/... ./api/... ./cmd/caddy/...
+	go test ./lease -run Simulation -args -sim.seeds=2000
 	go test -C cmd/build ./...
 
 lint: ## gofmt, go vet and staticcheck
@@ -52,11 +53,13 @@ release-build: ## build the release, bin/caddy-release, from xcaddy.json
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	scripts/fuzz
 
-soak: ## simulation, histories, rules and faults for about an hour; make test has the short form
-	go test -count=1 -timeout 1h ./lease -run Simulation -args -sim.seeds=20000
-	go test -count=1 -timeout 1h ./redisstore -run Rules -rapid.checks=20000
-	go test -count=1 -timeout 1h ./redisstore -run Histories -args -operations 2000000
-	go test -count=1 -timeout 1h ./e2e -run HistoryOf -args -operations 200000
+soak: ## ten million operations (simulation, rules, histories), and faults for 30 s each; make test has the short form
+	mkdir -p bin
+	go test -v -count=1 -timeout 1h ./lease -run Simulation -args -sim.seeds=12000 | tee bin/soak.txt
+	go test -v -count=1 -timeout 1h ./redisstore -run Rules -rapid.checks=5000 | tee -a bin/soak.txt
+	go test -v -count=1 -timeout 1h ./redisstore -run Histories -args -operations 3000000 | tee -a bin/soak.txt
+	go test -v -count=1 -timeout 1h ./e2e -run HistoryOf -args -operations 200000 | tee -a bin/soak.txt
+	@awk '/ operations/ { for (i = 2; i <= NF; i++) if ($$i ~ /^operations/) n += $$(i-1) } END { print n " operations in all"; exit n < 1e7 }' bin/soak.txt
 	go test -count=1 -timeout 1h ./e2e -run FaultsOf -args -fault.hold=30s
 
 bench: ## measure against partners, into docs/performance.md; one row in short: ROWS=throughput/file_server/4k PAIRS=3 SECONDS=5

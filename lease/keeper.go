@@ -90,10 +90,11 @@ type denial struct {
 // for policies that want it while the store cannot answer; onError, which may
 // be nil, hears of each time it cannot and nobody else is told.
 func New(store, local guard.Store, onError func(error)) *Keeper {
-	return newKeeper(store, local, onError, MaxLeases)
+	return newKeeper(store, local, onError, MaxLeases, 1)
 }
 
-func newKeeper(store, local guard.Store, onError func(error), maxLeases int) *Keeper {
+// newKeeper returns a Keeper that sweeps so many shards of its leases at once.
+func newKeeper(store, local guard.Store, onError func(error), maxLeases, together int) *Keeper {
 	if onError == nil {
 		onError = func(error) {}
 	}
@@ -114,7 +115,7 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases int) *Ke
 	for range refreshers {
 		k.running.Go(func() { k.refreshDue(ctx) })
 	}
-	k.running.Go(func() { k.sweep(ctx) })
+	k.running.Go(func() { k.sweep(ctx, together) })
 	if w, ok := store.(guard.Watcher); ok {
 		k.running.Go(func() { w.Watch(ctx, k.forget) })
 	}
@@ -413,19 +414,21 @@ func (k *Keeper) acquireAll(ctx context.Context, batch []guard.Request) []guard.
 	return answers
 }
 
-// sweep forgets what is over, one shard after the other: a thread that does
-// little at a time is seldom interrupted while it holds a lock.
-func (k *Keeper) sweep(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery / shards)
+// sweep forgets what is over, by default one shard after the other: a thread
+// that does little at a time is seldom interrupted while it holds a lock.
+func (k *Keeper) sweep(ctx context.Context, together int) {
+	tick := time.NewTicker(sweepEvery / shards * time.Duration(together))
 	defer tick.Stop()
-	for i := 0; ; i = (i + 1) % shards {
+	for i := 0; ; i = (i + together) % shards {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
 		now := k.now()
-		k.leases.sweep(i, func(l *lease) bool { return now.since(l.at) >= time.Duration(l.ttl)*time.Millisecond })
+		for n := range together {
+			k.leases.sweep(i+n, func(l *lease) bool { return now.since(l.at) >= time.Duration(l.ttl)*time.Millisecond })
+		}
 		if i == 0 {
 			k.denials.DeleteMatching(func(_ guard.ID, d denial) (bool, bool) { return now.since(d.at) >= denialTime, false })
 			k.ended.DeleteMatching(func(_ guard.ID, at moment) (bool, bool) { return now.since(at) >= denialTime, false })

@@ -2,8 +2,10 @@ package lease
 
 import (
 	"context"
+	"encoding/binary"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -12,70 +14,126 @@ import (
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
-	"github.com/streamguard/streamguard/memstore"
 )
 
 var (
-	seeds = flag.Int("sim.seeds", 60, "histories of TestSimulation")
+	seeds = flag.Int("sim.seeds", 40, "histories of TestSimulation")
 	seed  = flag.Uint64("sim.seed", 0, "the one history of TestSimulation to run; 0 runs all")
 )
 
 // TestSimulation plays random histories of viewers, nodes and a store in
-// virtual time: the store goes away, forgets everything, loses requests and
-// replies and runs what it was asked twice; news of endings come late or never;
-// nodes die and are replaced. Whatever happens:
+// virtual time, with the faults below, and after them a time without. Always:
 //
-//   - The store never admits past the limit, but for guards that it lost.
-//   - A viewer of a user who keeps to the limit is never refused, nor is any
-//     who plays, as long as their node lives.
-//   - While nothing fails, no user plays more than the limit.
-//   - A playback that was revoked stops within a refresh period, even if nobody
-//     hears of it.
-//   - Once nothing fails any more, the store holds what is played, and then
-//     nothing.
+//  1. The store admits past the limit only to restore: a guard that it lost, or
+//     that a node granted or carried on alone while the store did not answer.
+//  2. A viewer who plays is never refused, but for a guard of (1) where its node
+//     was replaced, or where it had ended once and was started again. One who was
+//     silent for longer than a hidden tab may be.
+//  3. A viewer of a user who keeps to the limit is never refused, but for ttl
+//     after the store has come to hold what was over: a replica that missed a
+//     release has taken over, or the first call after its clock was set back.
+//  4. A playback that was revoked stops within a refresh period of when its node
+//     can ask the store, even if nobody tells it, unless the store lost that too.
+//  5. Who is refused may start as soon as another has stopped on this node.
+//  6. Once nothing fails any more, the store holds what is played and what was
+//     played within ttl, and when nobody plays nothing, nor do the nodes.
+//
+// While nothing fails, also: nobody plays without a slot, nor more than the limit.
 func TestSimulation(t *testing.T) {
 	first, last := uint64(1), uint64(*seeds)
 	if *seed != 0 {
 		first, last = *seed, *seed
 	}
+	operations := 0
 	for s := first; s <= last; s++ {
-		synctest.Test(t, func(t *testing.T) {
-			w := newWorld(t, s)
-			w.run()
-		})
+		operations += simulate(t, s).store.operations
 		if t.Failed() {
 			t.Fatalf("run it again with -sim.seed=%d", s)
 		}
 	}
+	t.Logf("%d operations of the store", operations)
 }
+
+func TestAHistoryIsTheSameEachTime(t *testing.T) {
+	for s := range uint64(5) {
+		if a, b := simulate(t, s), simulate(t, s); a.trace != b.trace {
+			t.Errorf("history %d is another one the second time", s)
+		}
+	}
+}
+
+func simulate(t *testing.T, seed uint64) (w *world) {
+	synctest.Test(t, func(t *testing.T) {
+		w = newWorld(t, seed)
+		w.run()
+	})
+	return w
+}
+
+// fault is what may happen in a history: some have all, some a few.
+type fault uint
+
+const (
+	badLines fault = 1 << iota // requests lost or doubled, answers lost
+	lateNews                   // of endings: minutes late
+	away                       // the store does not answer
+	flushed                    // it comes back empty
+	failover                   // to a replica that has missed the last writes
+	clockOn                    // its clock is set forward
+	clockBack
+	killed                                 // a node, and another starts
+	cutOff                                 // one node cannot reach the store
+	stopped                                // a node's process stands still
+	allFaults = (1<<iota - 1) &^ clockBack // until a ledger has nothing live longer than ttl after that
+)
 
 const (
 	simulated = 6 * time.Minute
+	faultless = 100 * time.Second // of it, at the end
 	silence   = 100 * time.Second // after which a guard is gone that nobody released
 	patience  = 500 * time.Millisecond
+	latency   = 20 * time.Millisecond
+	playing   = 70 * time.Second          // between requests of who plays, at most: ttl, but for a refresh that was not due yet
+	hidden    = 59_800 * time.Millisecond // between requests of a hidden tab
 )
 
 type world struct {
-	t        *testing.T
-	seed     uint64
-	faults   bool
-	begun    time.Time
-	calm     atomic.Bool // no more faults
-	away     atomic.Bool // the store is
-	replaced atomic.Bool // a node was
+	t       *testing.T
+	seed    uint64
+	faults  fault
+	begun   time.Time
+	calm    atomic.Bool // no more faults
+	away    atomic.Bool // the store is
+	running sync.WaitGroup
 
 	mu      sync.Mutex
-	ledgers map[string]*guard.Ledger
+	store   truth
 	nodes   [3]*simNode
 	playing map[string]map[guard.ID]bool
-	running sync.WaitGroup
+	seen    map[guard.ID]time.Time // when a playback last asked
+	unsure  map[guard.ID]bool      // guards that the store lost, or a node granted or carried on alone
+	ended   map[guard.ID]bool      // playbacks that have come to an end once
+	refused map[guard.ID]time.Time // when a playback was first told so from memory
+	freed   map[guard.ID]int       // the node on which a guard was released
+	trace   uint64
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
-		t: t, seed: seed, faults: seed%3 != 0, begun: time.Now(),
-		ledgers: make(map[string]*guard.Ledger),
+		t: t, seed: seed, begun: time.Now(),
+		store:   newTruth(),
 		playing: make(map[string]map[guard.ID]bool),
+		seen:    make(map[guard.ID]time.Time),
+		unsure:  make(map[guard.ID]bool),
+		ended:   make(map[guard.ID]bool),
+		refused: make(map[guard.ID]time.Time),
+		freed:   make(map[guard.ID]int),
+	}
+	switch seed % 4 {
+	case 1:
+		w.faults = allFaults
+	case 2, 3:
+		w.faults = fault(w.rand(99).Uint64()) & fault(w.rand(98).Uint64()) & allFaults
 	}
 	for i := range w.nodes {
 		w.nodes[i] = w.start(uint64(i))
@@ -85,7 +143,21 @@ func newWorld(t *testing.T, seed uint64) *world {
 
 func (w *world) rand(who uint64) *rand.Rand { return rand.New(rand.NewPCG(w.seed, who)) }
 
+func (w *world) has(f fault) bool { return w.faults&f != 0 }
+
 func (w *world) over() bool { return time.Since(w.begun) >= simulated }
+
+func (w *world) wrong(format string, args ...any) {
+	w.t.Helper()
+	w.t.Errorf("seed %d, after %v: %s", w.seed, time.Since(w.begun), fmt.Sprintf(format, args...))
+}
+
+// tell tells of the one history that is to be played.
+func (w *world) tell(format string, args ...any) {
+	if *seed != 0 {
+		w.t.Logf("%12v %s", time.Since(w.begun), fmt.Sprintf(format, args...))
+	}
+}
 
 func (w *world) run() {
 	actor := uint64(100)
@@ -99,7 +171,7 @@ func (w *world) run() {
 			}
 		})
 	}
-	for u := range 3 {
+	for u := range 2 {
 		for range policy.Limit { // one device of the user each
 			act(func(rng *rand.Rand) { w.honest(rng, fmt.Sprint("honest", u)) })
 		}
@@ -108,74 +180,108 @@ func (w *world) run() {
 		}
 	}
 	act(w.revoked)
-	if w.faults {
+	if w.faults != 0 {
+		act(w.fail)
 		act(w.fail)
 	}
-	time.Sleep(simulated - 100*time.Second)
+	time.Sleep(simulated - faultless)
 	w.calm.Store(true)
-	w.away.Store(false)
-	time.Sleep(95 * time.Second) // a refresh is due after 20, and a hidden tab is silent for 60
-	w.stored()
+	time.Sleep(faultless - 2*time.Second) // a refresh is due after 20 s, and a hidden tab is silent for 60
+	w.converged()
 	w.running.Wait()
+	w.mu.Lock()
+	for user := range w.store.ledgers { // what is too long for a clock that was set back is cut by the next call
+		do(&w.store, user, func(l *guard.Ledger, now time.Time) guard.Verdict { return l.Refresh(now, guard.ID{}, policy) })
+	}
+	w.mu.Unlock()
 	time.Sleep(silence + sweepEvery)
-	for user, l := range w.ledgers {
-		if !l.Forget(time.Now()) {
-			w.t.Errorf("when all is over the store has %+v of %s", l.List(time.Now()), user)
+	for user, l := range w.store.ledgers {
+		if !l.Forget(w.store.now()) {
+			w.wrong("when all is over the store has %+v of %s", l.List(w.store.now()), user)
 		}
 	}
 	for _, n := range w.nodes {
 		if leases, denials := n.Size(); leases+denials > 0 {
-			w.t.Errorf("when all is over a node has %d leases and %d refusals", leases, denials)
+			w.wrong("when all is over a node has %d leases and %d refusals", leases, denials)
 		}
-		n.stop()
+		n.Close()
 	}
 }
 
-// stored checks that what is played is in the store.
-func (w *world) stored() {
+// converged checks that the store holds what is played and what was lately.
+func (w *world) converged() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for user, playing := range w.playing {
-		held := make(map[guard.ID]bool)
-		if l := w.ledgers[user]; l != nil {
-			for _, g := range l.List(time.Now()) {
-				held[g.ID] = true
+	held := make(map[guard.ID]bool)
+	for user, l := range w.store.ledgers {
+		for _, g := range l.List(w.store.now()) {
+			held[g.ID] = true
+			if since := time.Since(w.seen[g.ID]); since > silence && !w.store.maybeWrong(user) {
+				w.wrong("%s was last played %v ago by %s and still has its slot", g.ID, since, user)
 			}
 		}
+	}
+	for user, playing := range w.playing {
 		for id := range playing {
 			if !held[id] {
-				w.t.Errorf("%s plays %v, which the store does not hold", user, id)
+				w.wrong("%s plays %v, which the store does not hold", user, id)
 			}
 		}
 	}
 }
 
 func (w *world) fail(rng *rand.Rand) {
-	time.Sleep(time.Duration(rng.Int64N(int64(40 * time.Second))))
-	if w.calm.Load() {
+	upTo := func(d time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(d))) }
+	time.Sleep(upTo(30 * time.Second))
+	f := fault(1) << rng.IntN(10) & w.faults
+	if w.calm.Load() || f == 0 {
 		return
 	}
-	switch rng.IntN(4) {
-	case 0, 1:
+	faultsEnd := w.begun.Add(simulated - faultless)
+	wait := func(d time.Duration) { time.Sleep(min(upTo(d), time.Until(faultsEnd))) }
+	i := rng.IntN(len(w.nodes))
+	l := w.node(i).link
+	w.tell("fault %b at node %d", f, i)
+	defer func() { w.tell("fault %b is over", f) }()
+	switch f {
+	case away:
 		w.away.Store(true)
-		time.Sleep(time.Duration(rng.Int64N(int64(60 * time.Second))))
+		wait(time.Minute)
 		w.away.Store(false)
-	case 2:
+	case flushed, failover, clockOn, clockBack:
 		w.mu.Lock()
-		clear(w.ledgers)
-		w.mu.Unlock()
-	case 3:
-		if w.seed%2 == 0 {
-			return // without: more can be promised
+		defer w.mu.Unlock()
+		for _, ledger := range w.store.ledgers {
+			for _, g := range ledger.List(w.store.now()) {
+				w.unsure[g.ID] = true
+			}
 		}
-		w.replaced.Store(true)
-		i := rng.IntN(len(w.nodes))
+		clear(w.freed)
+		switch f {
+		case flushed:
+			w.store.flush()
+		case failover:
+			w.store.failOver(upTo(10 * time.Second))
+		case clockOn:
+			w.store.setClock(upTo(time.Hour))
+		case clockBack:
+			w.store.setClock(-upTo(time.Hour))
+		}
+	case killed:
 		n := w.start(rng.Uint64())
 		w.mu.Lock()
 		old := w.nodes[i]
 		w.nodes[i] = n
 		w.mu.Unlock()
-		old.stop()
+		old.Close()
+	case cutOff:
+		l.setCut(true)
+		wait(2 * time.Minute)
+		l.setCut(false)
+	case stopped:
+		l.mu.Lock()
+		l.thaws = time.Now().Add(min(upTo(3*time.Minute), time.Until(faultsEnd)))
+		l.mu.Unlock()
 	}
 }
 
@@ -185,36 +291,119 @@ func (w *world) node(i int) *simNode {
 	return w.nodes[i]
 }
 
-// play plays one video on one node and reports whether it came to its own end,
-// and what it was.
-func (w *world) play(rng *rand.Rand, user string) (id guard.ID, at int, ended bool) {
-	id = guard.DeriveID(user, "", fmt.Sprint(rng.Uint64()))
+// acquired judges what the store said.
+func (w *world) acquired(c guard.Claim, p guard.Policy, v guard.Verdict) {
+	w.tell("store: %s %v intent %d: %v, held %d", c.User, c.ID, c.Intent, v.Outcome, v.Held)
+	if v.Outcome != guard.Admitted {
+		return
+	}
+	if _, freed := w.freed[c.ID]; freed && c.Intent == guard.Resume {
+		w.wrong("%s has %s restored, which was released", c.User, c.ID)
+	}
+	delete(w.freed, c.ID)
+	if v.Held > p.Limit && (c.Intent != guard.Resume || !w.unsure[c.ID]) {
+		w.wrong("%s is admitted to %d of %d with intent %d", c.User, v.Held, p.Limit, c.Intent)
+	}
+}
+
+// ask is a request of a playback.
+func (w *world) ask(n *simNode, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	n.link.pause(time.Microsecond)
+	w.asks(c.ID)
+	asked := time.Now()
+	v, err := n.Check(context.Background(), c, p)
+	n.link.pause(time.Microsecond)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h := fnv.New64a()
+	binary.Write(h, binary.LittleEndian, time.Since(w.begun))
+	h.Write(append(c.ID[:], byte(v.Outcome)))
+	w.trace += h.Sum64()
+	w.tell("%s %v: %v, held %d %v", c.User, c.ID, v.Outcome, v.Held, err)
+	if v.Outcome == guard.Known && w.faults == 0 && !w.holds(c) && c.User != "revoked" {
+		w.wrong("%s plays %s without a slot", c.User, c.ID)
+	}
+	if first, again := w.refused[c.ID]; !v.Repeated {
+		delete(w.refused, c.ID)
+	} else if !again {
+		w.refused[c.ID] = asked
+	} else if asked.Sub(first) >= 2*time.Second {
+		w.wrong("%s is told what is %v old", c.User, asked.Sub(first))
+	}
+	for _, g := range v.InTheWay {
+		if at, freed := w.freed[g.ID]; v.Repeated && freed && w.nodes[at] == n {
+			w.wrong("%s is refused although %s was released here", c.User, g.ID)
+		}
+	}
+	return v, err
+}
+
+func (w *world) asks(id guard.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen[id] = time.Now()
+}
+
+func (w *world) holds(c guard.Claim) bool {
+	for _, g := range w.store.ledger(c.User).List(w.store.now()) {
+		if g.ID == c.ID {
+			return true
+		}
+	}
+	return false
+}
+
+// play plays a video on one node and reports whether it came to its own end.
+func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest time.Duration) (ended bool) {
 	c := guard.Claim{User: user, ID: id, Stream: fmt.Sprint("movie", rng.IntN(3))}
 	p := policy
-	p.CountLocally = true
-	at = rng.IntN(len(w.nodes))
+	p.CountLocally = user != "greedy1" // for whom nobody counts while the store is away
 	defer w.plays(user, id, false)
+	first := w.node(at)
+	var last, back time.Time
 	for end := time.Now().Add(time.Duration(5+rng.IntN(120)) * time.Second); time.Now().Before(end) && !w.over(); {
-		v, err := w.node(at).Check(context.Background(), c, p)
-		if err != nil {
-			w.t.Errorf("seed %d: %s: %v", w.seed, user, err)
+		n := w.node(at)
+		v, err := w.ask(n, c, p)
+		if err != nil && p.CountLocally {
+			w.wrong("%s: %v", user, err)
 		}
-		if !v.Outcome.Pass() {
-			// A node that was replaced cannot know whom another let in while the store was away.
-			if c.Intent == guard.Continue && !w.replaced.Load() {
-				w.t.Errorf("seed %d: after %v %s, who plays, is refused %v: %v", w.seed, time.Since(w.begun), user, id, v.Outcome)
+		if err != nil || !v.Outcome.Pass() {
+			if time.Since(last) < playing && last.Sub(back) > 5*time.Second && !w.lost(c, first, n) {
+				w.wrong("%s, who plays, is refused %v: %v, %v", user, id, v.Outcome, err)
 			}
-			return id, at, false
+			return false
 		}
 		w.plays(user, id, true)
-		c.Intent = guard.Continue
-		pause := time.Duration(500+rng.IntN(6000)) * time.Millisecond
-		if rng.IntN(40) == 0 {
-			pause = 59_800 * time.Millisecond // a hidden tab
+		if time.Since(last) >= playing && v.Outcome == guard.Known {
+			back = time.Now() // the lease may be about to end, with the slot
 		}
-		time.Sleep(pause + time.Duration(rng.IntN(1000)))
+		c.Intent, last = guard.Continue, time.Now()
+		pause := time.Duration(500+rng.IntN(6000)) * time.Millisecond
+		switch rng.IntN(60) {
+		case 0:
+			pause = hidden
+		case 1:
+			if longest > hidden { // paused
+				pause = hidden + time.Duration(rng.Int64N(int64(longest-hidden)))
+				w.plays(user, id, false)
+			}
+		case 2, 3, 4: // ended right after a request, with a refresh under way perhaps
+			time.Sleep(time.Duration(rng.Int64N(int64(2 * linger))))
+			return true
+		}
+		time.Sleep(pause + time.Duration(rng.IntN(1_000_000)))
 	}
-	return id, at, true
+	return true
+}
+
+// lost reports whether nobody can know any more that a playback was admitted:
+// the store has lost it or not heard of it, and its node was replaced or has
+// news of an earlier ending, after which it started again.
+func (w *world) lost(c guard.Claim, first, n *simNode) bool {
+	failed := n.link.reachable(c.User)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unsure[c.ID] && (n != first || w.ended[c.ID]) || n != first && time.Since(failed) < silence
 }
 
 func (w *world) plays(user string, id guard.ID, on bool) {
@@ -228,186 +417,100 @@ func (w *world) plays(user string, id guard.ID, on bool) {
 		return
 	}
 	w.playing[user][id] = true
-	if n := len(w.playing[user]); n > policy.Limit && !w.faults {
-		w.t.Errorf("seed %d: %s plays %d", w.seed, user, n)
+	if n := len(w.playing[user]); n > policy.Limit && w.faults == 0 {
+		w.wrong("%s plays %d", user, n)
 	}
 }
 
 // end stops a playback, politely or not, and waits until its slot is free.
-func (w *world) end(rng *rand.Rand, user string, id guard.ID, at int) {
-	if rng.IntN(2) == 0 {
-		if found, err := w.node(at).Release(context.Background(), user, id, policy); found && err == nil {
-			return
+func (w *world) end(rng *rand.Rand, user string, id guard.ID, at int) (released bool) {
+	w.mu.Lock()
+	w.ended[id] = true
+	w.mu.Unlock()
+	if rng.IntN(3) > 0 {
+		n := w.node(at)
+		n.link.pause(time.Microsecond)
+		found, err := n.Release(context.Background(), user, id, policy)
+		if found && err == nil {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.nodes[at] == n && !w.holds(guard.Claim{User: user, ID: id}) {
+				w.freed[id] = at
+			}
+			return true
 		}
 	}
 	time.Sleep(silence)
+	return false
 }
 
 func (w *world) honest(rng *rand.Rand, user string) {
-	id, at, ended := w.play(rng, user)
-	if !ended {
-		w.t.Errorf("seed %d: after %v %s, who keeps to the limit, is refused %v", w.seed, time.Since(w.begun), user, id)
+	id, at := guard.DeriveID(user, "", fmt.Sprint(rng.Uint64())), rng.IntN(len(w.nodes))
+	ended := w.play(rng, user, id, at, hidden)
+	if w.mu.Lock(); !ended && !w.store.maybeWrong(user) {
+		w.wrong("%s, who keeps to the limit, is refused %v", user, id)
 	}
+	w.mu.Unlock()
 	w.end(rng, user, id, at)
 }
 
+// greedy tries to play once more than allowed. Refused, it tries again, as
+// players do; released, it may start again under the same id.
 func (w *world) greedy(rng *rand.Rand, user string) {
-	id, at, ended := w.play(rng, user)
-	if ended {
-		w.end(rng, user, id, at)
-	} else {
-		time.Sleep(time.Duration(rng.Int64N(int64(5 * time.Second))))
+	id := guard.DeriveID(user, "", fmt.Sprint(rng.Uint64()))
+	at := rng.IntN(len(w.nodes))
+	for range 1 + rng.IntN(4) {
+		if rng.IntN(3) == 0 {
+			at = rng.IntN(len(w.nodes))
+		}
+		if w.play(rng, user, id, at, 3*hidden) && !w.end(rng, user, id, at) || w.over() {
+			return
+		}
+		time.Sleep(time.Duration(rng.Int64N(int64(3 * time.Second))))
 	}
 }
 
 // revoked plays a video that is revoked on another node.
 func (w *world) revoked(rng *rand.Rand) {
 	const user = "revoked"
-	id := guard.DeriveID(user, "", fmt.Sprint(rng.Uint64()))
-	c := guard.Claim{User: user, ID: id, Intent: guard.Continue}
+	c := guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64())), Intent: guard.Continue}
 	at := rng.IntN(len(w.nodes))
-	var until time.Time
+	var (
+		since  time.Time
+		losses int
+	)
 	for n := 0; n < 60 && !w.over(); n++ {
-		v, err := w.node(at).Check(context.Background(), c, policy)
-		if err == nil && v.Outcome.Pass() && !until.IsZero() && time.Now().After(until) && !w.faults {
-			w.t.Errorf("seed %d: a playback goes on %v after it should have stopped", w.seed, time.Since(until))
+		node := w.node(at)
+		v, err := w.ask(node, c, policy)
+		until := since
+		if failed := node.link.reachable(user); failed.After(until) {
+			until = failed
+		}
+		until = until.Add(policy.Interval/3 + 3*time.Second)
+		if err == nil && v.Outcome.Pass() && time.Since(since) < policy.TTL-time.Second && losses == w.losses() && time.Now().After(until) {
+			w.wrong("a playback goes on %v after it should have stopped", time.Since(until))
 		}
 		if n == 20 {
-			found, err := w.node(rng.IntN(len(w.nodes))).Revoke(context.Background(), user, id, policy)
-			if found && err == nil {
-				until = time.Now().Add(policy.Interval/3 + 2*time.Second)
+			by := w.node(rng.IntN(len(w.nodes)))
+			losses = w.losses()
+			by.link.pause(time.Microsecond)
+			if found, err := by.Revoke(context.Background(), user, c.ID, policy); found && err == nil {
+				since = time.Now()
 			}
 		}
-		time.Sleep(time.Second + time.Duration(rng.IntN(1000)))
+		time.Sleep(time.Second + time.Duration(rng.Int64N(int64(time.Second))))
 	}
 	time.Sleep(silence)
 }
 
-// simNode is a keeper whose way to the store is bad.
-type simNode struct {
-	*Keeper
-	local *memstore.Store
-	link  *link
+func (w *world) losses() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.store.losses
 }
 
-func (w *world) start(who uint64) *simNode {
-	l := &link{w: w, rng: w.rand(who)}
-	local := memstore.New()
-	return &simNode{New(l, local, nil), local, l}
-}
-
-func (n *simNode) stop() {
-	n.Close()
-	n.local.Close()
-}
-
-type link struct {
-	w     *world
-	mu    sync.Mutex
-	rng   *rand.Rand
-	ended func(guard.ID)
-}
-
-func (l *link) draw(n int) int {
+func (l *link) setCut(cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.rng.IntN(n)
-}
-
-// call runs f on the user's ledger, once, never or twice, and says whether the
-// answer has arrived.
-func (l *link) call(user string, f func(*guard.Ledger, time.Time)) error {
-	trouble := 1 << 30
-	if l.w.faults && !l.w.calm.Load() {
-		trouble = 30
-	}
-	time.Sleep(time.Duration(l.draw(20_000)) * time.Microsecond)
-	if l.w.away.Load() || l.draw(trouble) == 0 {
-		time.Sleep(patience)
-		return errAway
-	}
-	times := 1
-	if l.draw(trouble) == 0 {
-		times = 2
-	}
-	for range times {
-		l.w.mu.Lock()
-		ledger := l.w.ledgers[user]
-		if ledger == nil {
-			ledger = new(guard.Ledger)
-			l.w.ledgers[user] = ledger
-		}
-		f(ledger, time.Now().Truncate(time.Millisecond))
-		l.w.mu.Unlock()
-	}
-	if l.draw(trouble) == 0 {
-		time.Sleep(patience)
-		return errAway
-	}
-	time.Sleep(time.Duration(l.draw(20_000)) * time.Microsecond)
-	return nil
-}
-
-func (l *link) Acquire(_ context.Context, c guard.Claim, p guard.Policy) (v guard.Verdict, _ error) {
-	err := l.call(c.User, func(ledger *guard.Ledger, now time.Time) {
-		v = ledger.Acquire(now, c, p)
-		if v.Outcome == guard.Admitted && c.Intent != guard.Resume && v.Held > p.Limit {
-			l.w.t.Errorf("seed %d: %s is admitted to %d of %d", l.w.seed, c.User, v.Held, p.Limit)
-		}
-	})
-	if err != nil {
-		v = guard.Verdict{}
-	}
-	return v, err
-}
-
-func (l *link) Refresh(_ context.Context, user string, id guard.ID, p guard.Policy) (v guard.Verdict, _ error) {
-	err := l.call(user, func(ledger *guard.Ledger, now time.Time) { v = ledger.Refresh(now, id, p) })
-	return v, err
-}
-
-func (l *link) Release(_ context.Context, user string, id guard.ID, p guard.Policy) (found bool, _ error) {
-	err := l.call(user, func(ledger *guard.Ledger, now time.Time) { found = ledger.Release(now, id, p) || found })
-	l.publish(id)
-	return found, err
-}
-
-func (l *link) Revoke(_ context.Context, user string, id guard.ID, p guard.Policy) (found bool, _ error) {
-	err := l.call(user, func(ledger *guard.Ledger, now time.Time) { found = ledger.Revoke(now, id, p) || found })
-	l.publish(id)
-	return found, err
-}
-
-func (l *link) List(_ context.Context, user string) (guards []guard.Guard, _ error) {
-	err := l.call(user, func(ledger *guard.Ledger, now time.Time) { guards = ledger.List(now) })
-	return guards, err
-}
-
-func (l *link) Watch(ctx context.Context, ended func(guard.ID)) {
-	l.mu.Lock()
-	l.ended = ended
-	l.mu.Unlock()
-	<-ctx.Done()
-}
-
-// publish tells some nodes, some time.
-func (l *link) publish(id guard.ID) {
-	l.w.mu.Lock()
-	nodes := l.w.nodes
-	l.w.mu.Unlock()
-	for _, n := range nodes {
-		if l.draw(2) == 0 {
-			continue
-		}
-		delay := time.Duration(l.draw(2000)) * time.Millisecond
-		l.w.running.Go(func() {
-			time.Sleep(delay)
-			n.link.mu.Lock()
-			ended := n.link.ended
-			n.link.mu.Unlock()
-			if ended != nil {
-				ended(id)
-			}
-		})
-	}
+	l.cut = cut
 }

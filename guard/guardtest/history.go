@@ -79,11 +79,11 @@ func (h *History) add(client int, c Call, start time.Duration, told Told, ok, br
 	defer h.mu.Unlock()
 	operation := porcupine.Operation{ClientId: client, Input: c, Call: int64(start), Output: told, Return: int64(time.Since(h.begun))}
 	besides := 0 // tries of which nobody saw the answer
-	switch {
-	case !ok:
-		besides, operation.Return = 2, math.MaxInt64
-	case broken:
-		besides = 1
+	if !ok {
+		besides, operation.Return = 1, math.MaxInt64
+	}
+	if broken {
+		besides++
 	}
 	if ok {
 		h.operations = append(h.operations, operation)

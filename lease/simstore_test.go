@@ -1,0 +1,296 @@
+package lease
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/memstore"
+)
+
+// truth is the store of a simulation. Its clock can be set, and the ledgers of
+// a moment ago can come back, as when a replica takes over.
+type truth struct {
+	ledgers    map[string]*guard.Ledger
+	journal    map[string][]entry
+	ahead      time.Duration // of its clock
+	operations int
+	losses     int                  // how often it has lost what it knew
+	stale      map[string]bool      // users of whom nothing was asked since the clock was set back, or what was lost came back
+	upset      map[string]time.Time // when a ledger last took for true what was over
+}
+
+// entry is a call that has happened.
+type entry struct {
+	at time.Time
+	do func(*guard.Ledger)
+}
+
+func newTruth() truth {
+	return truth{
+		ledgers: make(map[string]*guard.Ledger),
+		journal: make(map[string][]entry),
+		stale:   make(map[string]bool),
+		upset:   make(map[string]time.Time),
+	}
+}
+
+func (s *truth) now() time.Time { return time.Now().Add(s.ahead).Truncate(time.Millisecond) }
+
+func (s *truth) ledger(user string) *guard.Ledger {
+	if s.ledgers[user] == nil {
+		s.ledgers[user] = new(guard.Ledger)
+	}
+	return s.ledgers[user]
+}
+
+func (s *truth) flush() {
+	clear(s.ledgers)
+	clear(s.journal)
+	s.losses++
+}
+
+// failOver brings back the ledgers as they were before the last moments.
+func (s *truth) failOver(missed time.Duration) {
+	clear(s.ledgers)
+	for user, journal := range s.journal {
+		for n, e := range journal {
+			if time.Since(e.at) < missed {
+				s.journal[user] = journal[:n]
+				break
+			}
+			e.do(s.ledger(user))
+		}
+	}
+	s.losses++
+	s.doubt()
+}
+
+func (s *truth) setClock(by time.Duration) {
+	s.ahead += by
+	if by > 0 {
+		s.losses++ // of what is over now
+		return
+	}
+	s.doubt()
+}
+
+func (s *truth) doubt() {
+	for user := range s.ledgers {
+		s.stale[user] = true
+	}
+}
+
+// maybeWrong reports whether a user's ledger may hold what is over.
+func (s *truth) maybeWrong(user string) bool {
+	return s.stale[user] || time.Since(s.upset[user]) < silence
+}
+
+// do is one call on a user's ledger. The world's lock is held.
+func do[V any](s *truth, user string, call func(*guard.Ledger, time.Time) V) V {
+	s.operations++
+	now := s.now()
+	if s.stale[user] { // from now on it has only ttl to live
+		delete(s.stale, user)
+		s.upset[user] = time.Now()
+	}
+	s.journal[user] = append(s.journal[user], entry{time.Now(), func(l *guard.Ledger) { call(l, now) }})
+	return call(s.ledger(user), now)
+}
+
+// simNode is a keeper whose way to the store is bad and whose process may stand
+// still.
+type simNode struct {
+	*Keeper
+	link *link
+}
+
+func (w *world) start(who uint64) *simNode {
+	local := memstore.New()
+	local.Close() // the history is too short to sweep it
+	l := &link{w: w, rng: w.rand(who), failed: make(map[string]time.Time)}
+	return &simNode{newKeeper(l, alone{local, w}, nil, MaxLeases, shards), l}
+}
+
+// alone is what a node counts by itself.
+type alone struct {
+	*memstore.Store
+	w *world
+}
+
+func (s alone) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	v, err := s.Store.Acquire(ctx, c, p)
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	s.w.unsure[c.ID] = true
+	if v.Outcome == guard.Admitted {
+		delete(s.w.freed, c.ID)
+	}
+	return v, err
+}
+
+// link is a node's way to the store.
+type link struct {
+	w *world
+
+	mu     sync.Mutex
+	rng    *rand.Rand
+	ended  func(guard.ID)
+	cut    bool
+	thaws  time.Time            // when the process goes on that stands still
+	failed map[string]time.Time // the last call of a user that failed
+}
+
+func (l *link) draw(n int64) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rng.Int64N(n)
+}
+
+// pause waits for up to d, and if the process stands still by then until it
+// goes on. No two ever wake in the same nanosecond.
+func (l *link) pause(d time.Duration) (stoodStill bool) {
+	time.Sleep(time.Duration(l.draw(int64(d))))
+	for {
+		l.mu.Lock()
+		still := time.Until(l.thaws)
+		l.mu.Unlock()
+		if still <= 0 {
+			return stoodStill
+		}
+		stoodStill = true
+		time.Sleep(still + time.Duration(l.draw(int64(time.Millisecond))))
+	}
+}
+
+// carry has the store do f, once, never or twice, and says whether the answer
+// has arrived.
+func (l *link) carry(f func()) error {
+	trouble := int64(1 << 40)
+	if l.w.has(badLines) && !l.w.calm.Load() {
+		trouble = 30
+	}
+	stoodStill := l.pause(latency)
+	l.mu.Lock()
+	cut := l.cut
+	l.mu.Unlock()
+	if stoodStill || cut || l.w.away.Load() || l.draw(trouble) == 0 {
+		time.Sleep(patience)
+		return errAway
+	}
+	l.w.mu.Lock()
+	f()
+	if l.draw(trouble) == 0 {
+		f()
+	}
+	l.w.mu.Unlock()
+	if l.pause(latency) && l.draw(2) == 0 || l.draw(trouble) == 0 {
+		time.Sleep(patience)
+		return errAway
+	}
+	return nil
+}
+
+// missed notes that a user's call has failed.
+func (l *link) missed(user string, id guard.ID) {
+	l.mu.Lock()
+	l.failed[user] = time.Now()
+	l.mu.Unlock()
+	l.w.mu.Lock()
+	l.w.unsure[id] = true
+	l.w.mu.Unlock()
+}
+
+// reachable is since when a user's calls have not failed on this node.
+func (l *link) reachable(user string) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.thaws.After(l.failed[user]) {
+		return l.thaws
+	}
+	return l.failed[user]
+}
+
+func (l *link) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	a := l.AcquireAll(ctx, []guard.Request{{Claim: c, Policy: p}})[0]
+	return a.Verdict, a.Err
+}
+
+func (l *link) AcquireAll(_ context.Context, requests []guard.Request) []guard.Answer {
+	answers := make([]guard.Answer, len(requests))
+	err := l.carry(func() {
+		for i, r := range requests {
+			answers[i].Verdict = do(&l.w.store, r.Claim.User, func(ledger *guard.Ledger, now time.Time) guard.Verdict {
+				return ledger.Acquire(now, r.Claim, r.Policy)
+			})
+			l.w.acquired(r.Claim, r.Policy, answers[i].Verdict)
+		}
+	})
+	for i, r := range requests {
+		if err != nil {
+			answers[i] = guard.Answer{Err: err}
+			l.missed(r.Claim.User, r.Claim.ID)
+		}
+	}
+	return answers
+}
+
+func (l *link) Refresh(_ context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
+	return call(l, user, id, func(ledger *guard.Ledger, now time.Time) guard.Verdict { return ledger.Refresh(now, id, p) })
+}
+
+func (l *link) Release(_ context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	defer l.publish(id)
+	return call(l, user, id, func(ledger *guard.Ledger, now time.Time) bool { return ledger.Release(now, id, p) })
+}
+
+func (l *link) Revoke(_ context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	defer l.publish(id)
+	return call(l, user, id, func(ledger *guard.Ledger, now time.Time) bool { return ledger.Revoke(now, id, p) })
+}
+
+func (l *link) List(_ context.Context, user string) ([]guard.Guard, error) {
+	return call(l, user, guard.ID{}, func(ledger *guard.Ledger, now time.Time) []guard.Guard { return ledger.List(now) })
+}
+
+func call[V any](l *link, user string, id guard.ID, f func(*guard.Ledger, time.Time) V) (v V, _ error) {
+	if err := l.carry(func() { v = do(&l.w.store, user, f) }); err != nil {
+		l.missed(user, id)
+		var none V
+		return none, err
+	}
+	return v, nil
+}
+
+func (l *link) Watch(ctx context.Context, ended func(guard.ID)) {
+	l.mu.Lock()
+	l.ended = ended
+	l.mu.Unlock()
+	<-ctx.Done()
+}
+
+// publish tells some nodes, some time, some of them again.
+func (l *link) publish(id guard.ID) {
+	l.w.mu.Lock()
+	nodes := l.w.nodes
+	l.w.mu.Unlock()
+	for _, n := range nodes {
+		for l.draw(2) == 0 {
+			delay := time.Duration(l.draw(int64(2 * time.Second)))
+			if l.w.has(lateNews) && l.draw(3) == 0 {
+				delay = time.Duration(l.draw(int64(3 * time.Minute)))
+			}
+			l.w.running.Go(func() {
+				time.Sleep(delay)
+				n.link.mu.Lock()
+				ended := n.link.ended
+				n.link.mu.Unlock()
+				if ended != nil {
+					ended(id)
+				}
+			})
+		}
+	}
+}
