@@ -219,8 +219,8 @@ func (l *Ledger) List(now time.Time) []Guard {
 func (l *Ledger) Forget(now time.Time) bool {
 	for i := range l.records {
 		r := &l.records[i]
-		if ahead := r.RemovedAt.Sub(now) - r.ttl; ahead > 0 {
-			r.ExpiresAt, r.RemovedAt = r.ExpiresAt.Add(-ahead), r.RemovedAt.Add(-ahead)
+		if left := r.RemovedAt.Sub(now); left > r.ttl {
+			r.ExpiresAt, r.RemovedAt = r.ExpiresAt.Add(r.ttl-left), now.Add(r.ttl)
 			if r.CreatedAt.After(now) {
 				r.CreatedAt = now
 			}

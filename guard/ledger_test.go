@@ -46,6 +46,12 @@ func TestNothingOutlivesItsTTLBecauseOfAClock(t *testing.T) {
 		t.Errorf("after the shorter ttl: %+v", got)
 	}
 
+	// Of whom no ttl is known, nobody can say so.
+	given := []Guard{{ID: ids[0], RemovedAt: now}, {ID: ids[1], RemovedAt: now.Add(1000 * time.Hour)}}
+	if got := NewLedger(given).List(now.Add(time.Hour)); len(got) != 1 || got[0] != given[1] {
+		t.Errorf("given guards: %+v", got)
+	}
+
 	// Forward, all is over at once, and who plays comes back.
 	now = now.Add(time.Hour)
 	if got := l.List(now); len(got) != 0 {

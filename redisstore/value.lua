@@ -21,7 +21,7 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local value = redis.call('GET', KEYS[1]) or '1'
-if value:byte() ~= 49 then return redis.error_reply('LAYOUT unknown layout version in ' .. KEYS[1]) end
+if value:byte() ~= 49 then return redis.error_reply('LAYOUT unknown version byte ' .. tostring(value:byte())) end
 
 local held, marks   -- guards and marks of the user
 local last          -- when the last record is over, but for the one located
