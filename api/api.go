@@ -22,6 +22,9 @@ import (
 // MaxBody is how many bytes a request's body may have.
 const MaxBody = 4 << 10
 
+// maxReading is how long a body may take to arrive.
+const maxReading = 10 * time.Second
+
 // Caller is who makes a call, as the server knows and not as the body says.
 type Caller struct {
 	User   string
@@ -369,9 +372,10 @@ func revoked() *Problem {
 	return NewProblem(http.StatusGone, GuardRevoked, "this playback was ended from elsewhere")
 }
 
-// readAll reads a body of at most so many bytes; if there is any, it has to be
-// of this type.
+// readAll reads a body of at most so many bytes, in bounded time; if there is
+// any, it has to be of this type.
 func readAll(w http.ResponseWriter, r *http.Request, limit int64, mediaType string) ([]byte, error) {
+	http.NewResponseController(w).SetReadDeadline(time.Now().Add(maxReading)) // what cannot is no connection
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, NewProblem(http.StatusRequestEntityTooLarge, BodyTooLarge, "the body has more than %d bytes", limit)

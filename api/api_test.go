@@ -659,6 +659,7 @@ func TestStoreThatCannotAnswerIsNotARefusal(t *testing.T) {
 func TestEarlyDataChangesNothing(t *testing.T) {
 	early := func(r *http.Request) { r.TLS = &tls.ConnectionState{} }
 	atProxy := func(r *http.Request) { r.Header.Set("Early-Data", "1") }
+	twice := func(r *http.Request) { r.Header["Early-Data"] = []string{"0", "1"} }
 	late := func(r *http.Request) { r.TLS = &tls.ConnectionState{HandshakeComplete: true} }
 	for _, call := range calls {
 		t.Run(call, func(t *testing.T) {
@@ -671,6 +672,7 @@ func TestEarlyDataChangesNothing(t *testing.T) {
 			}
 			f.refused(http.StatusTooEarly, api.TooEarly, call, ``, early)
 			f.refused(http.StatusTooEarly, api.TooEarly, call, ``, atProxy)
+			f.refused(http.StatusTooEarly, api.TooEarly, call, ``, twice)
 			if got := f.list(); len(got.Guards) != 1 || !reflect.DeepEqual(got.Guards[0], g) {
 				t.Errorf("held after early data: %+v, want %+v", got, g)
 			}

@@ -97,8 +97,8 @@ func (p *Problem) Error() string { return p.Message }
 // Early returns the 425 of a request that came in TLS early data, here or at a
 // proxy in front, and could be a replay (RFC 8470); nil of any other.
 func Early(r *http.Request) *Problem {
-	atProxy := r.Header["Early-Data"]
-	if (r.TLS == nil || r.TLS.HandshakeComplete) && (len(atProxy) == 0 || atProxy[0] != "1") {
+	// Any value means 1, says the RFC.
+	if (r.TLS == nil || r.TLS.HandshakeComplete) && len(r.Header["Early-Data"]) == 0 {
 		return nil
 	}
 	return NewProblem(http.StatusTooEarly, TooEarly, "sent in early data, which could be a replay: repeat it")

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -165,23 +166,31 @@ func TestLogLevelChangesWhileAPlayerPlays(t *testing.T) {
 
 func (n *node) setLevel(t *testing.T, level string) {
 	t.Helper()
-	admin := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(n.admin, "unix/"))
-		},
-	}}
 	r, err := http.NewRequest("POST", "http://localhost/config/logging/logs/default/level", strings.NewReader(strconv.Quote(level)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
+	n.administer(t, r)
+}
+
+// administer makes a call to the admin API and returns the answer's body.
+func (n *node) administer(t *testing.T, r *http.Request) string {
+	t.Helper()
+	admin := &http.Client{Timeout: patience, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(n.admin, "unix/"))
+		},
+	}}
 	resp, err := admin.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp.Body.Close()
-	if resp.StatusCode != 200 {
-		t.Fatalf("the level cannot be changed: %s", resp.Status)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v: %s", r.URL, resp.Status, err, b)
 	}
+	return string(b)
 }
