@@ -21,12 +21,15 @@ import (
 	"github.com/streamguard/streamguard/guard"
 )
 
-// Bounds on what a Keeper remembers: at most 86 bytes a lease, 360 MB in all. Beyond
-// them a playback is not remembered: its requests ask the store each, and are
-// answered the same.
+// Bounds on what a Keeper remembers: at most 86 bytes a lease, 360 MB in all,
+// and 300 MB of refusals. Beyond them a playback is not remembered: its
+// requests ask the store each, and are answered the same.
 const (
 	MaxLeases  = 1 << 22
 	MaxDenials = 1 << 16
+
+	// Guards that refusals name: up to 1000 each, with 1200 bytes at most.
+	maxInTheWay = 1 << 18
 )
 
 const (
@@ -37,6 +40,7 @@ const (
 	refreshers   = 2                      // batches of refreshes under way at once
 	maxBatch     = 64                     // refreshes in a batch: Redis is done with it in half a millisecond
 	linger       = 100 * time.Millisecond // how long a refresh waits for others: it has a minute to spare
+	maxLeft      = 1024                   // calls that requests may leave before the end
 	queued       = 8192                   // refreshes waiting; one more is tried again later
 )
 
@@ -53,8 +57,10 @@ type Keeper struct {
 	streamSeed maphash.Seed
 	leases     *table
 	denials    *xsync.Map[guard.ID, denial]
+	inTheWay   atomic.Int64                 // guards that denials name
 	ended      *xsync.Map[guard.ID, moment] // guards released or revoked within denialTime
 	asking     singleflight.Group
+	left       chan struct{} // one for each call under way that a request did not wait for
 	due        chan guard.Request
 
 	cancel  context.CancelFunc
@@ -109,6 +115,7 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 		leases:     newTable(),
 		denials:    xsync.NewMap[guard.ID, denial](),
 		ended:      xsync.NewMap[guard.ID, moment](),
+		left:       make(chan struct{}, maxLeft),
 		due:        make(chan guard.Request, queued),
 		cancel:     cancel,
 	}
@@ -225,6 +232,17 @@ func (k *Keeper) ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 		}
 		return v, nil
 	case <-ctx.Done():
+		// A client that resets its streams as fast as it opens them would leave
+		// any number of calls behind; servers bound that of requests.
+		select {
+		case k.left <- struct{}{}:
+			go func() {
+				<-result
+				<-k.left
+			}()
+		default:
+			<-result
+		}
 		return guard.Verdict{}, ctx.Err()
 	}
 }
@@ -296,7 +314,7 @@ func (k *Keeper) Revoke(ctx context.Context, user string, id guard.ID, p guard.P
 // it stood in the way of.
 func (k *Keeper) forget(id guard.ID) {
 	k.leases.delete(id)
-	k.denials.Delete(id)
+	k.forgetDenial(id)
 	if k.ended.Size() < MaxDenials {
 		k.ended.Store(id, k.now())
 	}
@@ -308,14 +326,23 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 	}
 	switch v.Outcome {
 	case guard.Admitted, guard.Refreshed:
-		k.denials.Delete(c.ID)
+		k.forgetDenial(c.ID)
 		if k.leases.len() < k.maxLeases {
 			k.leases.put(c.ID, k.lease(at, p, v))
 		}
 	case guard.Rejected, guard.Revoked:
-		if k.denials.Size() < MaxDenials {
-			k.denials.Store(c.ID, denial{at, c.Stream, &v})
+		if k.denials.Size() < MaxDenials && k.inTheWay.Load() < maxInTheWay {
+			k.inTheWay.Add(int64(len(v.InTheWay)))
+			if before, there := k.denials.LoadAndStore(c.ID, denial{at, c.Stream, &v}); there {
+				k.inTheWay.Add(-int64(len(before.verdict.InTheWay)))
+			}
 		}
+	}
+}
+
+func (k *Keeper) forgetDenial(id guard.ID) {
+	if d, there := k.denials.LoadAndDelete(id); there {
+		k.inTheWay.Add(-int64(len(d.verdict.InTheWay)))
 	}
 }
 
@@ -430,7 +457,12 @@ func (k *Keeper) sweep(ctx context.Context, together int) {
 			k.leases.sweep(i+n, func(l *lease) bool { return now.since(l.at) >= time.Duration(l.ttl)*time.Millisecond })
 		}
 		if i == 0 {
-			k.denials.DeleteMatching(func(_ guard.ID, d denial) (bool, bool) { return now.since(d.at) >= denialTime, false })
+			k.denials.Range(func(id guard.ID, d denial) bool {
+				if now.since(d.at) >= denialTime {
+					k.forgetDenial(id)
+				}
+				return true
+			})
 			k.ended.DeleteMatching(func(_ guard.ID, at moment) (bool, bool) { return now.since(at) >= denialTime, false })
 		}
 	}
