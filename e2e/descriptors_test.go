@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"net/http"
 	"os/exec"
 	"strings"
 	"sync"
@@ -20,7 +21,9 @@ func TestOutOfFileDescriptors(t *testing.T) {
 	const descriptors, clients = 1024, 3000
 	redis := redistest.Start(t)
 	n := start(t, site("respond ok", "store redis redis://"+redis.Addr, "interval 3s", "ttl 60s"))
-	// plays asks over a connection that is there.
+	// All ask over one connection: the kernel would take another for a node that
+	// cannot.
+	n.client.Transport = &http.Transport{MaxConnsPerHost: 1}
 	plays := func(user string) bool {
 		a, err := n.segment(user, "plays")
 		if err != nil || a.status != 200 {
