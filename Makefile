@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help run build check lint setup test e2e monitoring release-build fuzz soak bench clean
+.PHONY: help run build check lint setup test e2e monitoring release-build fuzz soak bench scale clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -64,6 +64,9 @@ soak: ## ten million operations (simulation, rules, histories), and faults for 3
 
 bench: ## measure against partners, into docs/performance.md; one row in short: ROWS=throughput/file_server/4k PAIRS=3 SECONDS=5
 	go run -C bench . $(if $(ROWS),-rows '$(ROWS)') $(if $(PAIRS),-pairs $(PAIRS)) $(if $(SECONDS),-seconds $(SECONDS)) $(if $(PROFILE),-profile '$(abspath $(PROFILE))')
+
+scale: ## play a large audience in virtual time and print what Redis is asked; docs/scaling.md has the figures
+	go test -C bench -count=1 -timeout 1h ./scale -args -viewers 50000
 
 clean: ## remove bin
 	rm -rf bin

@@ -109,6 +109,7 @@ func measures() (list []measure) {
 		measure{"calls", calls},
 		measure{"table", leases},
 		measure{"api", api},
+		measure{"verbs", verbs},
 	)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"regexp"
@@ -339,26 +340,30 @@ func api(l *lab) ([]row, error) {
 	return table, err
 }
 
-// fill puts as many guards into our Redis and the peer's, in their own layouts,
-// 1.55 for each user. They outlast the measurement.
+// fill puts as many guards into our Redis and the peer's, if there is one, in
+// their own layouts, 1.55 for each user. They outlast the measurement.
 func fill(ctx context.Context, ours, theirs *server, guards int) error {
 	store, err := redisstore.Open(redisstore.Options{Addresses: []string{ours.addr}, Timeout: time.Minute})
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	peer, err := net.Dial("tcp", theirs.addr)
-	if err != nil {
-		return err
+	var answers *bufio.Reader
+	commands := bufio.NewWriter(io.Discard)
+	if theirs != nil {
+		peer, err := net.Dial("tcp", theirs.addr)
+		if err != nil {
+			return err
+		}
+		defer peer.Close()
+		answers, commands = bufio.NewReader(peer), bufio.NewWriter(peer)
 	}
-	defer peer.Close()
-	answers, commands := bufio.NewReader(peer), bufio.NewWriter(peer)
 	policy := guard.Policy{Limit: 3, Interval: 12 * time.Hour, TTL: 24 * time.Hour}
 	for n := 0; n < guards; {
 		var requests []guard.Request
 		for ; n < guards && len(requests) < 1000; n++ {
 			// Not one of those who use the API meanwhile.
-			user := string(viewer.AppendUser(nil, viewer.PerUser*uint64(users+n*100/155)))
+			user := userOf(n)
 			c := guard.Claim{User: user, ID: guard.NewID(user, ""), Stream: fmt.Sprintf("stream-%017d", n)}
 			requests = append(requests, guard.Request{Claim: c, Policy: policy})
 			fmt.Fprintf(commands, "HSET sg:%s %s %d:%d:%s\r\n", user, c.ID, time.Now().UnixMilli(), time.Now().Add(policy.TTL).UnixMilli(), c.Stream)
@@ -373,6 +378,9 @@ func fill(ctx context.Context, ours, theirs *server, guards int) error {
 			return err
 		}
 		for range 2 * len(requests) {
+			if theirs == nil {
+				break
+			}
 			if answer, err := answers.ReadString('\n'); err != nil || answer != ":1\r\n" {
 				return fmt.Errorf("filling the peer's Redis: %q, %v", answer, err)
 			}
