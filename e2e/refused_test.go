@@ -131,7 +131,7 @@ var scriptCalls = regexp.MustCompile(`cmdstat_eval\w*:calls=(\d+)`)
 // scripts is how many calls a Redis has had that ran a script.
 func scripts(t *testing.T, s *redistest.Server) (calls int) {
 	t.Helper()
-	for _, m := range scriptCalls.FindAllStringSubmatch(cli(t, s, "INFO", "commandstats"), -1) {
+	for _, m := range scriptCalls.FindAllStringSubmatch(say(s, "INFO", "commandstats"), -1) {
 		n, err := strconv.Atoi(m[1])
 		if err != nil {
 			t.Fatal(err)
