@@ -59,3 +59,18 @@ func FuzzCaddyfile(f *testing.F) {
 		_ = again.check() // right or wrong, it must not panic
 	})
 }
+
+// FuzzJSON reads anything as the handler's JSON: it is an error, or options
+// that are right or wrong.
+func FuzzJSON(f *testing.F) {
+	f.Add([]byte(`{"user":"{header.X-User-Id}","limit":"{header.X-Limit}","rules":[{"limit":2,"per":"class"}],"labels":{"class":"{query.c}"},"interval":"60s","ttl":90000000000}`))
+	f.Add([]byte(`{"user":"{query.u}","stream":"path_regexp ^/(\\w+)/","playback":"path","device":"{query.d}","per_device":1,"limit":null,"cors":["https://a.example"],"media":[".ts"],"tarpit":"2s"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var h Handler
+		if caddy.StrictUnmarshalJSON(b, &h) != nil {
+			return
+		}
+		h.setDefaults()
+		_ = h.check() // it must not panic
+	})
+}
