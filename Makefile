@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-.PHONY: help run build check lint setup test e2e monitoring release-build fuzz soak bench scale clean
+.PHONY: help run build check lint setup test e2e monitoring release-build fuzz vuln soak bench scale clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -52,6 +52,9 @@ release-build: ## build the release, bin/caddy-release, from xcaddy.json
 
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	scripts/fuzz
+
+vuln: ## known vulnerabilities in what the binary calls; asks vuln.go.dev
+	go tool -modfile=tools/go.mod govulncheck ./...
 
 soak: ## ten million operations (simulation, rules, histories), and faults for 30 s each; make test has the short form
 	mkdir -p bin
