@@ -171,6 +171,10 @@ func (h *Handler) identify(r *http.Request, repl *caddy.Replacer, token *guard.I
 	if p.user == "" {
 		return p, api.NewProblem(http.StatusUnauthorized, api.MissingUser, "nobody is logged in")
 	}
+	// A proxy that adds its header to the client's own would make a new user of each.
+	if strings.Contains(p.user, ",") && len(r.Header[h.userIn]) > 1 {
+		return p, api.NewProblem(http.StatusBadRequest, api.InvalidUser, "%s comes more than once", h.userIn)
+	}
 	if err := playback.CheckUser(p.user); err != nil {
 		return p, api.NewProblem(http.StatusBadRequest, api.InvalidUser, "%v", err)
 	}

@@ -340,6 +340,14 @@ func TestWhoIsWatching(t *testing.T) {
 			})
 		})
 	}
+	withGate(t, Handler{}, func(g *gate) {
+		twice := ask("GET", "/v/x/1.ts", "X-User-Id", "mallory")
+		twice.Header.Add("X-User-Id", "alice")
+		if w := g.do(twice); w.Code != 400 || !strings.Contains(w.Body.String(), string(api.InvalidUser)) {
+			t.Errorf("two users at once: %d %s", w.Code, w.Body)
+		}
+		g.get(200, "/v/x/1.ts", "X-User-Id", "alice,bob") // a name like any other
+	})
 	withGate(t, Handler{User: "{http.auth.user.id}"}, func(g *gate) {
 		g.get(401, "/v/x/1.ts") // an unknown placeholder is nobody, not one user for all
 	})

@@ -171,6 +171,7 @@ type Handler struct {
 
 	kinds    playback.Kinds
 	user     source
+	userIn   string // header that user is, if it is one
 	device   source // nil: not known
 	playback source // nil: auto or path
 	stream   source
@@ -228,7 +229,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		h.limit = newSource(string(h.Limit))
 	}
 	h.labels = newLabels(h.Labels)
-	h.user = newSource(h.User)
+	h.user, h.userIn = newSource(h.User), soleHeader(h.User)
 	if h.Device != "" {
 		h.device = newSource(h.Device)
 	}

@@ -13,9 +13,7 @@ import (
 type source func(*http.Request, *caddy.Replacer) string
 
 func newSource(text string) source {
-	name, sole := soleKey(text)
-	if header, ok := strings.CutPrefix(name, "http.request.header."); ok {
-		header = textproto.CanonicalMIMEHeaderKey(header)
+	if header := soleHeader(text); header != "" {
 		return func(r *http.Request, _ *caddy.Replacer) string {
 			if values := r.Header[header]; len(values) == 1 {
 				return values[0]
@@ -23,7 +21,7 @@ func newSource(text string) source {
 			return strings.Join(r.Header[header], ",") // as the placeholder has it
 		}
 	}
-	if sole {
+	if name, sole := soleKey(text); sole {
 		return func(_ *http.Request, repl *caddy.Replacer) string {
 			value, _ := repl.GetString(name)
 			return value
@@ -36,6 +34,16 @@ func newSource(text string) source {
 		}
 		return value
 	}
+}
+
+// soleHeader is the name of a header whose placeholder a text is, "" of any other text.
+func soleHeader(text string) string {
+	key, _ := soleKey(text)
+	name, _ := strings.CutPrefix(key, "http.request.header.")
+	if name == key {
+		return ""
+	}
+	return textproto.CanonicalMIMEHeaderKey(name)
 }
 
 // soleKey is the key of a text that is one placeholder and nothing else.
