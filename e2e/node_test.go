@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,13 +39,15 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	built = dir
 	binary := filepath.Join(dir, "caddy")
-	cmd := exec.Command("go", "build", "-race", "-o", binary, "./cmd/caddy")
+	cmd := exec.Command("go", slices.Concat([]string{"build", "-o", binary}, buildFlags, []string{"./cmd/caddy"})...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building Caddy: %w\n%s", err, out)
 	}
 	return binary, nil
 })
+
+var buildFlags []string // with -race as the tests have it
 
 var built string // the folder that build made
 
