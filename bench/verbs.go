@@ -50,12 +50,13 @@ func verbs(l *lab) ([]row, error) {
 }
 
 // waits is the median wait for each verb in microseconds, of each store. They
-// take turns, so that what else the machine does is the same for all.
+// take turns in random order, so that what else the machine does is the same for all.
 func waits(ctx context.Context, stores []*redisstore.Store, guards []int) ([][4]float64, error) {
 	policy := guard.Policy{Limit: 10, Interval: 12 * time.Hour, TTL: 24 * time.Hour}
 	waits := make([][4][]float64, len(stores))
 	for end := time.Now().Add(duration()); time.Now().Before(end); {
-		for i, s := range stores {
+		for _, i := range rand.Perm(len(stores)) {
+			s := stores[i]
 			user := userOf(rand.IntN(guards[i]))
 			c := guard.Claim{User: user, ID: guard.NewID(user, ""), Stream: "stream-00000000000000000"}
 			for v, call := range []func() error{
