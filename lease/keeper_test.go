@@ -198,11 +198,11 @@ func TestRefreshesDoNotRunInStep(t *testing.T) {
 func TestAFullQueueOnlyDelays(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, _ node) {
 		many := policy
-		many.Limit = guard.MaxLimit
-		users := 3 * queued / guard.MaxLimit
+		many.Limit = 100
+		users := 3 * queued / many.Limit
 		each := func(want guard.Outcome) {
 			for u := range users {
-				for n := range guard.MaxLimit {
+				for n := range many.Limit {
 					c := claim(n)
 					c.User = fmt.Sprint(u)
 					c.ID = guard.DeriveID(c.User, "", fmt.Sprint(n))
@@ -211,7 +211,7 @@ func TestAFullQueueOnlyDelays(t *testing.T) {
 			}
 		}
 		each(guard.Admitted)
-		total := int64(users * guard.MaxLimit)
+		total := int64(users * many.Limit)
 		time.Sleep(20 * time.Second)
 		s.delay.Store(int64(time.Millisecond))
 		for s.acquires.Load() < 2*total {
