@@ -44,8 +44,9 @@ const (
 	// pass without taking the slot again.
 	Continue
 	// Look refreshes the guard if it exists and otherwise only says whether a
-	// slot is free, having made one free if the policy replaces guards. Players
-	// may open a manifest under several ids and play one.
+	// slot is free, having made one free if the policy replaces guards: should
+	// another playback take it, Continue within Settle is Start. Players may open
+	// a manifest under several ids and play one.
 	Look
 	// Share is Continue for a request that has lost its id: any guard of the
 	// user on this stream and device serves.

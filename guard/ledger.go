@@ -34,7 +34,8 @@ type record struct {
 type kind uint8
 
 const (
-	held kind = iota
+	held   kind = iota
+	looked      // a manifest was, for a playback that may replace others
 	released
 	revoked
 )
@@ -65,7 +66,11 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	}
 	c.writeOn(&g)
 
-	lapsed, replaced, refusing := l.makeRoom(now, &g, c.Intent, p)
+	intent := c.Intent
+	if intent == Continue && l.find(c.ID, looked) != nil {
+		intent = Start // a straggler of the playback before may have taken the room
+	}
+	lapsed, replaced, refusing := l.makeRoom(now, &g, intent, p)
 	if refusing != nil {
 		v.Refuse(now, *refusing, l.guards(), c, p)
 		return Rejected
@@ -75,6 +80,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	}
 	v.Replaced = replaced
 	if own == nil && c.Intent == Look {
+		l.look(now, g, p)
 		return Vacant
 	}
 	for _, id := range lapsed {
@@ -88,8 +94,22 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		return Refreshed
 	}
 	l.drop(c.ID, released)
+	l.drop(c.ID, looked)
 	l.records = append(l.records, r)
 	return Admitted
+}
+
+// look leaves a mark for Settle where the policy replaces guards. On a device
+// the last stream that was looked at has it: under whichever of several ids.
+func (l *Ledger) look(now time.Time, g Guard, p Policy) {
+	if !p.replaces() || l.find(g.ID, released) != nil {
+		return
+	}
+	l.records = slices.DeleteFunc(l.records, func(r record) bool {
+		return r.kind == looked && r.Device == g.Device && (r.Stream != g.Stream || r.ID == g.ID)
+	})
+	g.CreatedAt, g.RemovedAt = now, now.Add(Settle)
+	l.mark(record{g, Settle, looked})
 }
 
 // makeRoom finds what has to go before every rule allows the guard: the
@@ -186,18 +206,19 @@ func (l *Ledger) end(now time.Time, id ID, p Policy, k kind) bool {
 		return false
 	}
 	l.drop(id, held)
-	mark := Guard{ID: id, CreatedAt: now, RemovedAt: now.Add(p.TTL)}
-	l.records = append(l.records, record{mark, p.TTL, k})
-	if len(l.records)-l.held() > MaxMarks {
-		l.dropMark()
-	}
+	l.mark(record{Guard{ID: id, CreatedAt: now, RemovedAt: now.Add(p.TTL)}, p.TTL, k})
 	return true
 }
 
-// dropMark forgets the oldest release, or else the oldest revocation: a user
-// who starts and stops many playbacks does not wash a revocation away.
-func (l *Ledger) dropMark() {
-	for _, k := range []kind{released, revoked} {
+// mark adds a mark. Of too many it forgets the oldest look, or else release, or
+// else revocation: a user who starts and stops many playbacks does not wash a
+// revocation away.
+func (l *Ledger) mark(r record) {
+	l.records = append(l.records, r)
+	if len(l.records)-l.held() <= MaxMarks {
+		return
+	}
+	for _, k := range []kind{looked, released, revoked} {
 		if i := slices.IndexFunc(l.records, func(r record) bool { return r.kind == k }); i >= 0 {
 			l.records = slices.Delete(l.records, i, i+1)
 			return

@@ -55,10 +55,13 @@ local function expires(r) return r.refreshed + r.interval end
 
 -- Finds what has to go before every rule allows the guard: the longest lapsed
 -- where lapsed guards may lose their slots, then the oldest where a start
--- replaces them.
-local going, replaced = {}, {}
+-- replaces them. Whose manifest was looked at is starting: a straggler of the
+-- playback before may have taken the room.
+local starts = intent == START or intent == LOOK or intent == CONTINUE and find('V', id)
+local going, replaced, replaces = {}, {}, false
 for i = 10, #ARGV, 3 do
   local per, limit, at_limit = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
+  replaces = replaces or at_limit ~= '0'
   if not own and intent == RESUME then
     per, limit = '', MAX_LIMIT
   end
@@ -84,7 +87,7 @@ for i = 10, #ARGV, 3 do
       going[r], excess = 'lapsed', excess - 1
     end
     for _, r in ipairs(others) do
-      if excess <= 0 or intent ~= START and intent ~= LOOK then break end
+      if excess <= 0 or not starts then break end
       going[r], excess = 'replaced', excess - 1
       replaced[#replaced + 1] = r.id
     end
@@ -104,8 +107,25 @@ elseif intent == LOOK then
 else
   outcome = ADMITTED
   drop('L', id)
+  drop('V', id)
   records[#records + 1] = new
 end
-if outcome ~= VACANT then save(id, ttl) end
+if outcome ~= VACANT then
+  save(id, ttl)
+elseif replaces and not mark then
+  -- On a device the last stream that was looked at has the mark: under
+  -- whichever of several ids.
+  for i = #records, 1, -1 do
+    local r = records[i]
+    if r.kind == 'V' and r.device == device and (r.stream ~= stream or r.id == id) then table.remove(records, i) end
+  end
+  new.kind, new.interval, new.ttl, new.labels = 'V', 0, SETTLE, ''
+  records[#records + 1] = new
+  save(id, SETTLE)
+  if marks > MAX_MARKS then
+    forget_mark()
+    write(SETTLE)
+  end
+end
 for _, other in ipairs(replaced) do finish('R', other, ttl, channel) end
 return { outcome, now, value, 0, table.concat(replaced) }

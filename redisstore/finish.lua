@@ -2,15 +2,17 @@
 
 local MAX_MARKS = 32 -- guard.MaxMarks
 
--- Forgets the oldest release, or else the oldest revocation.
+local RANK = { V = 3, L = 2, R = 1 }
+
+-- Forgets the oldest look, or else release, or else revocation.
 local function forget_mark()
-  local at, first, first_size, first_kind = 2
+  local at, first, first_size, first_rank = 2, nil, 0, 0
   while at <= #value do
     local stream, device, high, low = value:byte(at + 37, at + 40)
     local size = 41 + stream + device + high * 256 + low
-    local kind = value:sub(at, at)
-    if kind == 'L' and first_kind ~= 'L' or kind == 'R' and not first then
-      first, first_size, first_kind = at, size, kind
+    local rank = RANK[value:sub(at, at)] or 0
+    if rank > first_rank then
+      first, first_size, first_rank = at, size, rank
     end
     at = at + size
   end

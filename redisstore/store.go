@@ -348,7 +348,7 @@ func parse(reply any, user string) (*ledgerView, error) {
 		case "G":
 			l.records++
 			l.guards = append(l.guards, g)
-		case "L":
+		case "L", "V":
 			l.records++
 		case "R":
 			l.records++

@@ -4,7 +4,7 @@
 -- and then the user's records, oldest first, numbers big-endian:
 --
 --   offset
---    0  kind      1 byte   'G' guard, 'L' released mark, 'R' revoked mark
+--    0  kind      1 byte   'G' guard, 'L' released mark, 'R' revoked mark, 'V' mark of a look (for Vacant)
 --    1  id       16 bytes
 --   17  created   6 bytes  milliseconds since 1970
 --   23  refreshed 6 bytes  the same; of a mark: when it was made, as created
@@ -47,7 +47,7 @@ local function locate(id)
       local known = true
       if kind == 'G' then
         held = held + 1
-      elseif kind == 'L' or kind == 'R' then
+      elseif kind == 'L' or kind == 'R' or kind == 'V' then
         marks = marks + 1
       else
         known = false

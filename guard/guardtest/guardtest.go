@@ -602,9 +602,28 @@ func (s *suite) startReplacesTheOldest() {
 	s.replaces(guard.Vacant, with(claim(5), guard.Look), p)
 	s.acquire(guard.Admitted, with(claim(5), guard.Continue), p)
 	s.holds(2, 3, 5)
+	// Should a straggler take it all the same, the playback that was looked at has it back;
+	// one that was looked at before, on another stream, has not.
+	on := func(stream string, id int, i guard.Intent) guard.Claim {
+		c := with(claim(id), i)
+		c.Stream = stream
+		return c
+	}
+	s.replaces(guard.Vacant, on("zapped", 20, guard.Look), p, 2)
+	s.replaces(guard.Vacant, on("to", 21, guard.Look), p)
+	s.acquire(guard.Admitted, on("zapped", 20, guard.Continue), p)
+	s.holds(3, 5, 20)
+	s.replaces(guard.Admitted, on("to", 21, guard.Continue), p, 3)
+	s.holds(5, 20, 21)
+	s.acquire(guard.Rejected, on("zapped", 22, guard.Continue), p)
+	s.replaces(guard.Vacant, on("late", 23, guard.Look), p, 5)
+	s.acquire(guard.Admitted, on("other", 24, guard.Continue), p)
+	s.Advance(guard.Settle)
+	s.acquire(guard.Rejected, on("late", 23, guard.Continue), p)
+	s.holds(20, 21, 24)
 	// A lowered limit is met at once.
 	p.Limit = 1
-	s.replaces(guard.Admitted, claim(6), p, 2, 3, 5)
+	s.replaces(guard.Admitted, claim(6), p, 20, 21, 24)
 	s.holds(6)
 }
 
