@@ -27,8 +27,7 @@ func TestManyRefusedPlayers(t *testing.T) {
 	for _, tarpit := range []string{"", "tarpit 2s"} {
 		t.Run(tarpit, func(t *testing.T) {
 			redis := redistest.Start(t)
-			n := start(t, "{\n\tservers {\n\t\tprotocols h1 h2c\n\t}\n}\n"+
-				site(files, inRedis(redis), "limit 1", "interval 10m", tarpit))
+			n := start(t, h2c+site(files, inRedis(redis), "limit 1", "interval 10m", tarpit))
 			const users = 100
 			for u := range users {
 				n.want(t, 201, fmt.Sprint("user ", u), "POST", "/guards", "")
