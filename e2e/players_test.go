@@ -111,6 +111,7 @@ func watchAll(t *testing.T, s *stage, n *node, p playback, id ...any) {
 		for quality, rendition := range p.renditions() {
 			page.run(t, "quality", quality)
 			s.asksAgain(t, p.user, rendition)
+			page.plays(t) // dash.js falls over a switch on the heels of another
 		}
 	}
 	if p.subtitled() {
