@@ -35,7 +35,7 @@ func (n *node) scrape(t *testing.T) map[string]float64 {
 func TestScrapeEqualsTheTraffic(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	store := "store redis redis://" + s.Addr
+	store := inRedis(s)
 	n := start(t, monitored(store))
 	const dir = "/media/cmaf/"
 	for _, session := range []string{"a", "b", "c"} {
