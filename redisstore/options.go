@@ -112,6 +112,7 @@ func Open(o Options) (*Store, error) {
 		DB:               o.DB,
 		TLSConfig:        o.TLS,
 		PoolSize:         o.PoolSize,
+		PipelinePoolSize: -1, // no connections besides
 
 		// Every wait is bounded by the call's own deadline. One immediate retry
 		// replaces a connection that died while idle; repeating is harmless.
