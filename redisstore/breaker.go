@@ -19,11 +19,12 @@ const (
 // a Cluster the others go on.
 type breaker struct {
 	*gobreaker.CircuitBreaker[struct{}]
+	timeout time.Duration // of a call, and of those together that share a round trip
 }
 
 // newBreaker makes the breaker of a server. onTry hears when it opens and each
 // time that a call may try; like onAway it must not block.
-func newBreaker(server string, onAway func(server string, away bool), onTry func()) breaker {
+func newBreaker(server string, timeout time.Duration, onAway func(server string, away bool), onTry func()) breaker {
 	return breaker{gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:         server,
 		Timeout:      probeAfter,
@@ -41,7 +42,7 @@ func newBreaker(server string, onAway func(server string, away bool), onTry func
 				onAway(server, false)
 			}
 		},
-	})}
+	}), timeout}
 }
 
 // answered reports whether the server said anything, be it an error.
@@ -78,7 +79,9 @@ func (b breaker) try(ctx context.Context, call func(context.Context) error, cmds
 	called := false
 	_, err := b.Execute(func() (struct{}, error) {
 		called = true
-		return struct{}{}, call(context.WithValue(ctx, inside{}, true))
+		ctx, cancel := context.WithTimeout(context.WithValue(ctx, inside{}, true), b.timeout)
+		defer cancel()
+		return struct{}{}, call(ctx)
 	})
 	if !called {
 		for _, cmd := range cmds {
@@ -96,7 +99,7 @@ func (s *Store) breakOn(onAway func(server string, away bool)) {
 		onAway = func(string, bool) {}
 	}
 	add := func(server string, c *redis.Client, onTry func()) {
-		b := newBreaker(server, onAway, onTry)
+		b := newBreaker(server, s.timeout, onAway, onTry)
 		s.breakers.Store(b.Name(), b)
 		c.AddHook(b)
 	}
