@@ -42,6 +42,12 @@ func (s *Store) Nodes(ctx context.Context) []Node {
 	})
 	if err != nil { // it does not say who its servers are
 		nodes = append(nodes, Node{Server: s.where, Err: err})
+	} else if _, clustered := s.client.(*redis.ClusterClient); clustered {
+		members := make(map[string]bool)
+		for _, n := range nodes {
+			members[n.Server] = true
+		}
+		s.members.Store(&members)
 	}
 	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Server, b.Server) })
 	return nodes
@@ -108,10 +114,15 @@ func (s *Store) Pool() Pool {
 }
 
 // Away returns whether each server that was called so far is held to be away.
+// Once Nodes knows a Cluster, that is its servers: another is never called
+// again, and would be away for good.
 func (s *Store) Away() map[string]bool {
 	away := make(map[string]bool)
+	members := s.members.Load()
 	s.breakers.Range(func(server, b any) bool {
-		away[server.(string)] = b.(breaker).isOpen()
+		if name := server.(string); members == nil || (*members)[name] {
+			away[name] = b.(breaker).isOpen()
+		}
 		return true
 	})
 	return away

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -73,8 +74,9 @@ type Store struct {
 	readsReplicas bool
 	replicas      *redis.Client // behind Sentinels, if it reads them; a Cluster's client knows its own
 
-	where    string   // the name of the servers behind Sentinels
-	breakers sync.Map // of each server, by its name
+	where    string                          // the name of the servers behind Sentinels
+	breakers sync.Map                        // of each server, by its name
+	members  atomic.Pointer[map[string]bool] // the names of a Cluster's servers; nil as long as they are unknown
 }
 
 var (

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -336,6 +338,22 @@ func TestWalkAndProbeOfAServerThatIsAway(t *testing.T) {
 	}
 }
 
+func TestPoolSizeBoundsConnections(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, Options{Addresses: []string{server.Addr}, PoolSize: 2})
+	var calls sync.WaitGroup
+	for n := range 100 {
+		c := claim(strconv.Itoa(n), "1")
+		calls.Go(func() { s.Acquire(t.Context(), c, policy) })
+		calls.Go(func() { s.AcquireAll(t.Context(), []guard.Request{{Claim: c, Policy: policy}}) })
+	}
+	calls.Wait()
+	node, pool := s.Nodes(t.Context())[0], s.Pool()
+	if node.Clients > 2 || pool.Idle+pool.Used != int(node.Clients) || pool.Timeouts > 0 {
+		t.Errorf("%v connections, %+v, want 2 at most", node.Clients, pool)
+	}
+}
+
 // A server that hangs costs a call its timeout and no more.
 func TestAHungServerCostsTheTimeout(t *testing.T) {
 	server := redistest.Start(t)
@@ -376,14 +394,21 @@ func TestBreaker(t *testing.T) {
 	})
 	works(t, s)
 	server.Pause()
+	waited := 0
 	for away := false; !away; {
-		if _, err := s.List(t.Context(), "u"); err == nil {
+		switch _, err := s.List(t.Context(), "u"); {
+		case err == nil:
 			t.Fatal("a server that hangs has answered")
+		case !errors.Is(err, gobreaker.ErrOpenState):
+			waited++
 		}
 		select {
 		case away = <-changes:
 		default:
 		}
+	}
+	if waited > 2*tripAfter { // twice as many: a busy machine
+		t.Errorf("%d calls in a row have waited for a server that hangs, want %d", waited, tripAfter)
 	}
 	asked := 0
 	for range 1000 {

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -197,10 +198,37 @@ func TestCluster(t *testing.T) {
 	works(t, open(t, Options{Addresses: addrs[1:2], Cluster: true, KeyPrefix: "other:"}))
 }
 
+// A seed has a name of its own, and is called no more once all are known.
+func TestOnlyServersOfTheClusterAreAway(t *testing.T) {
+	_, addrs := startCluster(t)
+	_, port, _ := net.SplitHostPort(addrs[0])
+	s := open(t, Options{Addresses: []string{"localhost:" + port}, Cluster: true})
+	if _, err := s.List(t.Context(), "u"); err != nil {
+		t.Fatal(err)
+	}
+	if _, called := s.Away()["localhost:"+port]; !called {
+		t.Error("the seed was not called")
+	}
+	s.Nodes(t.Context())
+	for server := range s.Away() {
+		if !slices.Contains(addrs, server) {
+			t.Errorf("%s is none of the Cluster's %v", server, addrs)
+		}
+	}
+}
+
 func TestServerOfAClusterThatHangsConcernsOnlyItsOwnUsers(t *testing.T) {
 	servers, addrs := startCluster(t)
 	o := Options{Addresses: addrs, Timeout: 2 * time.Second}
 	one, all := open(t, o), open(t, o)
+	var asking []*Store // some of them first of all the server that hangs, who the others are
+	for range 8 {
+		s := open(t, o)
+		if nodes := s.Nodes(t.Context()); len(nodes) != 3 {
+			t.Fatalf("%+v", nodes)
+		}
+		asking = append(asking, s)
+	}
 	var batch []guard.Request
 	for n := range 30 {
 		batch = append(batch, guard.Request{Claim: claim(strconv.Itoa(n), "1"), Policy: policy})
@@ -231,10 +259,21 @@ func TestServerOfAClusterThatHangsConcernsOnlyItsOwnUsers(t *testing.T) {
 			concerns("one by one", r, err)
 		})
 	}
-	calls.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	defer cancel()
+	for _, s := range asking {
+		calls.Go(func() {
+			for _, n := range s.Nodes(ctx) {
+				if hangs := n.Server == addrs[0]; hangs != (n.Err != nil) {
+					t.Errorf("%s hangs: %t; %v", n.Server, hangs, n.Err)
+				}
+			}
+		})
+	}
 	for i, a := range all.AcquireAll(t.Context(), batch) {
 		concerns("all", batch[i], a.Err)
 	}
+	calls.Wait()
 }
 
 // walksAllOf has a walk meet so many new users, each once.

@@ -149,7 +149,13 @@ func (s *Store) each(
 ) error {
 	switch c := s.client.(type) {
 	case *redis.ClusterClient:
-		return inCluster(c, ctx, do)
+		asking := ctx
+		if end, ok := ctx.Deadline(); ok { // the first to be asked who they are may hang
+			var cancel context.CancelFunc
+			asking, cancel = context.WithTimeout(ctx, time.Until(end)/2)
+			defer cancel()
+		}
+		return inCluster(c, asking, func(_ context.Context, node *redis.Client) error { return do(ctx, node) })
 	case *redis.Client:
 		return do(ctx, c)
 	}
