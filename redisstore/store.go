@@ -233,26 +233,6 @@ func (s *Store) List(ctx context.Context, user string) ([]guard.Guard, error) {
 	return l.guards, nil
 }
 
-// Watch implements guard.Watcher. The client reconnects by itself.
-func (s *Store) Watch(ctx context.Context, ended func(guard.ID)) {
-	sub := s.client.Subscribe(ctx, s.channel)
-	defer sub.Close()
-	messages := sub.Channel()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case m, ok := <-messages:
-			if !ok {
-				return
-			}
-			if len(m.Payload) == len(guard.ID{}) {
-				ended(guard.ID([]byte(m.Payload)))
-			}
-		}
-	}
-}
-
 // run runs a script, bounded by the store's timeout: a call that shares its
 // round trip with others does not heed its own context.
 func (s *Store) run(ctx context.Context, script *redis.Script, user string, args ...any) (any, error) {

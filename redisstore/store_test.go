@@ -223,7 +223,8 @@ func BenchmarkAcquire(b *testing.B) {
 
 func TestWatchHearsOfEndingsAndOutlivesTheServer(t *testing.T) {
 	server := redistest.Start(t)
-	s := open(t, Options{Addresses: []string{server.Addr}})
+	line := redistest.NewLine(t, server.Addr)
+	s := open(t, Options{Addresses: []string{line.Addr}, Timeout: 2 * time.Second})
 	ended := make(chan guard.ID, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -250,14 +251,37 @@ func TestWatchHearsOfEndingsAndOutlivesTheServer(t *testing.T) {
 	}
 	hear(s.Release)
 	hear(s.Revoke)
-	server.Kill()
-	redistest.StartOn(t, server.Addr)
-	for len(ended) > 0 {
-		<-ended
+	for _, breaks := range []func(){
+		func() {
+			server.Kill()
+			redistest.StartOn(t, server.Addr)
+		},
+		func() { line.Set(redistest.Trouble{NoRequests: true, NoAnswers: true, Before: time.Now()}) }, // nobody hangs up
+	} {
+		breaks()
+		for len(ended) > 0 {
+			<-ended
+		}
+		hear(s.Release)
 	}
-	hear(s.Release)
 	cancel()
 	<-done
+}
+
+func TestWatchHearsFromThenOnThatItMay(t *testing.T) {
+	server := tell(t, "-subscribe")
+	s := open(t, Options{Addresses: []string{server.Addr}, Username: "gate", Password: "secret"})
+	ended := make(chan guard.ID, 1000)
+	go s.Watch(t.Context(), func(id guard.ID) { ended <- id })
+	until(t, "the subscription is refused", func() bool { return len(server.Do(t.Context(), "ACL", "LOG").Val().([]any)) > 0 })
+	server.do(t, "ACL", "SETUSER", "gate", "+subscribe")
+	until(t, "the end of a guard is heard of", func() bool {
+		acquires(t, s, guard.Admitted, "1", guard.Start)
+		if found, err := s.Release(t.Context(), "u", claim("u", "1").ID, policy); err != nil || !found {
+			t.Fatal(found, err)
+		}
+		return len(ended) > 0
+	})
 }
 
 // The rights that docs/operations.md names are enough; without those to publish, all

@@ -25,6 +25,7 @@ type Trouble struct {
 	Latency               time.Duration // each way
 	NoRequests, NoAnswers bool          // none arrives before the trouble is over
 	Breaks                int           // one in so many answers resets its connection instead of arriving
+	Before                time.Time     // it is only that of connections made before; zero: of all
 }
 
 // NewLine returns a line without trouble.
@@ -68,6 +69,7 @@ func (l *Line) Set(trouble Trouble) {
 
 // carry takes one direction of a connection.
 func (l *Line) carry(from, to net.Conn, answers bool) {
+	made := time.Now()
 	type parcel struct {
 		bytes []byte
 		sent  time.Time
@@ -85,7 +87,7 @@ func (l *Line) carry(from, to net.Conn, answers bool) {
 		}
 	}()
 	for p := range underway {
-		if !l.arrives(p.sent, answers) {
+		if !l.arrives(made, p.sent, answers) {
 			// What was asked on it happens before the client knows, or never.
 			from.(*net.TCPConn).CloseWrite()
 			for range underway {
@@ -104,10 +106,13 @@ func (l *Line) carry(from, to net.Conn, answers bool) {
 
 // arrives waits until what was sent then arrives; if it does not, the
 // connection breaks.
-func (l *Line) arrives(sent time.Time, answer bool) bool {
+func (l *Line) arrives(made, sent time.Time, answer bool) bool {
 	for {
 		l.mu.Lock()
 		now, changed := l.trouble, l.changed
+		if !now.Before.IsZero() && !made.Before(now.Before) {
+			now = Trouble{}
+		}
 		breaks := answer && now.Breaks > 0 && rand.IntN(now.Breaks) == 0
 		l.mu.Unlock()
 		switch late := time.Until(sent.Add(now.Latency)); {
