@@ -77,11 +77,13 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	for _, a := range o.Addresses {
-		if _, _, err := net.SplitHostPort(a); err != nil && !strings.HasPrefix(a, "/") || strings.ContainsAny(a, " \t") {
+		_, port, _ := net.SplitHostPort(a)
+		if n, err := strconv.ParseUint(port, 10, 16); (err != nil || n == 0) && !strings.HasPrefix(a, "/") || strings.ContainsAny(a, " \t") {
 			return nil, fmt.Errorf("address: %q is neither host:port nor the path of a Unix socket", a)
 		}
 	}
-	switch clustered := o.MasterName == "" && (o.Cluster || len(o.Addresses) > 1); {
+	clustered := o.MasterName == "" && (o.Cluster || len(o.Addresses) > 1)
+	switch {
 	case o.Cluster && o.MasterName != "":
 		return nil, errors.New("master_name and cluster exclude each other")
 	case o.MasterName == "" && (o.SentinelUsername != "" || o.SentinelPassword != ""):
@@ -104,7 +106,6 @@ func Open(o Options) (*Store, error) {
 	options := &redis.UniversalOptions{
 		Addrs:            o.Addresses,
 		MasterName:       o.MasterName,
-		IsClusterMode:    o.Cluster,
 		Username:         o.Username,
 		Password:         o.Password,
 		SentinelUsername: o.SentinelUsername,
@@ -130,7 +131,14 @@ func Open(o Options) (*Store, error) {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	client := redis.NewUniversalClient(options)
+	var client redis.UniversalClient
+	if clustered {
+		cluster := options.Cluster()
+		cluster.DisableRoutingPolicies = true // nor this, which asks three servers what commands there are
+		client = redis.NewClusterClient(cluster)
+	} else {
+		client = redis.NewUniversalClient(options)
+	}
 	s := &Store{
 		scripts: own,
 		client:  client,

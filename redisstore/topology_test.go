@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -19,8 +20,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/redisstore/redistest"
@@ -155,35 +154,23 @@ func TestUnixSocket(t *testing.T) {
 }
 
 // startCluster runs three masters of a Cluster, one third of the slots each.
-func startCluster(t *testing.T) (servers []*redistest.Server, addrs []string) {
+func startCluster(t *testing.T) (servers []told, addrs []string) {
 	t.Helper()
-	var nodes []*redis.Client
-	for range 3 {
-		server := redistest.Start(t, "--cluster-enabled", "yes")
-		client := redis.NewClient(&redis.Options{Addr: server.Addr})
-		defer client.Close()
-		servers, addrs, nodes = append(servers, server), append(addrs, server.Addr), append(nodes, client)
+	for i := range 3 {
+		s := tell(t, "+cluster|slots +asking", "--cluster-enabled", "yes")
+		servers, addrs = append(servers, s), append(addrs, s.Addr)
+		s.do(t, "CLUSTER", "ADDSLOTSRANGE", i*16384/3, (i+1)*16384/3-1)
+		host, port, _ := net.SplitHostPort(s.Addr)
+		servers[0].do(t, "CLUSTER", "MEET", host, port)
 	}
-	ctx := t.Context()
-	for i, node := range nodes {
-		if err := node.ClusterAddSlotsRange(ctx, i*16384/3, (i+1)*16384/3-1).Err(); err != nil {
-			t.Fatal(err)
-		}
-		host, port, _ := net.SplitHostPort(addrs[i])
-		if err := nodes[0].ClusterMeet(ctx, host, port).Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	whole := time.After(30 * time.Second)
-	for _, node := range nodes {
-		for !strings.Contains(node.ClusterInfo(ctx).Val(), "cluster_state:ok") || strings.Count(node.ClusterNodes(ctx).Val(), "connected") < 3 {
-			select {
-			case <-whole:
-				t.Fatalf("the Cluster does not come together:\n%s", node.ClusterNodes(ctx).Val())
-			case <-time.After(50 * time.Millisecond):
+	until(t, "the Cluster has come together", func() bool {
+		for _, s := range servers {
+			if !strings.Contains(s.ClusterInfo(t.Context()).Val(), "cluster_state:ok") || strings.Count(s.ClusterNodes(t.Context()).Val(), "connected") < 3 {
+				return false
 			}
 		}
-	}
+		return true
+	})
 	return servers, addrs
 }
 
@@ -196,6 +183,43 @@ func TestCluster(t *testing.T) {
 		t.Errorf("probe: %+v, want the 3 masters", servers)
 	}
 	works(t, open(t, Options{Addresses: addrs[1:2], Cluster: true, KeyPrefix: "other:"}))
+}
+
+func TestLeastRightsSufficeWhileASlotMoves(t *testing.T) {
+	servers, addrs := startCluster(t)
+	s := open(t, Options{Addresses: addrs, Username: "gate", Password: "secret"})
+	ctx, c, key := t.Context(), claim("u", "1"), s.key("u")
+	goesOn := func(when string) {
+		t.Helper()
+		v, err := s.Acquire(ctx, c, policy)
+		a := s.AcquireAll(ctx, []guard.Request{{Claim: c, Policy: policy}})[0]
+		guards, listed := s.List(ctx, "u")
+		if err := errors.Join(err, a.Err, listed); err != nil || v.Outcome != guard.Refreshed || a.Verdict.Outcome != guard.Refreshed || len(guards) != 1 {
+			t.Errorf("%s: %v, %v, %v; %v", when, v.Outcome, a.Verdict.Outcome, guards, err)
+		}
+	}
+	acquires(t, s, guard.Admitted, "1", guard.Start)
+	slot := servers[0].ClusterKeySlot(ctx, key).Val()
+	from := int(slot*3) / 16384
+	to := (from + 1) % 3
+	fromID, toID := servers[from].ClusterMyID(ctx).Val(), servers[to].ClusterMyID(ctx).Val()
+	servers[to].do(t, "CLUSTER", "SETSLOT", slot, "IMPORTING", fromID)
+	servers[from].do(t, "CLUSTER", "SETSLOT", slot, "MIGRATING", toID)
+	goesOn("before its key has moved")
+	host, port, _ := net.SplitHostPort(servers[to].Addr)
+	servers[from].do(t, "MIGRATE", host, port, key, 0, 5000)
+	goesOn("when its key has moved")
+	servers[to].do(t, "SCRIPT", "FLUSH")
+	goesOn("when the new server has forgotten the scripts")
+	for _, server := range servers {
+		server.do(t, "CLUSTER", "SETSLOT", slot, "NODE", toID)
+	}
+	goesOn("when its slot has moved")
+	for _, server := range servers {
+		if refused := server.Do(ctx, "ACL", "LOG").Val().([]any); len(refused) > 0 {
+			t.Errorf("refused: %v", refused)
+		}
+	}
 }
 
 // A seed has a name of its own, and is called no more once all are known.
