@@ -2,8 +2,11 @@ package redisstore
 
 import (
 	"net"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/redisstore/redistest"
@@ -115,5 +118,37 @@ func TestFailoverToAClockThatIsOff(t *testing.T) {
 			replica.Advance(t, time.Second)
 			holds(t, s, 1)
 		})
+	}
+}
+
+// Redis answers nobody else meanwhile.
+func TestPuttingAValueRightIsLinear(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, Options{Addresses: []string{server.Addr}})
+	const guards = 1000
+	ahead := "\xff\xff\xff\xff\xff\xff"
+	name := strings.Repeat("s", 255)
+	for what, refreshed := range map[string]string{"over": "\x00\x00\x00\x00\x00\x01", "ahead of the clock": ahead} {
+		record := func(refreshed string) string {
+			return "G0123456789abcdef" + refreshed + refreshed + "\x00\x00\x00\x01" + "\x00\x00\xff\xff" + "\xff\x00\x00\x00" + name
+		}
+		text := "1" + strings.Repeat(record(refreshed), guards-1) + record(ahead)
+		if err := s.client.Set(t.Context(), s.key("u"), text, time.Minute).Err(); err != nil {
+			t.Fatal(err)
+		}
+		made, err := redis.NewScript(`
+			collectgarbage('stop')
+			local before = collectgarbage('count')
+			`+value+`
+			locate('')
+			local after = collectgarbage('count')
+			collectgarbage('restart')
+			return (after - before) * 1024`).Run(t.Context(), s.client, []string{s.key("u")}).Int()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made > 20*len(text) {
+			t.Errorf("of %d guards that are %s, in %d bytes, it makes %d bytes of strings", guards, what, len(text), made)
+		}
 	}
 }

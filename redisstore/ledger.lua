@@ -1,7 +1,5 @@
 -- A user's records as tables, for scripts that do more than extend a time.
 
-local RECORD = '>c1c16I6I6I4I4BBI2'
-
 local records = {}
 
 local at = 2

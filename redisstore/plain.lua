@@ -7,10 +7,10 @@ local intent, interval, ttl = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARG
 local START, CONTINUE, LOOK, SHARE, RESUME = 0, 1, 2, 3, 4
 local ADMITTED, REFRESHED, VACANT, RELEASED, REJECTED, REVOKED = 1, 2, 3, 4, 5, 6
 
-local at, size, kind = locate(id)
+local at, after, kind = locate(id)
 if kind == 'R' then return { REVOKED, now, value } end
 local names = struct.pack('>BBI2', #stream, #device, #labels) .. stream .. device .. labels
-if kind == 'G' and value:sub(at + 37, at + size - 1) == names then
+if kind == 'G' and value:sub(at + 37, after - 1) == names then
   extend(at, interval, ttl)
   return { REFRESHED, now, value }
 end

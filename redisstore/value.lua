@@ -23,49 +23,58 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local value = redis.call('GET', KEYS[1]) or '1'
 if value:byte() ~= 49 then return redis.error_reply('LAYOUT unknown version byte ' .. tostring(value:byte())) end
 
+local RECORD = '>c1c16I6I6I4I4BBI2'
+
+-- Drops what is over, and has nothing be ahead of the clock.
+local function put_right()
+  local parts, at = { '1' }, 2
+  while at <= #value do
+    local _, _, created, refreshed, _, ttl, stream, device, labels, names = struct.unpack(RECORD, value, at)
+    local after = names + stream + device + labels
+    refreshed = math.min(refreshed, now)
+    if refreshed + ttl > now then
+      parts[#parts + 1] = value:sub(at, at + 16) .. struct.pack('>I6I6', math.min(created, now), refreshed) .. value:sub(at + 29, after - 1)
+    end
+    at = after
+  end
+  value = table.concat(parts)
+end
+
 local held, marks   -- guards and marks of the user
 local last          -- when the last record is over, but for the one located
 
--- Where a playback's record starts, how long it is and its kind; nil without
--- one. What is over, or ahead of the clock, is put right on the way.
-local function locate(id)
+-- Where a playback's record starts, where the next one does, and its kind; nil
+-- without one. The value is put right on the way.
+local function locate(id, right)
   held, marks, last = 0, 0, now
-  local at, changed, found, found_size, found_kind, found_removed = 2, false
+  local at, found, found_after, found_kind, found_removed = 2
   while at <= #value do
-    local stream, device, high, low = value:byte(at + 37, at + 40)
-    local size = 41 + stream + device + high * 256 + low
-    local kind, own, created, refreshed, _, ttl = struct.unpack('>c1c16I6I6I4I4', value, at)
-    if refreshed > now then
-      value = value:sub(1, at + 16) .. struct.pack('>I6I6', math.min(created, now), now) .. value:sub(at + 29)
-      refreshed, changed = now, true
+    local kind, own, _, refreshed, _, ttl, stream, device, labels, names = struct.unpack(RECORD, value, at)
+    local after, removed, known = names + stream + device + labels, refreshed + ttl, true
+    if refreshed > now or removed <= now then
+      put_right()
+      return locate(id, true)
     end
-    local removed = refreshed + ttl
-    if removed <= now then
-      value = value:sub(1, at - 1) .. value:sub(at + size)
-      changed = true
+    if kind == 'G' then
+      held = held + 1
+    elseif kind == 'L' or kind == 'R' or kind == 'V' then
+      marks = marks + 1
     else
-      local known = true
-      if kind == 'G' then
-        held = held + 1
-      elseif kind == 'L' or kind == 'R' or kind == 'V' then
-        marks = marks + 1
-      else
-        known = false
-      end
-      if known and own == id then
-        found, found_size, found_kind, found_removed = at, size, kind, removed
-      elseif removed > last then
-        last = removed
-      end
-      at = at + size
+      known = false
     end
+    if known and own == id then
+      found, found_after, found_kind, found_removed = at, after, kind, removed
+    elseif removed > last then
+      last = removed
+    end
+    at = after
   end
   -- Whatever becomes of the call: without room to write it will be put right
   -- another time.
-  if changed then
+  if right then
     redis.pcall('SET', KEYS[1], value, 'PX', math.max(last - now, (found_removed or now) - now, 1))
   end
-  return found, found_size, found_kind
+  return found, found_after, found_kind
 end
 
 -- Writes the value, to live as long as the last of its records; the one
