@@ -86,6 +86,8 @@ func Open(o Options) (*Store, error) {
 	switch {
 	case o.Cluster && o.MasterName != "":
 		return nil, errors.New("master_name and cluster exclude each other")
+	case o.MasterName != "" && (o.URL != "" || len(o.Addresses) == 0):
+		return nil, fmt.Errorf("master_name: %q needs the Sentinels as addresses", o.MasterName)
 	case o.MasterName == "" && (o.SentinelUsername != "" || o.SentinelPassword != ""):
 		return nil, errors.New("sentinel_username and sentinel_password need master_name")
 	case o.DB < 0:

@@ -182,6 +182,8 @@ func TestOpenNamesTheOptionAtFault(t *testing.T) {
 		{Options{Addresses: []string{"h 1:1"}}, `address: "h 1:1" is neither`},
 		{Options{Addresses: []string{"redis://h:1"}}, `address: "redis://h:1" is neither`},
 		{Options{SentinelPassword: "x"}, "need master_name"},
+		{Options{MasterName: "m"}, `master_name: "m" needs the Sentinels as addresses`},
+		{Options{MasterName: "m", URL: "redis://u:secret@h:1"}, `master_name: "m" needs the Sentinels as addresses`},
 		{Options{MasterName: "m", Cluster: true}, "master_name and cluster exclude"},
 		{Options{DB: -1}, "db: -1 is negative"},
 		{Options{DB: 1, Addresses: []string{"a:1", "b:1"}}, "db: 1, but a Cluster"},
