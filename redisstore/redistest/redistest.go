@@ -63,11 +63,15 @@ func FreePort(tb testing.TB) string {
 // Advance moves it.
 func StartWithClock(tb testing.TB, args ...string) *Server {
 	tb.Helper()
-	clock := filepath.Join(tb.TempDir(), "clock")
+	dir := tb.TempDir()
+	clock, shim := filepath.Join(dir, "clock"), filepath.Join(dir, "clock.so")
 	s := &Server{clock: clock}
 	s.set(tb, time.Now())
-	shim, err := buildClock()
+	library, err := buildClock()
 	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := os.WriteFile(shim, library, 0o600); err != nil {
 		tb.Fatal(err)
 	}
 	started := start(tb, []string{"LD_PRELOAD=" + shim, "REDISTEST_CLOCK=" + clock}, args)
@@ -181,17 +185,18 @@ func try(tb testing.TB, addr string, env, args []string) (*Server, error) {
 var clockSource string
 
 // buildClock compiles clock.c once for the process.
-var buildClock = sync.OnceValues(func() (string, error) {
+var buildClock = sync.OnceValues(func() ([]byte, error) {
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
+	defer os.RemoveAll(dir)
 	source, shim := filepath.Join(dir, "clock.c"), filepath.Join(dir, "clock.so")
 	if err := os.WriteFile(source, []byte(clockSource), 0o600); err != nil {
-		return "", err
+		return nil, err
 	}
 	if out, err := exec.Command("cc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", shim, source).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the clock (Debian: apt-get install gcc): %w\n%s", err, out)
+		return nil, fmt.Errorf("building the clock (Debian: apt-get install gcc): %w\n%s", err, out)
 	}
-	return shim, nil
+	return os.ReadFile(shim)
 })
