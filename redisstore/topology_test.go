@@ -21,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
@@ -338,4 +340,53 @@ func TestSentinel(t *testing.T) {
 	if servers := s.Probe(t.Context()); len(servers) != 1 || !strings.HasPrefix(servers[0].Name, "guards@") {
 		t.Errorf("probe: %+v", servers)
 	}
+}
+
+// A machine with the master and the Sentinel that the store asks hangs: the
+// other Sentinels make the replica the master.
+func TestSentinelAndMasterThatHang(t *testing.T) {
+	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
+	host, port, _ := net.SplitHostPort(master.Addr)
+	replica := redistest.Start(t, "--replicaof", host+" "+port)
+	var sentinels []*redistest.Server
+	var asked []*redis.SentinelClient
+	for range 3 {
+		config := filepath.Join(t.TempDir(), "sentinel.conf")
+		text := "sentinel monitor guards 127.0.0.1 " + port + " 2\nsentinel down-after-milliseconds guards 1000\nsentinel failover-timeout guards 4000\n"
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		sentinel := redistest.StartSentinel(t, config)
+		client := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr})
+		defer client.Close()
+		sentinels, asked = append(sentinels, sentinel), append(asked, client)
+	}
+	until(t, "the Sentinels know each other and the replica", func() bool {
+		for _, s := range asked {
+			replicas := s.Replicas(t.Context(), "guards").Val()
+			if len(s.Sentinels(t.Context(), "guards").Val()) != 2 || len(replicas) != 1 || replicas[0]["master-link-status"] != "ok" {
+				return false
+			}
+		}
+		return true
+	})
+	s := open(t, Options{Addresses: []string{sentinels[0].Addr}, MasterName: "guards", Timeout: time.Second})
+	ended := make(chan guard.ID, 1000)
+	go s.Watch(t.Context(), func(id guard.ID) { ended <- id })
+	hears := func() bool {
+		s.Acquire(t.Context(), claim("u", "1"), policy) // fails as long as no master answers
+		s.Release(t.Context(), "u", claim("u", "1").ID, policy)
+		return len(ended) > 0
+	}
+	until(t, "the end of a guard is heard of", hears)
+	sentinels[0].Pause()
+	master.Pause()
+	until(t, "there is another master", func() bool {
+		addr := asked[1].GetMasterAddrByName(t.Context(), "guards").Val()
+		return len(addr) == 2 && net.JoinHostPort(addr[0], addr[1]) == replica.Addr
+	})
+	for len(ended) > 0 {
+		<-ended
+	}
+	until(t, "the end of a guard of the new master is heard of", hears)
 }
