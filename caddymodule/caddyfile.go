@@ -117,12 +117,23 @@ func (h *Handler) unmarshalStore(d *caddyfile.Dispenser) error {
 		return d.Err("store: takes the name of a store, such as memory or redis")
 	}
 	name := d.Val()
+	if _, err := caddy.GetModule("stream_guard.stores." + name); err != nil {
+		return d.Errf("store: %q is not one of %s", name, strings.Join(storeNames(), ", "))
+	}
 	store, err := caddyfile.UnmarshalModule(d, "stream_guard.stores."+name)
 	if err != nil {
 		return err
 	}
 	h.StoreRaw = caddyconfig.JSONModuleObject(store, "store", name, nil)
 	return nil
+}
+
+// storeNames are the stores that this binary has.
+func storeNames() (names []string) {
+	for _, module := range caddy.GetModules("stream_guard.stores") {
+		names = append(names, module.ID.Name())
+	}
+	return names
 }
 
 // options reads a block: those of its options that are one word here, the others

@@ -16,7 +16,7 @@ func checkOrigin(origin string) error {
 	u, err := url.Parse(origin)
 	switch {
 	case err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin:
-		return fmt.Errorf("%q is neither * nor an origin like https://player.example.com", origin)
+		return fmt.Errorf("%q is neither * nor an origin (scheme, host and nothing else) like https://player.example.com", origin)
 	case strings.Contains(origin, "*"):
 		return fmt.Errorf("%q: origins are listed one by one, or * for all", origin)
 	case origin != strings.ToLower(origin):

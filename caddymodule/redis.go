@@ -286,7 +286,7 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		delete(words, "url")
 	}
 	if d.NextArg() {
-		return d.Errf("redis: %q after the URL", d.Val())
+		return d.Errf("redis: %q after the URL: several servers are given by address", d.Val())
 	}
 	return options(d, words, func(option string) error {
 		switch option {

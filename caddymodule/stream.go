@@ -20,7 +20,7 @@ func parseStream(s string) (source, error) {
 	case preset == "dir":
 		n, err := strconv.Atoi(arg)
 		if err != nil || n < 1 {
-			return nil, fmt.Errorf("%q: dir wants how many directories, at least 1", s)
+			return nil, fmt.Errorf("%q: dir takes a number of directories, 1 or more, as in dir 2", s)
 		}
 		return dirs(n), nil
 	case s == "name":
@@ -36,7 +36,7 @@ func parseStream(s string) (source, error) {
 	case preset == "path_regexp":
 		re, err := regexp.Compile(arg)
 		if arg == "" {
-			return nil, fmt.Errorf("%q: path_regexp wants a regular expression", s)
+			return nil, fmt.Errorf("%q: path_regexp takes a regular expression", s)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", s, err)
