@@ -167,7 +167,7 @@ func (o *operator) top(n int) error {
 			rows = append(rows, []string{s.Store, u.User, strconv.Itoa(u.Guards), clock(u.Since)})
 		}
 		failed = append(failed, storeError(s.Store, s.Error))
-		if !o.json {
+		if !o.json && s.Error == "" {
 			fmt.Fprintf(o.out, "%s: %s held by %s\n", printable(s.Store), count(s.Guards, "guard"), count(s.Users, "user"))
 		}
 	}

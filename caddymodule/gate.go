@@ -274,6 +274,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d *decision, pr
 	h.logger.Info("refused",
 		zap.String("request_id", id),
 		zap.String("code", string(problem.ErrorCode)),
+		zap.String("detail", problem.Detail),
 		zap.Object("stream_guard", d))
 	err := caddyhttp.Error(problem.Status, problem)
 	srv, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)

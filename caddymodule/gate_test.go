@@ -616,7 +616,7 @@ func TestDecisionIsInPlaceholdersAndLogs(t *testing.T) {
 		}
 		fields := refused[0].ContextMap()
 		about, _ := fields["stream_guard"].(map[string]any)
-		if fields["request_id"] == "" || fields["code"] != "REACHED_MAX_GUARDS_COUNT" || about["verdict"] != "rejected" || about["stream"] != "v/y" || about["held"] != 1 {
+		if fields["request_id"] == "" || fields["code"] != "REACHED_MAX_GUARDS_COUNT" || fields["detail"] != "stream limit reached: 1 of 1 guards held" || about["verdict"] != "rejected" || about["stream"] != "v/y" || about["held"] != 1 {
 			t.Errorf("logged %v", fields)
 		}
 	})

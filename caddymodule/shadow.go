@@ -66,6 +66,7 @@ func (h *Handler) wouldRefuse(r *http.Request, d *decision, problem *api.Problem
 	h.logger.Info("would have been refused",
 		zap.String("request_id", requestID(r)),
 		zap.String("code", string(problem.ErrorCode)),
+		zap.String("detail", problem.Detail),
 		zap.Object("stream_guard", d))
 }
 

@@ -3,6 +3,8 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -19,13 +21,14 @@ const (
 // a Cluster the others go on.
 type breaker struct {
 	*gobreaker.CircuitBreaker[struct{}]
-	timeout time.Duration // of a call, and of those together that share a round trip
+	timeout time.Duration           // of a call, and of those together that share a round trip
+	cause   *atomic.Pointer[string] // why the last call failed
 }
 
 // newBreaker makes the breaker of a server. onTry hears when it opens and each
 // time that a call may try; like onAway it must not block.
 func newBreaker(server string, timeout time.Duration, onAway func(server string, away bool), onTry func()) breaker {
-	return breaker{gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
+	return breaker{timeout: timeout, cause: new(atomic.Pointer[string]), CircuitBreaker: gobreaker.NewCircuitBreaker[struct{}](gobreaker.Settings{
 		Name:         server,
 		Timeout:      probeAfter,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
@@ -42,7 +45,7 @@ func newBreaker(server string, timeout time.Duration, onAway func(server string,
 				onAway(server, false)
 			}
 		},
-	}), timeout}
+	})}
 }
 
 // answered reports whether the server said anything, be it an error.
@@ -81,9 +84,17 @@ func (b breaker) try(ctx context.Context, call func(context.Context) error, cmds
 		called = true
 		ctx, cancel := context.WithTimeout(context.WithValue(ctx, inside{}, true), b.timeout)
 		defer cancel()
-		return struct{}{}, call(ctx)
+		err := call(ctx)
+		if !answered(err) && !errors.Is(err, context.Canceled) {
+			why := err.Error()
+			b.cause.Store(&why)
+		}
+		return struct{}{}, err
 	})
 	if !called {
+		if why := b.cause.Load(); why != nil {
+			err = fmt.Errorf("%w: %s", err, *why)
+		}
 		for _, cmd := range cmds {
 			cmd.SetErr(err)
 		}

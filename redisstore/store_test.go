@@ -442,8 +442,12 @@ func TestBreaker(t *testing.T) {
 	}
 	asked := 0
 	for range 1000 {
-		if _, err := s.List(t.Context(), "u"); !errors.Is(err, gobreaker.ErrOpenState) {
+		_, err := s.List(t.Context(), "u")
+		switch {
+		case !errors.Is(err, gobreaker.ErrOpenState):
 			asked++
+		case !strings.Contains(err.Error(), "timeout"):
+			t.Fatalf("the breaker is open, and says %q: not why", err)
 		}
 	}
 	if asked > 100 {

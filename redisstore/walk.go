@@ -50,7 +50,7 @@ func (s *Store) Walk(ctx context.Context, visit func(user string, guards []guard
 	})
 	switch {
 	case redis.HasErrorPrefix(err, "NOPERM"):
-		return fmt.Errorf("walking the users: needs the right to %w", err)
+		return fmt.Errorf("walking the users, which needs the rights +scan, +get and +time: %w", err)
 	case err != nil:
 		return fmt.Errorf("walking the users: %w", err)
 	case len(unread) > 0:
