@@ -87,6 +87,9 @@ func (b breaker) try(ctx context.Context, call func(context.Context) error, cmds
 		err := call(ctx)
 		if !answered(err) && !errors.Is(err, context.Canceled) {
 			why := err.Error()
+			if errors.Is(err, context.DeadlineExceeded) {
+				why = fmt.Sprintf("no answer within %v", b.timeout)
+			}
 			b.cause.Store(&why)
 		}
 		return struct{}{}, err
