@@ -17,7 +17,8 @@ class Problem extends Error {
 
 /** Fetches as the user, past the browser's cache: what it answers the gate does not see. */
 async function request(url, { headers, ...options } = {}) {
-  const response = await fetch(url, { cache: "no-store", ...options, headers: { "X-User-Id": user, ...headers } });
+  const response = await fetch(url, { cache: "no-store", ...options, headers: { "X-User-Id": user, ...headers } })
+    .catch((reason) => { throw reason instanceof TypeError ? new Error("The server cannot be reached") : reason; });
   if (!response.ok) throw new Problem(response, await response.json().catch(() => ({})));
   return response;
 }
@@ -177,7 +178,7 @@ async function list() {
     ahead = Math.max(ahead, Date.parse(response.headers.get("Date")) - Date.now());
     say(usage, `${known.guards.length} of ${known.limit} in use`);
   } catch (reason) {
-    say(usage, reason instanceof Problem ? reason.message : "The server cannot be reached");
+    say(usage, reason.message);
   }
   tick();
   return known.guards;
