@@ -190,7 +190,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, route *route, inPath
 			return p
 		}
 		if a.CrossOrigin != nil && a.CrossOrigin.Check(r) != nil {
-			return NewProblem(http.StatusForbidden, CrossOrigin, "the page that asks is of another origin, %q, and that is not allowed", clip(r.Header.Get("Origin")))
+			return NewProblem(http.StatusForbidden, CrossOrigin, "pages of the origin %q are not allowed to change guards", clip(r.Header.Get("Origin")))
 		}
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -401,6 +401,9 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			return NewProblem(http.StatusBadRequest, InvalidBody, "%s is a JSON %s, want a %s", clip(wrong.Field), wrong.Value, wrong.Type)
+		}
 		return NewProblem(http.StatusBadRequest, InvalidBody, "the body is not the JSON object wanted: %s", clip(strings.TrimPrefix(err.Error(), "json: ")))
 	}
 	if _, err := dec.Token(); err != io.EOF {

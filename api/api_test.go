@@ -539,6 +539,13 @@ func TestBody(t *testing.T) {
 	}
 }
 
+func TestAMemberOfTheWrongTypeIsNamed(t *testing.T) {
+	p, _ := open(t).refused(http.StatusBadRequest, api.InvalidBody, "POST /guards", `{"deviceId": 1}`)
+	if want := "deviceId is a JSON number, want a string"; p.Detail != want {
+		t.Errorf("the problem is %q, want %q", p.Detail, want)
+	}
+}
+
 func TestMethods(t *testing.T) {
 	for path, allow := range map[string]string{
 		"/guards":                           "GET, HEAD, POST, OPTIONS",
