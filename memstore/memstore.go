@@ -81,7 +81,7 @@ func (s *Store) Acquire(_ context.Context, c guard.Claim, p guard.Policy) (v gua
 		l = new(guard.Ledger)
 	}
 	v = l.Acquire(s.now(), c, p)
-	if v.Outcome != guard.Admitted || sh.ledgers[c.User] != nil {
+	if l.Len() == 0 || sh.ledgers[c.User] != nil {
 		return v, nil
 	}
 	if s.users.Add(1) > s.maxUsers {

@@ -57,6 +57,7 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"RuleHoldsForAMove", (*suite).ruleHoldsForAMove},
 		{"RuleIgnoresWhatIsNotKnown", (*suite).ruleIgnoresWhatIsNotKnown},
 		{"StartReplacesTheOldest", (*suite).startReplacesTheOldest},
+		{"LookIsRememberedOfANewUserToo", (*suite).lookIsRememberedOfANewUserToo},
 		{"StartReplacesOnItsDeviceOnly", (*suite).startReplacesOnItsDeviceOnly},
 		{"RuleThatReplacesMakesRoomUnderTheLimit", (*suite).ruleThatReplacesMakesRoomUnderTheLimit},
 		{"NothingIsReplacedForARefusal", (*suite).nothingIsReplacedForARefusal},
@@ -625,6 +626,18 @@ func (s *suite) startReplacesTheOldest() {
 	p.Limit = 1
 	s.replaces(guard.Admitted, claim(6), p, 20, 21, 24)
 	s.holds(6)
+}
+
+// Who zaps at once: a segment of the first playback takes the slot of the second.
+func (s *suite) lookIsRememberedOfANewUserToo() {
+	p := policy
+	p.Limit, p.AtLimit = 1, guard.ReplaceOldest
+	for n, stream := range []string{"a", "b"} {
+		s.replaces(guard.Vacant, with(on(n, stream, "", ""), guard.Look), p)
+	}
+	s.acquire(guard.Admitted, with(on(0, "a", "", ""), guard.Continue), p)
+	s.replaces(guard.Admitted, with(on(1, "b", "", ""), guard.Continue), p, 0)
+	s.holds(1)
 }
 
 func (s *suite) startReplacesOnItsDeviceOnly() {
