@@ -57,6 +57,9 @@ const (
 	Resume
 )
 
+// Starts reports whether a claim may replace guards.
+func (i Intent) Starts() bool { return i == Start || i == Look }
+
 // Settle is how long after its release a playback's stragglers may arrive.
 const Settle = 5 * time.Second
 

@@ -141,7 +141,7 @@ func (l *Ledger) makeRoom(now time.Time, g *Guard, i Intent, p Policy) (lapsed, 
 			}
 		}
 		for _, o := range others {
-			if excess > 0 && (i == Start || i == Look) && r.replaces(&o, g) && !slices.Contains(lapsed, o.ID) {
+			if excess > 0 && i.Starts() && r.replaces(&o, g) && !slices.Contains(lapsed, o.ID) {
 				replaced = append(replaced, o.ID)
 				excess--
 			}

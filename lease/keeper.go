@@ -9,6 +9,7 @@ package lease
 
 import (
 	"context"
+	"encoding/binary"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -78,16 +79,17 @@ type lease struct {
 }
 
 // moment is in milliseconds since the Keeper's start. It starts again every 49
-// days, which is long after any lease is over.
+// days: of two, the earlier is the one less than half of that before the other.
 type moment uint32
 
 func (m moment) since(earlier moment) time.Duration {
-	return time.Duration(m-earlier) * time.Millisecond
+	return time.Duration(int32(m-earlier)) * time.Millisecond
 }
 
 // denial is a refusal that is remembered.
 type denial struct {
 	at      moment
+	starts  bool   // whether a start was refused, which may do more than others
 	stream  string // another one may be allowed
 	verdict *guard.Verdict
 }
@@ -147,7 +149,7 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}, nil
 	}
 	now := k.now()
-	if d, ok := k.denials.Load(c.ID); ok && now.since(d.at) < denialTime && d.stream == c.Stream && d.verdict.Limit == p.Limit && !k.outdated(d) {
+	if d, ok := k.denials.Load(c.ID); ok && now.since(d.at) < denialTime && d.concerns(&c, &p) && !k.outdated(d) {
 		v := *d.verdict
 		v.FreeIn = max(v.FreeIn-now.since(d.at), time.Second)
 		v.Repeated = true
@@ -156,12 +158,19 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 	return k.ask(ctx, c, p)
 }
 
+// concerns reports whether a claim would be refused like the one before.
+func (d *denial) concerns(c *guard.Claim, p *guard.Policy) bool {
+	return d.stream == c.Stream && d.verdict.Limit == p.Limit && (d.starts || !c.Intent.Starts())
+}
+
 // outdated reports whether any of the guards in the way has ended since.
 func (k *Keeper) outdated(d denial) bool {
-	return slices.ContainsFunc(d.verdict.InTheWay, func(g guard.Guard) bool {
-		at, ended := k.ended.Load(g.ID)
-		return ended && at.since(d.at) < denialTime
-	})
+	return slices.ContainsFunc(d.verdict.InTheWay, func(g guard.Guard) bool { return k.endedSince(g.ID, d.at) })
+}
+
+func (k *Keeper) endedSince(id guard.ID, at moment) bool {
+	ended, ok := k.ended.Load(id)
+	return ok && ended.since(at) >= 0
 }
 
 // Keep is Refresh for a sign of life of a playback that may be known: then the
@@ -180,31 +189,33 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, ok bool) {
 	if !ok {
 		return 0, false
 	}
-	now := k.now()
-	if l.serves(now, p) <= 0 {
+	age := k.now().since(l.at)
+	if age >= l.serves(p) {
 		return 0, false
 	}
-	age := now.since(l.at)
-	if !l.refreshing && (age >= refreshAfter(c.ID, p) || c.Stream != "" && l.stream != k.streamHash(c.Stream) && age >= moveInterval) {
+	// The lease may be of a policy with shorter times.
+	if !l.refreshing && (age >= refreshAfter(c.ID, min(p.Interval, l.lives())) || c.Stream != "" && l.stream != k.streamHash(c.Stream) && age >= moveInterval) {
 		k.refreshSoon(*c, *p)
 	}
 	return int(l.held), true
 }
 
-// serves is how much longer the guard has its slot for certain. Where lapsed
-// guards may lose theirs, that is while it is active.
-func (l *lease) serves(now moment, p *guard.Policy) time.Duration {
-	long := time.Duration(l.ttl) * time.Millisecond
+// lives is how long from l.at on there is a guard.
+func (l *lease) lives() time.Duration { return time.Duration(l.ttl) * time.Millisecond }
+
+// serves is how long from l.at on the guard has its slot for certain. Where
+// lapsed guards may lose theirs, that is while it is active.
+func (l *lease) serves(p *guard.Policy) time.Duration {
 	if p.ReclaimLapsed {
-		long = p.Interval
+		return min(p.Interval, l.lives())
 	}
-	return long - now.since(l.at)
+	return l.lives()
 }
 
 // refreshAfter is a third of the interval, or up to a tenth less: playbacks
 // that started together do not refresh together for long.
-func refreshAfter(id guard.ID, p *guard.Policy) time.Duration {
-	third := p.Interval / 3
+func refreshAfter(id guard.ID, interval time.Duration) time.Duration {
+	third := interval / 3
 	return third - third/10*time.Duration(id[15])/256
 }
 
@@ -215,7 +226,8 @@ func (k *Keeper) ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 	if err := ctx.Err(); err != nil { // an answer at once would race it
 		return guard.Verdict{}, err
 	}
-	key := string(c.ID[:]) + string(rune(c.Intent)) + c.Stream
+	ended, _ := k.ended.Load(c.ID) // what was asked before is no answer to who starts after
+	key := string(binary.BigEndian.AppendUint32(append(c.ID[:], byte(c.Intent)), uint32(ended))) + c.Stream
 	result := k.asking.DoChan(key, func() (any, error) {
 		v, err := k.acquire(context.WithoutCancel(ctx), c, p)
 		return &shared{verdict: v}, err
@@ -313,11 +325,11 @@ func (k *Keeper) Revoke(ctx context.Context, user string, id guard.ID, p guard.P
 // forget has the next request of a playback ask the store, and of those that
 // it stood in the way of.
 func (k *Keeper) forget(id guard.ID) {
-	k.leases.delete(id)
-	k.forgetDenial(id)
 	if k.ended.Size() < MaxDenials {
 		k.ended.Store(id, k.now())
 	}
+	k.leases.delete(id)
+	k.forgetDenial(id)
 }
 
 func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict) {
@@ -329,11 +341,14 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 		k.forgetDenial(c.ID)
 		if k.leases.len() < k.maxLeases {
 			k.leases.put(c.ID, k.lease(at, p, v))
+			if k.endedSince(c.ID, at) { // perhaps while the answer was on its way
+				k.leases.delete(c.ID)
+			}
 		}
 	case guard.Rejected, guard.Revoked:
 		if k.denials.Size() < MaxDenials && k.inTheWay.Load() < maxInTheWay {
 			k.inTheWay.Add(int64(len(v.InTheWay)))
-			if before, there := k.denials.LoadAndStore(c.ID, denial{at, c.Stream, &v}); there {
+			if before, there := k.denials.LoadAndStore(c.ID, denial{at, c.Intent.Starts(), c.Stream, &v}); there {
 				k.inTheWay.Add(-int64(len(before.verdict.InTheWay)))
 			}
 		}
@@ -350,9 +365,9 @@ func (k *Keeper) lease(at moment, p guard.Policy, v guard.Verdict) lease {
 	return lease{at: at, ttl: milliseconds(p.TTL), stream: k.streamHash(v.Guard.Stream), held: uint16(v.Held)}
 }
 
-// milliseconds of a ttl. What is longer than 24 days counts as that.
+// milliseconds of a ttl. What is longer than 12 days counts as that.
 func milliseconds(ttl time.Duration) uint32 {
-	return uint32(min(max(ttl.Milliseconds(), 1), 1<<31))
+	return uint32(min(max(ttl.Milliseconds(), 1), 1<<30))
 }
 
 // refreshSoon queues one refresh of a lease.
@@ -401,13 +416,17 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 		l, there := k.leases.get(c.ID)
 		switch {
 		case c.Intent == guard.Share:
-		case there && l.serves(at, &batch[i].Policy) > resumeMargin:
+		case there && l.serves(&batch[i].Policy)-at.since(l.at) > resumeMargin:
 			c.Intent = guard.Resume
 		default: // its slot may be another's by now
 			c.Intent = guard.Continue
 		}
 	}
-	for i, a := range k.acquireAll(ctx, batch) {
+	answers := k.acquireAll(ctx, batch)
+	if ctx.Err() != nil {
+		return // closed: calls that this cut short are no trouble with the store
+	}
+	for i, a := range answers {
 		c, p, v := batch[i].Claim, batch[i].Policy, a.Verdict
 		if a.Err != nil {
 			v, a.Err = k.away(ctx, c, p, a.Err)
@@ -454,7 +473,7 @@ func (k *Keeper) sweep(ctx context.Context, together int) {
 		}
 		now := k.now()
 		for n := range together {
-			k.leases.sweep(i+n, func(l *lease) bool { return now.since(l.at) >= time.Duration(l.ttl)*time.Millisecond })
+			k.leases.sweep(i+n, func(l *lease) bool { return now.since(l.at) >= l.lives() })
 		}
 		if i == 0 {
 			k.denials.Range(func(id guard.ID, d denial) bool {

@@ -27,7 +27,7 @@ type counter struct {
 	*memstore.Store
 	acquires, batches atomic.Int64
 	away              atomic.Bool
-	delay             atomic.Int64 // of an answer, in nanoseconds
+	delay, late       atomic.Int64 // of a question and of an answer, in nanoseconds
 	mute              atomic.Bool  // what is published is lost
 
 	mu       sync.Mutex
@@ -38,10 +38,11 @@ var errAway = errors.New("away")
 
 func (s *counter) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	s.acquires.Add(1)
-	time.Sleep(time.Duration(s.delay.Load())) // in virtual time: the store's latency
+	time.Sleep(time.Duration(s.delay.Load())) // in virtual time
 	if s.away.Load() {
 		return guard.Verdict{}, errAway
 	}
+	defer func() { time.Sleep(time.Duration(s.late.Load())) }()
 	return s.Store.Acquire(ctx, c, p)
 }
 
@@ -104,14 +105,14 @@ func run(t *testing.T, test func(t *testing.T, s *counter, a, b node)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &counter{Store: memstore.New()}
+		defer s.Store.Close()
 		local := memstore.New()
+		defer local.Close()
 		a, b := New(s, local, nil), New(s, local, nil)
+		defer a.Close()
+		defer b.Close()
 		synctest.Wait() // both watch
 		test(t, s, node{a, t}, node{b, t})
-		a.Close()
-		b.Close()
-		local.Close()
-		s.Store.Close()
 	})
 }
 
@@ -186,7 +187,7 @@ func TestRefreshesAreBatched(t *testing.T) {
 func TestRefreshesDoNotRunInStep(t *testing.T) {
 	first, last := policy.Interval, time.Duration(0)
 	for n := range 1000 {
-		after := refreshAfter(claim(n).ID, &policy)
+		after := refreshAfter(claim(n).ID, policy.Interval)
 		first, last = min(first, after), max(last, after)
 	}
 	if first < 18*time.Second || first > 18100*time.Millisecond || last > 20*time.Second || last < 19900*time.Millisecond {
@@ -620,4 +621,127 @@ func TestStoreCallsPerViewerMinute(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A reload that makes intervals longer finds leases that end sooner than the
+// new interval has them refreshed.
+func TestALongerIntervalInterruptsNobody(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		short, long := policy, policy
+		short.Limit, long.Limit = 1, 1
+		long.Interval, long.TTL = 10*time.Minute, 15*time.Minute
+		a.check(guard.Admitted, claim(1), short)
+		for range 60 {
+			time.Sleep(4 * time.Second)
+			b.check(guard.Rejected, claim(2), long)
+			a.check(guard.Known, claim(1), long)
+		}
+	})
+}
+
+// With reclaim_lapsed too a lease ends with the guard, whatever the interval is by then.
+func TestALongerIntervalProlongsNoLease(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		p := policy
+		p.Limit, p.ReclaimLapsed = 1, true
+		a.check(guard.Admitted, claim(1), p)
+		time.Sleep(p.TTL)
+		p.Interval, p.TTL = 10*time.Minute, 15*time.Minute
+		b.check(guard.Admitted, claim(2), p)
+		a.check(guard.Rejected, claim(1), p)
+	})
+}
+
+// An answer from before an ending that comes after it leaves nothing behind.
+func TestAnEndingIsNotUndoneByAnAcquireUnderWay(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		for n, end := range []func(context.Context, string, guard.ID, guard.Policy) (bool, error){a.Release, b.Release, a.Revoke, b.Revoke} {
+			s.late.Store(int64(100 * time.Millisecond))
+			var asked sync.WaitGroup
+			asked.Go(func() { a.check(guard.Admitted, claim(n), policy) })
+			time.Sleep(50 * time.Millisecond)
+			if found, err := end(t.Context(), "user", claim(n).ID, policy); !found || err != nil {
+				t.Fatal(found, err)
+			}
+			s.late.Store(0)
+			asked.Wait()
+			want := guard.Released
+			if n >= 2 {
+				want = guard.Revoked
+			}
+			a.check(want, claim(n), policy)
+		}
+	})
+}
+
+// Who starts again is not told what somebody asked before the ending.
+func TestAStartAfterAnEndingIsAskedAnew(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		s.late.Store(int64(100 * time.Millisecond))
+		start := claim(1)
+		start.Intent = guard.Start
+		var asked sync.WaitGroup
+		asked.Go(func() { a.check(guard.Admitted, start, policy) })
+		time.Sleep(50 * time.Millisecond)
+		if found, err := a.Release(t.Context(), "user", start.ID, policy); !found || err != nil {
+			t.Fatal(found, err)
+		}
+		a.check(guard.Admitted, start, policy)
+		asked.Wait()
+		if guards, _ := s.List(t.Context(), "user"); len(guards) != 1 {
+			t.Errorf("the user holds %+v", guards)
+		}
+	})
+}
+
+// A segment is refused where a start would replace another playback.
+func TestARefusedSegmentDoesNotKeepItsPlaybackFromStarting(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		p := policy
+		p.Limit, p.AtLimit = 1, guard.ReplaceOldest
+		a.check(guard.Admitted, claim(1), p)
+		a.check(guard.Rejected, claim(2), p)
+		start := claim(2)
+		start.Intent = guard.Start
+		a.check(guard.Admitted, start, p)
+		a.check(guard.Revoked, claim(1), p)
+	})
+}
+
+func TestAMomentAheadIsNotLongAgo(t *testing.T) {
+	const now, wrapped moment = 5, 1<<32 - 5
+	for _, c := range []struct {
+		m, earlier moment
+		want       time.Duration
+	}{
+		{now, now, 0},
+		{now, now - 2, 2 * time.Millisecond},
+		{now - 2, now, -2 * time.Millisecond},
+		{now, wrapped, 10 * time.Millisecond},
+		{wrapped, now, -10 * time.Millisecond},
+	} {
+		if got := c.m.since(c.earlier); got != c.want {
+			t.Errorf("from %d to %d: %v, want %v", c.earlier, c.m, got, c.want)
+		}
+	}
+	over := moment(milliseconds(1000 * time.Hour)).since(0)
+	if over <= 0 || over+sweepEvery < over { // the longest ttl there is
+		t.Errorf("the longest lease is over after %v", over)
+	}
+}
+
+// Refreshes that Close interrupts are no trouble with the store.
+func TestClosingIsNoTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &counter{Store: memstore.New()}
+		local := memstore.New()
+		k := node{New(s, local, func(err error) { t.Error(err) }), t}
+		k.check(guard.Admitted, claim(1), policy)
+		time.Sleep(policy.Interval / 3)
+		k.check(guard.Known, claim(1), policy)
+		s.away.Store(true) // what is closed answers nobody
+		k.Close()
+		local.Close()
+		s.Store.Close()
+	})
 }

@@ -356,8 +356,7 @@ func (w *world) holds(c guard.Claim) bool {
 // play plays a video on one node and reports whether it came to its own end.
 func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest time.Duration) (ended bool) {
 	c := guard.Claim{User: user, ID: id, Stream: fmt.Sprint("movie", rng.IntN(3))}
-	p := policy
-	p.CountLocally = user != "greedy1" // for whom nobody counts while the store is away
+	p := w.policyOf(user)
 	defer w.plays(user, id, false)
 	first := w.node(at)
 	var last, back time.Time
@@ -394,6 +393,12 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 		time.Sleep(pause + time.Duration(rng.IntN(1_000_000)))
 	}
 	return true
+}
+
+func (w *world) policyOf(user string) guard.Policy {
+	p := policy
+	p.CountLocally = user != "greedy1" // for whom nobody counts while the store is away
+	return p
 }
 
 // lost reports whether nobody can know any more that a playback was admitted:
@@ -463,10 +468,29 @@ func (w *world) greedy(rng *rand.Rand, user string) {
 		if rng.IntN(3) == 0 {
 			at = rng.IntN(len(w.nodes))
 		}
+		if rng.IntN(3) == 0 {
+			w.glimpse(rng, user, id, at)
+		}
 		if w.play(rng, user, id, at, 3*hidden) && !w.end(rng, user, id, at) || w.over() {
 			return
 		}
 		time.Sleep(time.Duration(rng.Int64N(int64(3 * time.Second))))
+	}
+}
+
+// glimpse starts a playback and stops it before there is an answer.
+func (w *world) glimpse(rng *rand.Rand, user string, id guard.ID, at int) {
+	w.mu.Lock()
+	w.ended[id] = true
+	w.mu.Unlock()
+	n := w.node(at)
+	var asked sync.WaitGroup
+	asked.Go(func() { w.ask(n, guard.Claim{User: user, ID: id, Stream: "movie0"}, w.policyOf(user)) })
+	time.Sleep(time.Duration(rng.Int64N(int64(2 * latency))))
+	n.link.pause(time.Microsecond)
+	n.Release(context.Background(), user, id, policy)
+	if rng.IntN(2) == 0 {
+		asked.Wait()
 	}
 }
 
