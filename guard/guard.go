@@ -31,6 +31,11 @@ type Claim struct {
 	Labels         Labels
 
 	Intent Intent
+
+	// Alone is for how long a playback that resumes has been its node's own grant,
+	// while the store could not answer: a release from before did not end it. 0
+	// where the store granted it.
+	Alone time.Duration
 }
 
 // Intent is what the request that makes a claim does with its playback.
@@ -52,8 +57,8 @@ const (
 	// user on this stream and device serves.
 	Share
 	// Resume is Continue for a playback that was admitted before: should its
-	// guard be lost, it comes back, limit or no limit. One that was released or
-	// revoked stays gone.
+	// guard be lost, it comes back, limit or no limit. One that was released
+	// since, or revoked, stays gone.
 	Resume
 )
 

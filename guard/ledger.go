@@ -61,7 +61,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	} else if first := l.share(now, c, p); first != nil {
 		v.Guard = *first
 		return Refreshed
-	} else if mark := l.find(c.ID, released); mark != nil && c.Intent.isStraggler(now.Sub(mark.CreatedAt)) {
+	} else if mark := l.find(c.ID, released); mark != nil && c.isStraggler(now.Sub(mark.CreatedAt)) {
 		return Released
 	}
 	c.writeOn(&g)
@@ -155,8 +155,14 @@ func (l *Ledger) makeRoom(now time.Time, g *Guard, i Intent, p Policy) (lapsed, 
 
 // isStraggler reports whether a request so long after its playback's release
 // belongs to the time before.
-func (i Intent) isStraggler(since time.Duration) bool {
-	return i == Resume || (i == Continue || i == Share) && since < Settle
+func (c *Claim) isStraggler(since time.Duration) bool {
+	switch c.Intent {
+	case Continue, Share:
+		return since < Settle
+	case Resume:
+		return c.Alone == 0 || since <= c.Alone
+	}
+	return false
 }
 
 // share refreshes what the user has on the claim's stream and device, for a

@@ -76,10 +76,11 @@ type lease struct {
 	stream     uint32 // hash of its stream
 	held       uint16 // guards the user held then
 	refreshing bool
+	alone      bool // granted while the store did not answer, which has not heard of it
 }
 
 // moment is in milliseconds since the Keeper's start. It starts again every 49
-// days: of two, the earlier is the one less than half of that before the other.
+// days: since tells which of two came first if they are not half of that apart.
 type moment uint32
 
 func (m moment) since(earlier moment) time.Duration {
@@ -267,14 +268,13 @@ type shared struct {
 
 func (k *Keeper) acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	at := k.now()
-	v, err := k.Store.Acquire(ctx, c, p)
-	if err != nil {
-		v, err = k.away(ctx, c, p, err)
-	} else {
-		k.forgetLocal(c.User, c.ID)
-	}
+	v, err := k.Acquire(ctx, c, p)
 	if err == nil {
+		return v, nil
+	}
+	if v, err = k.away(ctx, c, p, err); err == nil {
 		k.remember(at, c, p, v)
+		k.leases.update(c.ID, func(l *lease) { l.alone = true })
 	}
 	return v, err
 }
@@ -287,6 +287,15 @@ func (k *Keeper) away(ctx context.Context, c guard.Claim, p guard.Policy, err er
 	}
 	k.onError(err)
 	return k.local.Acquire(ctx, c, p)
+}
+
+// aloneFor is for how long this node has counted a playback by itself.
+func (k *Keeper) aloneFor(ctx context.Context, c guard.Claim, p guard.Policy) time.Duration {
+	v, err := k.local.Refresh(ctx, c.User, c.ID, p)
+	if err != nil || v.Outcome != guard.Refreshed {
+		return 0
+	}
+	return v.Guard.ExpiresAt.Sub(v.Guard.CreatedAt) - p.Interval
 }
 
 // forgetLocal has this node no longer count a playback that the store knows
@@ -339,9 +348,10 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 	switch v.Outcome {
 	case guard.Admitted, guard.Refreshed:
 		k.forgetDenial(c.ID)
-		if k.leases.len() < k.maxLeases {
+		// The guard may have ended while the answer was on its way,
+		if k.leases.len() < k.maxLeases && !k.endedSince(c.ID, at) {
 			k.leases.put(c.ID, k.lease(at, p, v))
-			if k.endedSince(c.ID, at) { // perhaps while the answer was on its way
+			if k.endedSince(c.ID, at) { // or just now.
 				k.leases.delete(c.ID)
 			}
 		}
@@ -418,6 +428,9 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 		case c.Intent == guard.Share:
 		case there && l.serves(&batch[i].Policy)-at.since(l.at) > resumeMargin:
 			c.Intent = guard.Resume
+			if l.alone {
+				c.Alone = k.aloneFor(ctx, *c, batch[i].Policy)
+			}
 		default: // its slot may be another's by now
 			c.Intent = guard.Continue
 		}
@@ -428,7 +441,8 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 	}
 	for i, a := range answers {
 		c, p, v := batch[i].Claim, batch[i].Policy, a.Verdict
-		if a.Err != nil {
+		away := a.Err != nil
+		if away {
 			v, a.Err = k.away(ctx, c, p, a.Err)
 		} else {
 			k.forgetLocal(c.User, c.ID)
@@ -441,7 +455,11 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 			k.leases.update(c.ID, func(l *lease) { l.at, l.ttl, l.refreshing = at, milliseconds(p.TTL), false })
 		case v.Outcome == guard.Admitted || v.Outcome == guard.Refreshed:
 			// Only if it is still there: it may have been released meanwhile.
-			k.leases.update(c.ID, func(l *lease) { *l = k.lease(at, p, v) })
+			k.leases.update(c.ID, func(l *lease) {
+				alone := away && l.alone
+				*l = k.lease(at, p, v)
+				l.alone = alone
+			})
 		default:
 			k.leases.delete(c.ID)
 			k.remember(at, c, p, v)

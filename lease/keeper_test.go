@@ -745,3 +745,46 @@ func TestClosingIsNoTrouble(t *testing.T) {
 		s.Store.Close()
 	})
 }
+
+// Started again while the store is away, a playback that was released plays on
+// when it is back; one that was released since does not.
+func TestAStartWhileTheStoreIsAwayOutlivesAnEarlierRelease(t *testing.T) {
+	for _, releasedSince := range []bool{false, true} {
+		run(t, func(t *testing.T, s *counter, a, b node) {
+			p := policy
+			p.Limit, p.CountLocally = 1, true
+			start := claim(1)
+			start.Intent = guard.Start
+			a.check(guard.Admitted, start, p)
+			if !releasedSince {
+				s.Release(t.Context(), "user", start.ID, p)
+			}
+			time.Sleep(10 * time.Second)
+			s.away.Store(true)
+			a.leases.delete(start.ID) // as the release's news would have it
+			a.check(guard.Admitted, start, p)
+			for range 10 { // not even the first refresh finds the store
+				time.Sleep(3 * time.Second)
+				a.check(guard.Known, claim(1), p)
+			}
+			if releasedSince {
+				s.mute.Store(true)
+				s.Release(t.Context(), "user", start.ID, p)
+			}
+			s.away.Store(false)
+			b.check(guard.Admitted, claim(2), p)
+			want := guard.Known
+			if releasedSince {
+				want = guard.Rejected
+			}
+			var got guard.Verdict
+			for range 8 {
+				time.Sleep(3 * time.Second)
+				got, _ = a.Check(t.Context(), claim(1), p)
+			}
+			if got.Outcome != want {
+				t.Errorf("released since %v: %v, want %v", releasedSince, got.Outcome, want)
+			}
+		})
+	}
+}

@@ -27,8 +27,9 @@ var (
 //  1. The store admits past the limit only to restore: a guard that it lost, or
 //     that a node granted or carried on alone while the store did not answer.
 //  2. A viewer who plays is never refused, but for a guard of (1) where its node
-//     was replaced, or where it had ended once and was started again. One who was
-//     silent for longer than a hidden tab may be.
+//     was replaced or has late news of an ending before its start, or where the
+//     store has come to hold what was over as in (3). One who was silent for longer
+//     than a hidden tab may be.
 //  3. A viewer of a user who keeps to the limit is never refused, but for ttl
 //     after the store has come to hold what was over: a replica that missed a
 //     release has taken over, or the first call after its clock was set back.
@@ -112,7 +113,6 @@ type world struct {
 	playing map[string]map[guard.ID]bool
 	seen    map[guard.ID]time.Time // when a playback last asked
 	unsure  map[guard.ID]bool      // guards that the store lost, or a node granted or carried on alone
-	ended   map[guard.ID]bool      // playbacks that have come to an end once
 	refused map[guard.ID]time.Time // when a playback was first told so from memory
 	freed   map[guard.ID]int       // the node on which a guard was released
 	trace   uint64
@@ -125,7 +125,6 @@ func newWorld(t *testing.T, seed uint64) *world {
 		playing: make(map[string]map[guard.ID]bool),
 		seen:    make(map[guard.ID]time.Time),
 		unsure:  make(map[guard.ID]bool),
-		ended:   make(map[guard.ID]bool),
 		refused: make(map[guard.ID]time.Time),
 		freed:   make(map[guard.ID]int),
 	}
@@ -359,6 +358,8 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 	p := w.policyOf(user)
 	defer w.plays(user, id, false)
 	first := w.node(at)
+	first.link.starts(id)
+	time.Sleep(time.Millisecond) // a node cannot tell a start from an ending in the same one
 	var last, back time.Time
 	for end := time.Now().Add(time.Duration(5+rng.IntN(120)) * time.Second); time.Now().Before(end) && !w.over(); {
 		n := w.node(at)
@@ -403,12 +404,12 @@ func (w *world) policyOf(user string) guard.Policy {
 
 // lost reports whether nobody can know any more that a playback was admitted:
 // the store has lost it or not heard of it, and its node was replaced or has
-// news of an earlier ending, after which it started again.
+// news of an earlier ending, or the store may take that for a later one.
 func (w *world) lost(c guard.Claim, first, n *simNode) bool {
-	failed := n.link.reachable(c.User)
+	failed, told := n.link.reachable(c.User), n.link.isTold(c.ID)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.unsure[c.ID] && (n != first || w.ended[c.ID]) || n != first && time.Since(failed) < silence
+	return w.unsure[c.ID] && (n != first || told || w.store.maybeWrong(c.User)) || n != first && time.Since(failed) < silence
 }
 
 func (w *world) plays(user string, id guard.ID, on bool) {
@@ -429,9 +430,6 @@ func (w *world) plays(user string, id guard.ID, on bool) {
 
 // end stops a playback, politely or not, and waits until its slot is free.
 func (w *world) end(rng *rand.Rand, user string, id guard.ID, at int) (released bool) {
-	w.mu.Lock()
-	w.ended[id] = true
-	w.mu.Unlock()
 	if rng.IntN(3) > 0 {
 		n := w.node(at)
 		n.link.pause(time.Microsecond)
@@ -480,9 +478,6 @@ func (w *world) greedy(rng *rand.Rand, user string) {
 
 // glimpse starts a playback and stops it before there is an answer.
 func (w *world) glimpse(rng *rand.Rand, user string, id guard.ID, at int) {
-	w.mu.Lock()
-	w.ended[id] = true
-	w.mu.Unlock()
 	n := w.node(at)
 	var asked sync.WaitGroup
 	asked.Go(func() { w.ask(n, guard.Claim{User: user, ID: id, Stream: "movie0"}, w.policyOf(user)) })

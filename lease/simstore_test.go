@@ -110,7 +110,7 @@ type simNode struct {
 func (w *world) start(who uint64) *simNode {
 	local := memstore.New()
 	local.Close() // the history is too short to sweep it
-	l := &link{w: w, rng: w.rand(who), failed: make(map[string]time.Time)}
+	l := &link{w: w, rng: w.rand(who), failed: make(map[string]time.Time), told: make(map[guard.ID]bool)}
 	return &simNode{newKeeper(l, alone{local, w}, nil, MaxLeases, shards), l}
 }
 
@@ -141,6 +141,7 @@ type link struct {
 	cut    bool
 	thaws  time.Time            // when the process goes on that stands still
 	failed map[string]time.Time // the last call of a user that failed
+	told   map[guard.ID]bool    // that a playback has ended, since it was started
 }
 
 func (l *link) draw(n int64) int64 {
@@ -201,6 +202,18 @@ func (l *link) missed(user string, id guard.ID) {
 	l.w.mu.Lock()
 	l.w.unsure[id] = true
 	l.w.mu.Unlock()
+}
+
+func (l *link) starts(id guard.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.told, id)
+}
+
+func (l *link) isTold(id guard.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.told[id]
 }
 
 // reachable is since when a user's calls have not failed on this node.
@@ -286,6 +299,7 @@ func (l *link) publish(id guard.ID) {
 				time.Sleep(delay)
 				n.link.mu.Lock()
 				ended := n.link.ended
+				n.link.told[id] = true
 				n.link.mu.Unlock()
 				if ended != nil {
 					ended(id)

@@ -1,9 +1,9 @@
 -- Admits a playback or says why not.
 -- KEYS[1]  the user's key
--- ARGV     id, stream, device, labels, intent, interval, ttl, reclaim_lapsed, channel
---          (16 bytes; names; guard.Labels; guard.Intent; milliseconds twice; 0
---          or 1; where revocations are published), then of each rule: per,
---          limit, at_limit (guard.Rule; the limit itself is the last)
+-- ARGV     id, stream, device, labels, intent, interval, ttl, reclaim_lapsed, channel,
+--          alone (16 bytes; names; guard.Labels; guard.Intent; milliseconds twice;
+--          0 or 1; where revocations are published; milliseconds), then of each
+--          rule: per, limit, at_limit (guard.Rule; the limit itself is the last)
 -- Returns  outcome (guard.Outcome), now in milliseconds, the user's records,
 --          the rule that refuses (1 the first), the ids that were replaced
 
@@ -11,7 +11,7 @@ local REPLACE_DEVICE, REPLACE_OLDEST = '1', '2'
 local MAX_LIMIT = 1000  -- guard.MaxLimit
 local SETTLE = 5000     -- guard.Settle in milliseconds
 local MAX_LABELS = 1024 -- guard.MaxLabels
-local reclaim, channel = ARGV[8] == '1', ARGV[9]
+local reclaim, channel, alone = ARGV[8] == '1', ARGV[9], tonumber(ARGV[10])
 
 local own = find('G', id)
 if not own and intent == SHARE then
@@ -26,8 +26,10 @@ if not own and intent == SHARE then
 end
 local mark = find('L', id)
 if mark then
-  local recent = now - mark.created < SETTLE
-  if intent == RESUME or recent and (intent == CONTINUE or intent == SHARE) then return { RELEASED, now, value } end
+  local since = now - mark.created
+  if (intent == CONTINUE or intent == SHARE) and since < SETTLE or intent == RESUME and (alone == 0 or since <= alone) then
+    return { RELEASED, now, value }
+  end
 end
 
 -- What the guard will be.
@@ -59,7 +61,7 @@ local function expires(r) return r.refreshed + r.interval end
 -- playback before may have taken the room.
 local starts = intent == START or intent == LOOK or intent == CONTINUE and find('V', id)
 local going, replaced, replaces = {}, {}, false
-for i = 10, #ARGV, 3 do
+for i = 11, #ARGV, 3 do
   local per, limit, at_limit = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
   replaces = replaces or at_limit ~= '0'
   if not own and intent == RESUME then
@@ -91,7 +93,7 @@ for i = 10, #ARGV, 3 do
       going[r], excess = 'replaced', excess - 1
       replaced[#replaced + 1] = r.id
     end
-    if excess > 0 then return { REJECTED, now, value, (i - 7) / 3 } end
+    if excess > 0 then return { REJECTED, now, value, (i - 8) / 3 } end
   end
 end
 

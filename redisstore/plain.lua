@@ -14,7 +14,7 @@ if kind == 'G' and value:sub(at + 37, after - 1) == names then
   extend(at, interval, ttl)
   return { REFRESHED, now, value }
 end
-if not kind and #ARGV == 12 and held < tonumber(ARGV[11]) and (intent == START or intent == CONTINUE) then
+if not kind and #ARGV == 13 and held < tonumber(ARGV[12]) and (intent == START or intent == CONTINUE) then
   value = value .. struct.pack('>c1c16I6I6I4I4', 'G', id, now, now, interval, ttl) .. names
   write(ttl)
   return { ADMITTED, now, value }

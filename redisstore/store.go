@@ -138,8 +138,8 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 }
 
 func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
-	args := append(make([]any, 0, 12),
-		c.ID[:], c.Stream, c.Device, string(c.Labels), int(c.Intent), milliseconds(p.Interval), milliseconds(p.TTL), p.ReclaimLapsed, s.channel)
+	args := append(make([]any, 0, 13),
+		c.ID[:], c.Stream, c.Device, string(c.Labels), int(c.Intent), milliseconds(p.Interval), milliseconds(p.TTL), p.ReclaimLapsed, s.channel, milliseconds(c.Alone))
 	for _, r := range p.AllRules() {
 		args = append(args, r.Per, r.Limit, int(r.AtLimit))
 	}

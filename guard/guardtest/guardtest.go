@@ -503,6 +503,16 @@ func (s *suite) resumeRestoresALostGuardPastTheLimit() {
 	s.acquire(guard.Released, with(claim(1), guard.Resume), one)
 	s.acquire(guard.Revoked, with(claim(2), guard.Resume), one)
 	s.holds()
+	// Unless it was started again since.
+	s.Advance(20 * time.Second)
+	again := with(claim(1), guard.Resume)
+	again.Alone = 30 * time.Second
+	s.acquire(guard.Released, again, one)
+	again.Alone = 10 * time.Second
+	s.acquire(guard.Admitted, claim(3), one)
+	s.acquire(guard.Admitted, again, one)
+	s.acquire(guard.Revoked, with(claim(2), guard.Resume), one)
+	s.holds(3, 1)
 }
 
 // on is a claim for a stream, device and class.

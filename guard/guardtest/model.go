@@ -107,6 +107,7 @@ func (m *model) acquire(t *rapid.T) {
 		Device: name(t, "device", "tv", "phone"),
 		Labels: guard.Labels("").With("class", name(t, "class", "big", "small")).With("tier", name(t, "tier", "gold", "silver")),
 		Intent: guard.Intent(rapid.IntRange(int(guard.Start), int(guard.Resume)).Draw(t, "intent")),
+		Alone:  time.Duration(rapid.SampledFrom([]int{0, 1, 10_000, 50_000}).Draw(t, "alone")) * time.Millisecond,
 	}
 	p := drawPolicy(t)
 	got, err := m.Store.Acquire(context.Background(), c, p)
