@@ -54,7 +54,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		v.FreeIn = r.RemovedAt.Sub(now)
 		return Revoked
 	}
-	g := Guard{ID: c.ID, User: c.User, CreatedAt: now}
+	g := Guard{ID: c.ID, CreatedAt: now}
 	own := l.find(c.ID, held)
 	if own != nil {
 		g = own.Guard

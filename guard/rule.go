@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"cmp"
 	"iter"
 	"slices"
 	"strings"
@@ -87,9 +86,20 @@ func (r Rule) beside(g *Guard, guards []Guard) []Guard {
 
 // writeOn changes a guard to what the claim says.
 func (c *Claim) writeOn(g *Guard) {
-	g.Stream = cmp.Or(c.Stream, g.Stream)
-	g.Device = cmp.Or(c.Device, g.Device)
+	g.User = written(g.User, c.User)
+	g.Stream = written(g.Stream, c.Stream)
+	g.Device = written(g.Device, c.Device)
 	g.Labels = c.Labels.over(g.Labels)
+}
+
+// written is a copy of what is claimed, since a guard outlives the request that
+// this may be a part of; or what was written before, if that says the same or
+// nothing else is known.
+func written(before, claimed string) string {
+	if claimed == "" || claimed == before {
+		return before
+	}
+	return strings.Clone(claimed)
 }
 
 // Refuse fills in what a Rejected verdict says of the rule that refuses the

@@ -73,6 +73,46 @@ func TestFloodOfEndings(t *testing.T) {
 	})
 }
 
+// What is remembered of a refusal holds on neither to the request nor to all of
+// the store's answer.
+func TestRefusalsHoldOnToTheirOwnNamesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		defer s.Close()
+		k := New(verbose{s}, s, nil)
+		defer k.Close()
+		const refusals = 1000
+		before := heap()
+		for n := range refusals {
+			c := claim(n)
+			c.Stream = long()[:10]
+			if v, err := k.Check(t.Context(), c, policy); err != nil || v.Outcome != guard.Rejected {
+				t.Fatalf("claim %d: %v, %v", n, v.Outcome, err)
+			}
+		}
+		if _, denials := k.Size(); denials != refusals {
+			t.Errorf("%d refusals are remembered, want %d", denials, refusals)
+		}
+		if grown := heap() - before; grown > refusals*len64/4 {
+			t.Errorf("grown by %d bytes for each refusal", grown/refusals)
+		}
+	})
+}
+
+const len64 = 64 << 10
+
+// long is a request, or an answer, of which little matters.
+func long() string { return strings.Repeat("x", len64) }
+
+// verbose refuses with names that are parts of long answers.
+type verbose struct{ *memstore.Store }
+
+func (verbose) Acquire(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error) {
+	answer := long()
+	g := guard.Guard{User: answer[:4], Stream: answer[:10], Device: answer[:5], Labels: guard.Labels(answer[:6])}
+	return guard.Verdict{Outcome: guard.Rejected, Limit: policy.Limit, FreeIn: time.Minute, InTheWay: []guard.Guard{g}}, nil
+}
+
 // A million strangers, or as many as -flood says: those who played before go on
 // without asking, and when the strangers' guards are over nothing is left.
 func TestFloodOfUsers(t *testing.T) {

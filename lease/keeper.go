@@ -12,6 +12,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -358,11 +359,23 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 	case guard.Rejected, guard.Revoked:
 		if k.denials.Size() < MaxDenials && k.inTheWay.Load() < maxInTheWay {
 			k.inTheWay.Add(int64(len(v.InTheWay)))
-			if before, there := k.denials.LoadAndStore(c.ID, denial{at, c.Intent.Starts(), c.Stream, &v}); there {
+			if before, there := k.denials.LoadAndStore(c.ID, denial{at, c.Intent.Starts(), strings.Clone(c.Stream), detached(v)}); there {
 				k.inTheWay.Add(-int64(len(before.verdict.InTheWay)))
 			}
 		}
 	}
+}
+
+// detached is a verdict with copies of the names in it, which are parts of all
+// that the store has answered.
+func detached(v guard.Verdict) *guard.Verdict {
+	v.InTheWay = slices.Clone(v.InTheWay)
+	for i := range v.InTheWay {
+		g := &v.InTheWay[i]
+		g.User, g.Stream, g.Device = strings.Clone(g.User), strings.Clone(g.Stream), strings.Clone(g.Device)
+		g.Labels = guard.Labels(strings.Clone(string(g.Labels)))
+	}
+	return &v
 }
 
 func (k *Keeper) forgetDenial(id guard.ID) {

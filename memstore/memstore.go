@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,7 +89,7 @@ func (s *Store) Acquire(_ context.Context, c guard.Claim, p guard.Policy) (v gua
 		s.users.Add(-1)
 		return guard.Verdict{}, ErrFull
 	}
-	sh.ledgers[c.User] = l
+	sh.ledgers[strings.Clone(c.User)] = l // which outlives the request
 	return v, nil
 }
 

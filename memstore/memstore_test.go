@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,6 +69,38 @@ func TestSweepForgetsUsersWhoseGuardsAreGone(t *testing.T) {
 			t.Fatalf("%d users after their guards are gone, want none", n)
 		}
 	})
+}
+
+// What is kept of a claim does not hold on to the request that it was part of.
+func TestGuardsHoldOnToTheirOwnNamesOnly(t *testing.T) {
+	s := New()
+	defer s.Close()
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	const users, length = 500, 64 << 10
+	before := heap()
+	p := policy
+	p.AtLimit = guard.ReplaceOldest
+	for n := range users {
+		for _, intent := range []guard.Intent{guard.Start, guard.Continue, guard.Look} {
+			c := claim(fmt.Sprintf("%0*d", length, n)[length-6:])
+			c.Stream, c.Device, c.Intent = strings.Repeat("x", length)[:5], strings.Repeat("x", length)[:5], intent
+			if intent == guard.Look {
+				c.ID = guard.DeriveID(c.User, "", "looked at")
+			}
+			if v, err := s.Acquire(t.Context(), c, p); err != nil || !v.Outcome.Pass() {
+				t.Fatal(v.Outcome, err)
+			}
+		}
+	}
+	if grown := heap() - before; grown > users*length/4 {
+		t.Errorf("grown by %d bytes for each user", grown/users)
+	}
+	runtime.KeepAlive(s)
 }
 
 func BenchmarkAcquire(b *testing.B) {
