@@ -20,7 +20,10 @@ func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next cad
 	for _, name := range []string{"Accept-Encoding", "Range", "If-Range"} {
 		r.Header.Del(name)
 	}
-	path, host := r.URL.Path, r.Host
+	path, host := r.URL.EscapedPath(), r.Host
+	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		path = orig.URL.EscapedPath()
+	}
 	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead}
 	if err := next.ServeHTTP(m, r); err != nil {
 		return err

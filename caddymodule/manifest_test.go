@@ -12,7 +12,7 @@ import (
 )
 
 func TestManifestsCarryTheTokenWhereAURLWouldLoseIt(t *testing.T) {
-	const playlist = "#EXTM3U\n/v/x/1.ts\n2.ts\n"
+	const playlist = "#EXTM3U\n/v/x/1.ts\n2.ts\n../y/3.ts\n"
 	large := strings.Repeat("/v/x/1.ts\n", maxManifest/10+1)
 	for _, c := range []struct {
 		name   string
@@ -23,13 +23,13 @@ func TestManifestsCarryTheTokenWhereAURLWouldLoseIt(t *testing.T) {
 			w.Header().Set("Content-Length", strconv.Itoa(len(playlist)))
 			w.Header().Set("Content-Digest", "sha-256=:x:")
 			w.Write([]byte(playlist))
-		}, "#EXTM3U\n/v/x/TOKEN/1.ts\n2.ts\n"},
+		}, "#EXTM3U\n/v/x/TOKEN/1.ts\n2.ts\n../../y/TOKEN/3.ts\n"},
 		{"in pieces", func(w http.ResponseWriter, r *http.Request) {
 			for i := range len(playlist) {
 				w.Write([]byte{playlist[i]})
 				http.NewResponseController(w).Flush()
 			}
-		}, "#EXTM3U\n/v/x/TOKEN/1.ts\n2.ts\n"},
+		}, "#EXTM3U\n/v/x/TOKEN/1.ts\n2.ts\n../../y/TOKEN/3.ts\n"},
 		{"compressed all the same", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "br")
 			w.Write([]byte(playlist))

@@ -2,68 +2,123 @@ package playback
 
 import (
 	"bytes"
+	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/streamguard/streamguard/guard"
 )
 
 // AddToken writes a path token into the URLs of a manifest that would lose it:
-// absolute ones of the same host, of manifests and media. A relative URL
-// carries it by itself. host is as in the manifest's request; path tells HLS
-// from DASH.
+// absolute ones of the same host, of manifests and media, and relative ones
+// that climb over it and would lead to another place besides. Other relative
+// ones carry it by themselves. path, escaped and with its token, and host are
+// as in the manifest's request.
 func (k Kinds) AddToken(manifest []byte, path, host string, id guard.ID) []byte {
-	tokened := func(ref string) string { return k.addToken(ref, host, id) }
-	if strings.HasSuffix(strings.ToLower(path), ".mpd") {
-		return addTokenDASH(manifest, tokened)
+	folders := strings.Split(strings.TrimPrefix(path, "/"), "/")
+	t := tokener{kinds: k, host: host, token: "~" + id.String() + "/", folders: folders[:len(folders)-1]}
+	if bytes.HasPrefix(bytes.TrimLeft(manifest, "\ufeff \t\r\n"), []byte("<")) {
+		return t.dash(manifest)
 	}
-	return addTokenHLS(manifest, tokened)
+	return t.hls(manifest)
+}
+
+// tokener writes a token into the URLs of a manifest in these folders.
+type tokener struct {
+	kinds       Kinds
+	host, token string
+	folders     []string // the token among them
 }
 
 var uriAttribute = regexp.MustCompile(`(\bURI=")([^"]*)(")`)
 
-// addTokenHLS finds the URLs of a playlist (RFC 8216, section 4.1): lines of
-// their own, and URI attributes.
-func addTokenHLS(playlist []byte, tokened func(string) string) []byte {
+// hls finds the URLs of a playlist (RFC 8216, section 4.1): lines of their own,
+// and URI attributes.
+func (t tokener) hls(playlist []byte) []byte {
 	lines := bytes.Split(playlist, []byte("\n"))
 	for i, line := range lines {
 		switch url := bytes.TrimSpace(line); {
 		case len(url) == 0:
 		case url[0] == '#':
-			lines[i] = replaceMiddle(uriAttribute, line, tokened)
+			lines[i] = replaceMiddle(uriAttribute, line, t.anywhere)
 		default:
-			lines[i] = bytes.Replace(line, url, []byte(tokened(string(url))), 1)
+			lines[i] = bytes.Replace(line, url, []byte(t.anywhere(string(url))), 1)
 		}
 	}
 	return bytes.Join(lines, []byte("\n"))
 }
 
 var (
-	urlElement   = regexp.MustCompile(`(<(?:\w+:)?(?:BaseURL|Location)(?:\s[^>]*)?>\s*)([^<\s]+)(\s*<)`)
+	baseURL      = regexp.MustCompile(`(<(?:\w+:)?BaseURL(?:\s[^>]*)?>\s*)([^<\s]+)(\s*<)`)
+	location     = regexp.MustCompile(`(<(?:\w+:)?(?:Patch)?Location(?:\s[^>]*)?>\s*)([^<\s]+)(\s*<)`)
 	urlAttribute = regexp.MustCompile(`(\s(?:media|initialization|sourceURL|index|xlink:href)=")([^"]*)(")`)
 	firstPeriod  = regexp.MustCompile(`<(\w+:)?Period[\s/>]`)
 )
 
-// addTokenDASH finds the URLs of an MPD (ISO/IEC 23009-1, section 5.6). One
-// without a BaseURL of its own is given its own folder as such: FFmpeg resolves
-// relative URLs against what it asked for, not where it was sent.
-func addTokenDASH(mpd []byte, tokened func(string) string) []byte {
-	mpd = replaceMiddle(urlElement, mpd, tokened)
-	mpd = replaceMiddle(urlAttribute, mpd, tokened)
+// dash finds the URLs of an MPD (ISO/IEC 23009-1, section 5.6). Relative ones go
+// by a BaseURL of the whole, which is its own folder with the token as far up as
+// they climb. One that has none is given it even if they do not: FFmpeg resolves
+// them against what it asked for, not where it was sent.
+func (t tokener) dash(mpd []byte) []byte {
+	base := []byte(t.base(climb(baseURL, mpd) + climb(urlAttribute, mpd)))
+	mpd = replaceMiddle(location, mpd, t.anywhere)
+	mpd = replaceMiddle(baseURL, mpd, t.absolute)
+	mpd = replaceMiddle(urlAttribute, mpd, t.absolute)
 	period := firstPeriod.FindSubmatchIndex(mpd)
-	if period == nil || bytes.Contains(mpd[:period[0]], []byte("BaseURL")) {
+	if period == nil {
 		return mpd
 	}
-	var prefix []byte
-	if period[2] >= 0 {
-		prefix = mpd[period[2]:period[3]]
+	head, periods := mpd[:period[0]], mpd[period[0]:]
+	switch {
+	case !bytes.Contains(head, []byte("BaseURL")):
+		var prefix []byte
+		if period[2] >= 0 {
+			prefix = mpd[period[2]:period[3]]
+		}
+		head = fmt.Appendf(bytes.Clone(head), "<%sBaseURL>%s</%[1]sBaseURL>", prefix, base)
+	case string(base) != "./":
+		head = replaceMiddle(baseURL, head, func(ref string) string {
+			if isRelative(ref) && !hasToken(ref) {
+				return string(base) + ref
+			}
+			return ref
+		})
 	}
-	out := make([]byte, 0, len(mpd)+64)
-	out = append(out, mpd[:period[0]]...)
-	out = append(append(append(out, '<'), prefix...), "BaseURL>./</"...)
-	out = append(append(out, prefix...), "BaseURL>"...)
-	return append(out, mpd[period[0]:]...)
+	return append(bytes.Clone(head), periods...)
+}
+
+// climb is how many folders the URLs that an expression finds climb at most.
+func climb(re *regexp.Regexp, b []byte) (most int) {
+	for _, m := range re.FindAllSubmatch(b, -1) {
+		down := 0
+		for folder := range strings.SplitSeq(string(m[2]), "/") {
+			switch folder {
+			case "..":
+				down--
+				most = max(most, -down)
+			case ".":
+			default:
+				down++
+			}
+		}
+	}
+	return most
+}
+
+// base is the manifest's folder with the token so many folders up from its own
+// place as URLs need that climb.
+func (t tokener) base(climb int) string {
+	at := slices.IndexFunc(t.folders, isToken)
+	below := t.folders[at+1:]
+	up := min(climb-len(below), at)
+	if up <= 0 {
+		return "./"
+	}
+	way := append(slices.Clone(t.folders[at-up:at]), below...)
+	base := strings.Repeat("../", len(below)+1+up) + t.token + strings.Join(way, "/") + "/"
+	return strings.ReplaceAll(base, "&", "&amp;")
 }
 
 // replaceMiddle replaces the second of the expression's three groups.
@@ -74,26 +129,72 @@ func replaceMiddle(re *regexp.Regexp, b []byte, replace func(string) string) []b
 	})
 }
 
-// addToken puts the token in front of the file name, as TokenLocation does.
-func (k Kinds) addToken(ref, host string, id guard.ID) string {
+func isRelative(ref string) bool {
 	u, err := url.Parse(ref)
-	if err != nil || !strings.HasPrefix(u.Path, "/") || u.Host != "" && !strings.EqualFold(u.Host, host) {
+	return err == nil && u.Scheme == "" && u.Host == "" && !strings.HasPrefix(u.Path, "/")
+}
+
+// anywhere puts the token into any URL that would lose it.
+func (t tokener) anywhere(ref string) string {
+	if !isRelative(ref) || hasToken(ref) {
+		return t.absolute(ref)
+	}
+	if n := t.climbedOver(ref); n > 0 {
+		return t.put(strings.Repeat("../", n) + ref)
+	}
+	return ref
+}
+
+// climbedOver is how many tokens a relative URL leaves behind on its way up.
+func (t tokener) climbedOver(ref string) (tokens int) {
+	at, down := len(t.folders), 0
+	for folder := range strings.SplitSeq(ref[:pathEnd(ref)], "/") {
+		switch {
+		case folder == ".":
+		case folder != "..":
+			down++
+		case down > 0:
+			down--
+		default:
+			for at--; at >= 0 && isToken(t.folders[at]); at-- {
+				tokens++
+			}
+		}
+	}
+	return tokens
+}
+
+// absolute puts the token into an absolute URL, if it is the gate's.
+func (t tokener) absolute(ref string) string {
+	u, err := url.Parse(ref)
+	if err != nil || !strings.HasPrefix(u.Path, "/") || u.Host != "" && !strings.EqualFold(u.Host, t.host) {
 		return ref
 	}
 	if u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" {
 		return ref
 	}
-	if _, _, found := CutToken(u.EscapedPath()); found {
-		return ref
-	}
 	// A folder is a BaseURL, which more is to come behind.
-	if !strings.HasSuffix(u.Path, "/") && k.Of(u.Path) == Other {
+	if hasToken(ref) || !strings.HasSuffix(u.Path, "/") && t.kinds.Of(u.Path) == Other {
 		return ref
 	}
-	end := strings.IndexAny(ref, "?#")
-	if end < 0 {
-		end = len(ref)
+	return t.put(ref)
+}
+
+// put puts the token in front of the file name, as TokenLocation does.
+func (t tokener) put(ref string) string {
+	file := strings.LastIndexByte(ref[:pathEnd(ref)], '/') + 1
+	return ref[:file] + t.token + ref[file:]
+}
+
+func hasToken(ref string) bool {
+	_, _, found := CutToken("/" + ref[:pathEnd(ref)])
+	return found
+}
+
+// pathEnd is where a URL's query or fragment begins.
+func pathEnd(ref string) int {
+	if i := strings.IndexAny(ref, "?#"); i >= 0 {
+		return i
 	}
-	file := strings.LastIndexByte(ref[:end], '/') + 1
-	return ref[:file] + "~" + id.String() + "/" + ref[file:]
+	return len(ref)
 }

@@ -1,6 +1,7 @@
 package playback
 
 import (
+	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ func TestAddToken(t *testing.T) {
 	}
 	tok := "~" + id.String()
 	for _, c := range []struct{ name, path, in, out string }{
-		{"relative URLs stay", "/a/m.m3u8", "#EXTM3U\nv/1.ts\n../x/2.ts?a=/b/c.ts\n#EXT-X-MAP:URI=\"init.mp4\"\n", ""},
+		{"relative URLs stay", "/a/TOK/b/m.m3u8", "#EXTM3U\nv/1.ts\n../x/2.ts?a=/b/c.ts\n#EXT-X-MAP:URI=\"init.mp4\"\n", ""},
 		{"absolute paths", "/a/m.m3u8", "#EXTM3U\r\n/v/1.ts?x=/y\r\n", "#EXTM3U\r\n/v/TOK/1.ts?x=/y\r\n"},
 		{"same host", "/a/m.m3u8", "https://CDN.example:8443/v/1.ts#f\n//cdn.example:8443/2.ts", "https://CDN.example:8443/v/TOK/1.ts#f\n//cdn.example:8443/TOK/2.ts"},
 		{"other host", "/a/m.m3u8", "https://cdn.example/v/1.ts\nhttps://other:8443/v/1.ts\ndata:video/mp4;base64,AA/1.ts\n", ""},
@@ -28,18 +29,74 @@ func TestAddToken(t *testing.T) {
 		{"DASH without a base", "/a/m.mpd", `<MPD><Period id="1"><BaseURL>x/</BaseURL></Period><Period id="2"/></MPD>`,
 			`<MPD><BaseURL>./</BaseURL><Period id="1"><BaseURL>x/</BaseURL></Period><Period id="2"/></MPD>`},
 		{"DASH with a namespace", "/a/m.mpd", `<d:MPD><d:Period></d:Period></d:MPD>`, `<d:MPD><d:BaseURL>./</d:BaseURL><d:Period></d:Period></d:MPD>`},
+		{"over the token", "/s/a/TOK/m.m3u8",
+			"../x/1.ts?a=../b\n./../../../1.ts\nv/../2.ts\nv/../../2.ts\n#EXT-X-KEY:URI=\"../1.key\"\n",
+			"../../x/TOK/1.ts?a=../b\n.././../../../TOK/1.ts\nv/../2.ts\n../v/../../TOK/2.ts\n#EXT-X-KEY:URI=\"../../TOK/1.key\"\n"},
+		{"over the token from below", "/a/TOK/v/m.m3u8", "../x/1.ts\n../../x/1.ts", "../x/1.ts\n../../../x/TOK/1.ts"},
+		{"DASH over the token", "/s/a&b/TOK/m.mpd",
+			`<MPD><Location>../m.mpd</Location><Period><SegmentTemplate media="../v/$Number%05d$.m4s" initialization="/i.mp4"/></Period></MPD>`,
+			`<MPD><Location>../../TOK/m.mpd</Location><BaseURL>../../TOK/a&amp;b/</BaseURL><Period><SegmentTemplate media="../v/$Number%05d$.m4s" initialization="/TOK/i.mp4"/></Period></MPD>`},
+		{"DASH over the token by a base in a base", "/s/a/TOK/m.mpd",
+			`<MPD><BaseURL>v/</BaseURL><BaseURL>https://other/v/</BaseURL><Period><BaseURL>../../x/</BaseURL></Period></MPD>`,
+			`<MPD><BaseURL>../../../TOK/s/a/v/</BaseURL><BaseURL>https://other/v/</BaseURL><Period><BaseURL>../../x/</BaseURL></Period></MPD>`},
+		{"DASH over the token from below", "/s/a/TOK/v/m.mpd",
+			`<MPD><Period><BaseURL>../../x.mp4</BaseURL></Period></MPD>`,
+			`<MPD><BaseURL>../../../TOK/a/v/</BaseURL><Period><BaseURL>../../x.mp4</BaseURL></Period></MPD>`},
+		{"DASH up to the token", "/s/a/TOK/v/m.mpd", `<MPD><BaseURL>../x/</BaseURL><Period/></MPD>`, ""},
 		{"no manifest at all", "/a/m.mpd", `not found`, ""},
 	} {
 		in, want := strings.ReplaceAll(c.in, "TOK", tok), strings.ReplaceAll(c.out, "TOK", tok)
 		if want == "" {
 			want = in
 		}
-		got := string(kinds.AddToken([]byte(in), c.path, "cdn.example:8443", id))
+		path := strings.ReplaceAll(c.path, "TOK", tok)
+		got := string(kinds.AddToken([]byte(in), path, "cdn.example:8443", id))
 		if got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, want)
 		}
-		if again := string(kinds.AddToken([]byte(got), c.path, "cdn.example:8443", id)); again != got {
+		if again := string(kinds.AddToken([]byte(got), path, "cdn.example:8443", id)); again != got {
 			t.Errorf("%s, twice:\n%s", c.name, again)
+		}
+	}
+}
+
+// A relative URL leads where it would without the token, and has it still.
+func TestRelativeURLsLeadWhereTheyDid(t *testing.T) {
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok := "~" + id.String()
+	resolve := func(base string, refs ...string) string {
+		u, err := url.Parse("http://h" + base)
+		for _, ref := range refs {
+			if err == nil {
+				u, err = u.Parse(ref)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u.EscapedPath()
+	}
+	for _, base := range []string{"/TOK/m", "/a/TOK/m", "/a/b/c/TOK/m", "/a/b/TOK/c/m", "/a/b/TOK/c/d/m"} {
+		bare, _, _ := CutToken(base[:strings.Index(base, "TOK")] + tok + base[strings.Index(base, "TOK")+3:])
+		base = strings.Replace(base, "TOK", tok, 1)
+		for _, ref := range []string{"1.ts", "x/1.ts", "../1.ts", "../x/1.ts", "../../x/1.ts", "../../../1.ts", "./../.././1.ts", "x/../../1.ts", "x/y/../../../z/1.ts"} {
+			want := resolve(bare+".m3u8", ref)
+			for _, c := range []struct{ what, got string }{
+				{"HLS", resolve(base+".m3u8", string(kinds.AddToken([]byte(ref), base+".m3u8", "h", id)))},
+				{"DASH", func() string {
+					mpd := kinds.AddToken([]byte(`<MPD><Period><SegmentURL media="`+ref+`"/></Period></MPD>`), base+".mpd", "h", id)
+					return resolve(base+".mpd", string(baseURL.FindSubmatch(mpd)[2]), ref)
+				}()},
+			} {
+				led, _, tokened := CutToken(c.got)
+				// Where there is nothing further up, an MPD's URLs cannot keep it.
+				if led != want || !tokened && c.what == "HLS" {
+					t.Errorf("%s: %s in %s leads to %s, want %s with the token", c.what, ref, base, c.got, want)
+				}
+			}
 		}
 	}
 }
@@ -53,7 +110,7 @@ func FuzzAddToken(f *testing.F) {
 	}
 	token := "~" + id.String() + "/"
 	f.Fuzz(func(t *testing.T, manifest, path string) {
-		if strings.Contains(manifest, token) {
+		if strings.Contains(manifest, token) || hasToken(path) {
 			return
 		}
 		got := string(kinds.AddToken([]byte(manifest), path, "h", id))

@@ -28,6 +28,11 @@ func CutToken(p string) (clean string, id guard.ID, found bool) {
 	return strings.Join(kept, "/"), id, found
 }
 
+func isToken(segment string) bool {
+	_, ok := parseToken(segment)
+	return ok
+}
+
 func parseToken(segment string) (guard.ID, bool) {
 	if len(segment) > 3 && strings.EqualFold(segment[:3], "%7e") {
 		segment = "~" + segment[3:] // needless, but some clients escape it
