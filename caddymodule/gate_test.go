@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -419,6 +420,19 @@ func TestSharedCachesDoNotServeAroundTheGate(t *testing.T) {
 			}
 		})
 	}
+	withGate(t, Handler{}, func(g *gate) {
+		w := httptest.NewRecorder()
+		r := caddyhttp.PrepareRequest(ask("GET", "/v/x/1.ts"), caddy.NewReplacer(), w, &caddyhttp.Server{})
+		if err := g.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+			_, err := w.(io.ReaderFrom).ReadFrom(strings.NewReader("media")) // as io.Copy does, without a status
+			return err
+		})); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.Header().Get("Cache-Control"); got != "private" || w.Body.String() != "media" {
+			t.Errorf("by io.Copy: Cache-Control %q, %q", got, w.Body)
+		}
+	})
 	withGate(t, Handler{CacheControl: "keep"}, func(g *gate) {
 		g.header.Set("Cache-Control", "public")
 		if got := g.get(200, "/v/x/1.ts").Header().Get("Cache-Control"); got != "public" {
