@@ -20,8 +20,9 @@ func init() {
 		return g, g.UnmarshalCaddyfile(h.Dispenser)
 	})
 	// Behind every way of authenticating (forward_auth) and of cleaning what the
-	// client sent (request_header), in front of everything that answers.
-	httpcaddyfile.RegisterDirectiveOrder("stream_guard", httpcaddyfile.After, "request_header")
+	// client sent (request_header), and behind what compresses manifests after a
+	// token was written into them (encode); in front of everything that answers.
+	httpcaddyfile.RegisterDirectiveOrder("stream_guard", httpcaddyfile.After, "encode")
 }
 
 // UnmarshalCaddyfile reads

@@ -16,7 +16,7 @@ const maxManifest = 4 << 20
 
 // serveManifest writes the token into the manifest that next answers with.
 func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, token guard.ID) error {
-	// It takes the whole text; whoever compresses stands in front of the gate.
+	// It takes the whole text; what compresses (encode) stands in front of the gate.
 	for _, name := range []string{"Accept-Encoding", "Range", "If-Range"} {
 		r.Header.Del(name)
 	}

@@ -2,6 +2,8 @@ package caddymodule
 
 import (
 	"bytes"
+	"compress/gzip"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -72,6 +74,20 @@ func TestManifestsCarryTheTokenWhereAURLWouldLoseIt(t *testing.T) {
 				t.Errorf("HEAD promises the length of something else: %v", h)
 			}
 		})
+	}
+}
+
+// encode would find nothing to do behind the gate, which asks for plain text.
+func TestManifestsWithATokenAreCompressed(t *testing.T) {
+	s := serve(t, "SITE {\nencode gzip {\nmatch header Content-Type *\n}\nstream_guard {\n"+user+"playback path\n}\nroot ../testdata\nfile_server\n}")
+	h, _ := s.call(302, "GET", "/media/cmaf/manifest.mpd")
+	h, body := s.call(200, "GET", "/media/cmaf/"+h.Get("Location"), "Accept-Encoding", "gzip")
+	z, err := gzip.NewReader(strings.NewReader(body))
+	if err != nil {
+		t.Fatalf("%v: %v\n%.100s", err, h, body)
+	}
+	if mpd, err := io.ReadAll(z); err != nil || !bytes.Contains(mpd, []byte("<BaseURL>./</BaseURL>")) {
+		t.Errorf("error %v\n%s", err, mpd)
 	}
 }
 
