@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	token := h.token(r)
+	token, cut := h.token(r)
 	if h.onAPI(r.URL.Path) {
 		h.allowOrigin(w, r)
 		if preflight(w, r) {
@@ -33,7 +34,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return nil
 	}
 	kind := h.kinds.Of(r.URL.Path)
-	if kind == playback.Other || r.Method == http.MethodOptions {
+	switch {
+	case r.Method == http.MethodOptions:
+		return next.ServeHTTP(w, r)
+	case kind == playback.Other && cut:
+		return h.plainly(w, r)
+	case kind == playback.Other:
 		return next.ServeHTTP(w, r)
 	}
 	p := &passage{}
@@ -217,11 +223,13 @@ func (h *Handler) caller(r *http.Request) (api.Caller, error) {
 	if problem != nil {
 		return api.Caller{}, problem
 	}
-	base := h.API
-	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		base = apiBase(orig.URL.Path, r.URL.Path, h.API)
+	c := api.Caller{
+		User:   p.user,
+		Device: p.device,
+		Labels: h.labelsOf(r, repl),
+		Policy: h.policyOf(r, repl),
+		Base:   apiBase(received(r).Path, r.URL.Path, h.API),
 	}
-	c := api.Caller{User: p.user, Device: p.device, Labels: h.labelsOf(r, repl), Policy: h.policyOf(r, repl), Base: base}
 	if p.named {
 		c.ID = &p.id
 	}
@@ -233,9 +241,9 @@ func (h *Handler) caller(r *http.Request) (api.Caller, error) {
 func apiBase(original, path, mount string) string {
 	prefix, _ := strings.CutSuffix(original, path)
 	if prefix == original {
-		return mount
+		prefix = ""
 	}
-	return prefix + mount
+	return (&url.URL{Path: prefix + mount}).EscapedPath()
 }
 
 func (h *Handler) policyOf(r *http.Request, repl *caddy.Replacer) guard.Policy {

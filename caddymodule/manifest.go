@@ -20,10 +20,7 @@ func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next cad
 	for _, name := range []string{"Accept-Encoding", "Range", "If-Range"} {
 		r.Header.Del(name)
 	}
-	path, host := r.URL.EscapedPath(), r.Host
-	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		path = orig.URL.EscapedPath()
-	}
+	path, host := received(r).EscapedPath(), r.Host
 	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead}
 	if err := next.ServeHTTP(m, r); err != nil {
 		return err

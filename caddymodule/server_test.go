@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"runtime"
 	"strings"
 	"syscall"
@@ -189,7 +190,7 @@ func TestReloadKeepsGuards(t *testing.T) {
 func TestAnotherStoreIsAnotherCount(t *testing.T) {
 	s := serve(t, `
 SITE {
-	handle_path /a/* {
+	handle_path "/my app/*" {
 		stream_guard {
 			user {header.X-User-Id}
 			limit 1
@@ -212,11 +213,11 @@ SITE {
 	}
 	respond ok
 }`)
-	s.call(200, "GET", "/a/v/x/1.ts", sid, `sid="a"`)
+	s.call(200, "GET", "/my%20app/v/x/1.ts", sid, `sid="a"`)
 	s.call(200, "GET", "/b/v/x/1.ts", sid, `sid="b"`)
 	s.call(429, "GET", "/c/v/x/1.ts", sid, `sid="c"`)
 	// The API's links are as the client sees them, whatever handle_path cut off.
-	h, _ := s.call(201, "POST", "/a/guards", "X-User-Id", "other")
+	h, _ := s.call(201, "POST", "/my%20app/guards", "X-User-Id", "other")
 	s.call(200, "GET", h.Get("Location"), "X-User-Id", "other")
 }
 
@@ -313,6 +314,78 @@ func TestTokenOpensNoDoors(t *testing.T) {
 			t.Errorf("behind stream_guard_token: %s", body)
 		}
 	}
+}
+
+// What is no media has no use for a token, which hides its path from what goes
+// by paths in front of the gate.
+func TestWhatIsNotCountedIsAnsweredWithoutAToken(t *testing.T) {
+	s := serve(t, `
+SITE {
+	basic_auth /admin/* {
+		demo $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG
+	}
+	handle_path /p/* {
+		stream_guard {
+			user {header.X-User-Id}
+		}
+		respond "p {path}"
+	}
+	stream_guard {
+		user {header.X-User-Id}
+	}
+	respond {path}
+}`)
+	token := "/~" + guard.NewID("u", "").String()
+	for path, want := range map[string]string{
+		token + "/admin/page.html":                      "/admin/page.html",
+		token + "/admin/":                               "/admin/",
+		"/v" + token + "/x/thumbs%2F/1.jpg?a=%20&b":     "/v/x/thumbs%2F/1.jpg?a=%20&b",
+		"/v" + token + token + "/x/" + token + "/1.key": "/v/x//1.key",
+		"/v" + token:                    "/v/",
+		token:                           "/",
+		token + "//other.example/1.jpg": "/other.example/1.jpg", // the same host
+		"/p/v" + token + "/x/1.jpg":     "/p/v/x/1.jpg",
+	} {
+		for _, method := range []string{"GET", "POST"} { // 307 keeps it
+			h, _ := s.call(307, method, path)
+			at, err := url.Parse("http://" + s.addr + path)
+			if err == nil {
+				at, err = at.Parse(h.Get("Location"))
+			}
+			if err != nil || at.Host != s.addr || at.RequestURI() != want {
+				t.Errorf("%s: Location %q leads to %v, error %v", path, h.Get("Location"), at, err)
+			}
+		}
+	}
+	s.call(401, "GET", "/admin/page.html")
+	// A preflight must not be redirected.
+	if _, body := s.call(200, "OPTIONS", "/v"+token+"/1.key"); body != "/v/1.key" {
+		t.Errorf("OPTIONS: %s", body)
+	}
+}
+
+// Each of them sends a manifest to a URL of its own, and once only.
+func TestTwoGatesInARow(t *testing.T) {
+	gate := func(user string) string {
+		return "stream_guard {\nuser {header." + user + "}\nplayback path\nlimit 1\nstore memory " + user + "\n}\n"
+	}
+	s := serve(t, "SITE {\nroute {\n"+gate("X-User-Id")+gate("X-Account")+"respond {path}\n}\n}")
+	play := func(want int, user string) {
+		account := []string{"X-User-Id", user, "X-Account", "a"}
+		const folder = "/v/x/"
+		h, _ := s.call(302, "GET", folder+"master.m3u8", account...)
+		location := h.Get("Location")
+		s.call(want, "GET", folder+location, account...)
+		token, _, _ := strings.Cut(location, "/")
+		if want == 200 {
+			if _, body := s.call(200, "GET", folder+token+"/1.ts", account...); body != "/v/x/1.ts" {
+				t.Errorf("the origin was asked for %s", body)
+			}
+		}
+	}
+	play(200, "u")
+	play(429, "u")
+	play(429, "other") // the first gate has nothing against it
 }
 
 func TestShutdownDoesNotWaitForTheTarpit(t *testing.T) {

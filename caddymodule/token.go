@@ -61,20 +61,47 @@ func (Token) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 // tokenInPath is the path value that Token leaves a token in.
 const tokenInPath = "stream_guard_token"
 
-// token is the path token of a request, which it takes out of its path. It
-// leaves that of nobody where it is: no gate has sent them there, and what is
-// behind it may be for some users only.
-func (h *Handler) token(r *http.Request) *guard.ID {
+// token is the path token of a request. It is cut out of the path here, unless
+// somebody in front has done so. That of nobody stays where it is: no gate has
+// sent them there, and what is behind it may be for some users only.
+func (h *Handler) token(r *http.Request) (token *guard.ID, cut bool) {
 	if s := r.PathValue(tokenInPath); s != "" {
 		id, err := guard.ParseID(s)
 		if err == nil {
-			return &id
+			return &id, false
 		}
 	}
-	if !strings.Contains(r.URL.Path, "/~") || h.user(r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)) == "" {
-		return nil
+	switch {
+	case strings.Contains(r.URL.Path, "/~"):
+		if h.user(r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)) != "" {
+			token = cutToken(r)
+			return token, token != nil
+		}
+	case h.Playback == "path":
+		// To a gate behind another's they would come without for ever.
+		if _, id, found := playback.CutToken(received(r).EscapedPath()); found {
+			return &id, false
+		}
 	}
-	return cutToken(r)
+	return nil, false
+}
+
+// received is the URL as the client sent it, before anything was rewritten.
+func received(r *http.Request) *url.URL {
+	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
+		return orig.URL
+	}
+	return r.URL
+}
+
+// plainly sends a request that the gate does not count to its URL without the
+// token: what has passed it by for its path sees it there.
+func (h *Handler) plainly(w http.ResponseWriter, r *http.Request) error {
+	u := received(r)
+	h.allowOrigin(w, r)
+	w.Header().Set("Location", playback.PlainLocation(u.EscapedPath(), u.RawQuery))
+	w.WriteHeader(http.StatusTemporaryRedirect)
+	return nil
 }
 
 // cutToken takes the path tokens out of the request's URL and returns the first.

@@ -1,6 +1,7 @@
 package playback
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/streamguard/streamguard/guard"
@@ -43,6 +44,23 @@ func parseToken(segment string) (guard.ID, bool) {
 	}
 	id, err := guard.ParseID(s)
 	return id, err == nil
+}
+
+// PlainLocation is where a request with a token is sent to go on without: a
+// relative reference, too, to the same URL without what CutToken removes.
+func PlainLocation(escapedPath, rawQuery string) string {
+	folders := strings.Split(escapedPath, "/")
+	first := slices.IndexFunc(folders, isToken)
+	below := folders[first+1:]
+	clean, _, _ := CutToken("/" + strings.Join(below, "/"))
+	location := strings.Repeat("../", len(below)) + strings.TrimPrefix(clean, "/")
+	if location == "" {
+		location = "./"
+	}
+	if rawQuery != "" {
+		location += "?" + rawQuery
+	}
+	return location
 }
 
 // TokenLocation is where a manifest request without a token is sent: a relative
