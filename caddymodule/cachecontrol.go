@@ -59,6 +59,7 @@ func makePrivate(h http.Header) {
 	// Caches of the sender's own choosing (RFC 9213) are shared by nature.
 	delete(h, "Cdn-Cache-Control")
 	delete(h, "Surrogate-Control")
+	delete(h, "X-Accel-Expires") // nginx prefers it to Cache-Control
 	lines := h["Cache-Control"]
 	if lines == nil {
 		return
@@ -69,8 +70,6 @@ func makePrivate(h http.Header) {
 			directive = strings.TrimSpace(directive)
 			name, _, _ := strings.Cut(strings.ToLower(directive), "=")
 			switch name {
-			case "no-store":
-				return // nothing is stored anywhere
 			case "", "private", "public", "s-maxage", "proxy-revalidate":
 			default:
 				kept = append(kept, directive)
