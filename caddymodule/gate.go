@@ -276,14 +276,9 @@ func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, d *decision) 
 // Caddy would answer without a body: then it writes the problem itself.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d *decision, problem *api.Problem) error {
 	d.problem = problem
-	id := requestID(r)
-	problem.SetInstance(id)
+	problem.SetInstance(requestID(r))
 	h.allowOrigin(w, r)
-	h.logger.Info("refused",
-		zap.String("request_id", id),
-		zap.String("code", string(problem.ErrorCode)),
-		zap.String("detail", problem.Detail),
-		zap.Object("stream_guard", d))
+	h.logRefusal("refused", r, d)
 	err := caddyhttp.Error(problem.Status, problem)
 	srv, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if srv == nil || srv.Errors != nil && anyMatches(srv.Errors.Routes, srv.Errors.WithError(asReceived(r), err)) {
@@ -292,6 +287,14 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d *decision, pr
 	}
 	problem.Write(w)
 	return nil
+}
+
+func (h *Handler) logRefusal(what string, r *http.Request, d *decision) {
+	h.logger.Info(what,
+		zap.String("request_id", requestID(r)),
+		zap.String("code", string(d.problem.ErrorCode)),
+		zap.String("detail", d.problem.Detail),
+		zap.Object("stream_guard", d))
 }
 
 // anyMatches reports whether a route for the request has something to run.

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
@@ -63,11 +61,7 @@ func (h *Handler) wouldBe(ctx context.Context, c guard.Claim, policy guard.Polic
 // with.
 func (h *Handler) wouldRefuse(r *http.Request, d *decision, problem *api.Problem) {
 	d.problem, d.verdict = problem, wouldReject
-	h.logger.Info("would have been refused",
-		zap.String("request_id", requestID(r)),
-		zap.String("code", string(problem.ErrorCode)),
-		zap.String("detail", problem.Detail),
-		zap.Object("stream_guard", d))
+	h.logRefusal("would have been refused", r, d)
 }
 
 // explicit is what the API needs of a keeper.

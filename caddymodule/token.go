@@ -65,11 +65,8 @@ const tokenInPath = "stream_guard_token"
 // somebody in front has done so. That of nobody stays where it is: no gate has
 // sent them there, and what is behind it may be for some users only.
 func (h *Handler) token(r *http.Request) (token *guard.ID, cut bool) {
-	if s := r.PathValue(tokenInPath); s != "" {
-		id, err := guard.ParseID(s)
-		if err == nil {
-			return &id, false
-		}
+	if id, err := guard.ParseID(r.PathValue(tokenInPath)); err == nil {
+		return &id, false
 	}
 	switch {
 	case strings.Contains(r.URL.Path, "/~"):
