@@ -102,6 +102,41 @@ func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
 	}
 }
 
+// A manifest's URLs that climb out of its folder, over the token, lead where
+// they should and have it still.
+func TestURLsThatClimbKeepTheToken(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	n := start(t, s.site(inRedis(redistest.Start(t)), "playback path"))
+	players := []playback{
+		{"hls", "master.m3u8", "hls"},
+		{"native", "master.m3u8", "native"},
+		{"shaka", "master.m3u8", "shaka-hls"},
+		{"video", "master.m3u8", "video-hls"},
+		{"dash", "manifest.mpd", "dash"},
+		{"shaka", "manifest.mpd", "shaka-dash"},
+		{"video", "manifest.mpd", "video-dash"},
+	}
+	t.Run("", func(t *testing.T) {
+		for _, p := range players {
+			t.Run(p.user, func(t *testing.T) {
+				t.Parallel()
+				page := openTab(t, page("http://"+n.addr, p.player), p.user)
+				page.run(t, "play", "/apart/lists/"+p.media)
+				page.plays(t)
+				n.holds(t, p.user, 1)
+			})
+		}
+	})
+	for _, p := range players {
+		for _, a := range n.accesses(t, p.user) {
+			if a.Gate.Verdict != "redirected" && !strings.Contains(a.Request.URI, "/~") {
+				t.Errorf("%s asked for %s, without the token: %s", p.user, a.Request.URI, a.Gate.Verdict)
+			}
+		}
+	}
+}
+
 // watchAll has a page play and switch through all there is.
 func watchAll(t *testing.T, s *stage, n *node, p playback, id ...any) {
 	page := openTab(t, page("http://"+n.addr, p.player), p.user)

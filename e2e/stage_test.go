@@ -27,6 +27,7 @@ func newStage(t *testing.T) *stage {
 	mux := http.NewServeMux()
 	mux.Handle("/player/", http.StripPrefix("/player/", http.FileServer(http.Dir("browser"))))
 	mux.Handle("/media/", http.FileServer(http.Dir(root+"/testdata")))
+	mux.HandleFunc("/apart/", apart)
 	mux.Handle("/live/{channel}/", newLive())
 	mux.HandleFunc("/docs/{module}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/javascript")
@@ -49,6 +50,26 @@ func newStage(t *testing.T) *stage {
 	t.Cleanup(server.Close)
 	s.url = server.URL
 	return s
+}
+
+// beside are the URLs in the sample's manifests of what is not a manifest.
+var beside = regexp.MustCompile(`(?m)(^|"|>)(s[0-9$]|subs/)`)
+
+// apart serves the sample media with the manifests in a folder of their own, out
+// of which their URLs climb.
+func apart(w http.ResponseWriter, r *http.Request) {
+	const media = root + "/testdata/media/cmaf/"
+	name, list := strings.CutPrefix(r.URL.Path, "/apart/lists/")
+	text, err := os.ReadFile(media + name)
+	if !list || err != nil {
+		http.ServeFile(w, r, media+strings.TrimPrefix(r.URL.Path, "/apart/"))
+		return
+	}
+	w.Header().Set("Content-Type", "application/vnd.apple.mpegurl")
+	if strings.HasSuffix(name, ".mpd") {
+		w.Header().Set("Content-Type", "application/dash+xml")
+	}
+	w.Write(beside.ReplaceAll(text, []byte("$1../$2")))
 }
 
 // note keeps what a user asks for. A browser says by a cookie who that is; for
