@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -20,7 +21,7 @@ func (d *decision) trace(r *http.Request) {
 		attribute.String("http.request.id", requestID(r)),
 		attribute.String("stream_guard.verdict", d.verdict),
 		attribute.String("stream_guard.guard", d.guardID()),
-		attribute.String("stream_guard.stream", d.claim.Stream),
+		attribute.String("stream_guard.stream", strings.ToValidUTF8(d.claim.Stream, "\ufffd")), // or no span of the batch is exported
 		attribute.Int("stream_guard.held", d.held),
 		attribute.Int("stream_guard.limit", d.limit),
 	)
