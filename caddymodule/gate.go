@@ -108,7 +108,8 @@ func (h *Handler) judge(d *decision, r *http.Request, repl *caddy.Replacer, kind
 				d.claim.Intent = guard.Look // some players open it under two tokens
 			}
 		}
-	case byPath && kind == playback.Manifest && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+	case byPath && kind == playback.Manifest && (r.Method == http.MethodGet || r.Method == http.MethodHead) &&
+		h.kinds.Of(received(r).Path) == playback.Manifest: // not made one by rewrite, which would not know it with a token
 		d.verdict = redirected
 		d.claim.ID = guard.NewID(p.user, p.device)
 		return nil
@@ -267,7 +268,8 @@ func (h *Handler) policyOf(r *http.Request, repl *caddy.Replacer) guard.Policy {
 func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, d *decision) error {
 	h.allowOrigin(w, r)
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Location", playback.TokenLocation(r.URL.EscapedPath(), r.URL.RawQuery, d.claim.ID))
+	u := received(r)
+	w.Header().Set("Location", playback.TokenLocation(u.EscapedPath(), u.RawQuery, d.claim.ID))
 	w.WriteHeader(http.StatusFound)
 	return nil
 }

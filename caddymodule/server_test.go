@@ -364,6 +364,34 @@ SITE {
 	}
 }
 
+// A redirect is to the URL that the client knows, not to what rewrite made of it.
+func TestRewrittenManifests(t *testing.T) {
+	s := serve(t, `
+SITE {
+	stream_guard_token
+	rewrite /v/x/master.m3u8 /origin/x/index.m3u8?key=secret
+	rewrite /channel/news /origin/news/index.m3u8
+	stream_guard {
+		user {header.X-User-Id}
+		playback path
+	}
+	respond "of {uri}"
+}`)
+	h, _ := s.call(302, "GET", "/v/x/master.m3u8?a=1")
+	token, rest, _ := strings.Cut(h.Get("Location"), "/")
+	if rest != "master.m3u8?a=1" {
+		t.Errorf("Location %q", h.Get("Location"))
+	}
+	if _, body := s.call(200, "GET", "/v/x/"+token+"/master.m3u8?a=1"); body != "of /origin/x/index.m3u8?key=secret" {
+		t.Errorf("answer %s", body)
+	}
+	// Under a token this URL would not be one of a manifest: without
+	// stream_guard_token it could not be answered, or be redirected for ever.
+	if _, body := s.call(200, "GET", "/channel/news"); body != "of /origin/news/index.m3u8" {
+		t.Errorf("answer %s", body)
+	}
+}
+
 // Each of them sends a manifest to a URL of its own, and once only.
 func TestTwoGatesInARow(t *testing.T) {
 	gate := func(user string) string {
