@@ -30,6 +30,7 @@ type tokener struct {
 	kinds       Kinds
 	host, token string
 	folders     []string // the token among them
+	climb       int      // how many folders the URLs climb that go by a BaseURL
 }
 
 var uriAttribute = regexp.MustCompile(`(\bURI=")([^"]*)(")`)
@@ -53,7 +54,8 @@ func (t tokener) hls(playlist []byte) []byte {
 var (
 	baseURL      = regexp.MustCompile(`(<(?:\w+:)?BaseURL(?:\s[^>]*)?>\s*)([^<\s]+)(\s*<)`)
 	location     = regexp.MustCompile(`(<(?:\w+:)?(?:Patch)?Location(?:\s[^>]*)?>\s*)([^<\s]+)(\s*<)`)
-	urlAttribute = regexp.MustCompile(`(\s(?:media|initialization|sourceURL|index|xlink:href)=")([^"]*)(")`)
+	xlink        = regexp.MustCompile(`(\sxlink:href=")([^"]*)(")`)
+	urlAttribute = regexp.MustCompile(`(\s(?:media|initialization|sourceURL|index)=")([^"]*)(")`)
 	firstPeriod  = regexp.MustCompile(`<(\w+:)?Period[\s/>]`)
 )
 
@@ -62,8 +64,10 @@ var (
 // they climb. One that has none is given it even if they do not: FFmpeg resolves
 // them against what it asked for, not where it was sent.
 func (t tokener) dash(mpd []byte) []byte {
-	base := []byte(t.base(climb(baseURL, mpd) + climb(urlAttribute, mpd)))
-	mpd = replaceMiddle(location, mpd, t.anywhere)
+	t.climb = climb(baseURL, mpd) + climb(urlAttribute, mpd)
+	base := []byte(t.base())
+	mpd = replaceMiddle(location, mpd, t.anywhere) // these two go by the MPD's own URL
+	mpd = replaceMiddle(xlink, mpd, t.anywhere)
 	mpd = replaceMiddle(baseURL, mpd, t.absolute)
 	mpd = replaceMiddle(urlAttribute, mpd, t.absolute)
 	period := firstPeriod.FindSubmatchIndex(mpd)
@@ -109,10 +113,10 @@ func climb(re *regexp.Regexp, b []byte) (most int) {
 
 // base is the manifest's folder with the token so many folders up from its own
 // place as URLs need that climb.
-func (t tokener) base(climb int) string {
+func (t tokener) base() string {
 	at := slices.IndexFunc(t.folders, isToken)
 	below := t.folders[at+1:]
-	up := min(climb-len(below), at)
+	up := min(t.climb-len(below), at)
 	if up <= 0 {
 		return "./"
 	}
@@ -140,7 +144,7 @@ func (t tokener) anywhere(ref string) string {
 		return t.absolute(ref)
 	}
 	if n := t.climbedOver(ref); n > 0 {
-		return t.put(strings.Repeat("../", n) + ref)
+		return t.put(strings.Repeat("../", n)+ref, 0)
 	}
 	return ref
 }
@@ -173,17 +177,24 @@ func (t tokener) absolute(ref string) string {
 	if u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" {
 		return ref
 	}
-	// A folder is a BaseURL, which more is to come behind.
-	if hasToken(ref) || !strings.HasSuffix(u.Path, "/") && t.kinds.Of(u.Path) == Other {
+	isFolder := strings.HasSuffix(u.Path, "/")
+	switch {
+	case hasToken(ref), !isFolder && t.kinds.Of(u.Path) == Other:
 		return ref
+	case isFolder: // a BaseURL, which more is to come behind
+		return t.put(ref, min(t.climb, strings.Count(u.EscapedPath(), "/")-1))
 	}
-	return t.put(ref)
+	return t.put(ref, 0)
 }
 
-// put puts the token in front of the file name, as TokenLocation does.
-func (t tokener) put(ref string) string {
-	file := strings.LastIndexByte(ref[:pathEnd(ref)], '/') + 1
-	return ref[:file] + t.token + ref[file:]
+// put puts the token in front of the file name, as TokenLocation does, or so
+// many folders further up.
+func (t tokener) put(ref string, up int) string {
+	at := strings.LastIndexByte(ref[:pathEnd(ref)], '/')
+	for range up {
+		at = strings.LastIndexByte(ref[:at], '/')
+	}
+	return ref[:at+1] + t.token + ref[at+1:]
 }
 
 func hasToken(ref string) bool {
