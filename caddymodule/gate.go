@@ -104,7 +104,7 @@ func (h *Handler) judge(d *decision, r *http.Request, repl *caddy.Replacer, kind
 		d.claim.ID = p.id
 		if kind == playback.Manifest {
 			d.claim.Intent = guard.Start
-			if byPath && token != nil {
+			if byPath && p.tokened {
 				d.claim.Intent = guard.Look // some players open it under two tokens
 			}
 		}
@@ -168,6 +168,16 @@ type player struct {
 	user, device string
 	id           guard.ID // of the playback,
 	named        bool     // if the request names one
+	tokened      bool     // by a path token
+}
+
+// is says which playback it is, by an id that may have been made for another
+// user or device: then it is a playback of its own here.
+func (p *player) is(id guard.ID) {
+	if !id.Of(p.user, p.device) {
+		id = guard.DeriveID(p.user, p.device, id.String())
+	}
+	p.id, p.named = id, true
 }
 
 // identify finds out who asks. What names the playback is, in this order: the
@@ -188,16 +198,13 @@ func (h *Handler) identify(r *http.Request, repl *caddy.Replacer, token *guard.I
 	if h.device != nil {
 		p.device = playback.Label(h.device(r, repl))
 	}
-	explicit, named := playback.ExplicitID(r)
 	if token != nil {
-		explicit, named = *token, true
+		p.is(*token)
+		p.tokened = true
+		return p, nil
 	}
-	if named {
-		// An id made for another user or device is a playback of its own here.
-		if !explicit.Of(p.user, p.device) {
-			explicit = guard.DeriveID(p.user, p.device, explicit.String())
-		}
-		p.id, p.named = explicit, true
+	if explicit, named := playback.ExplicitID(r); named {
+		p.is(explicit)
 		return p, nil
 	}
 	var buf [64]byte
@@ -213,6 +220,14 @@ func (h *Handler) identify(r *http.Request, repl *caddy.Replacer, token *guard.I
 	}
 	if len(key) > 0 {
 		p.id, p.named = guard.DeriveID(p.user, p.device, key), true
+		return p, nil
+	}
+	if h.Playback == "path" {
+		// A gate in front may have taken it out: then this one would redirect for ever.
+		if _, id, found := playback.CutToken(received(r).EscapedPath()); found {
+			p.is(id)
+			p.tokened = true
+		}
 	}
 	return p, nil
 }

@@ -65,22 +65,16 @@ const tokenInPath = "stream_guard_token"
 // somebody in front has done so. That of nobody stays where it is: no gate has
 // sent them there, and what is behind it may be for some users only.
 func (h *Handler) token(r *http.Request) (token *guard.ID, cut bool) {
-	if id, err := guard.ParseID(r.PathValue(tokenInPath)); err == nil {
-		return &id, false
-	}
-	switch {
-	case strings.Contains(r.URL.Path, "/~"):
-		if h.user(r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)) != "" {
-			token = cutToken(r)
-			return token, token != nil
-		}
-	case h.Playback == "path":
-		// To a gate behind another's they would come without for ever.
-		if _, id, found := playback.CutToken(received(r).EscapedPath()); found {
+	if s := r.PathValue(tokenInPath); s != "" {
+		if id, err := guard.ParseID(s); err == nil {
 			return &id, false
 		}
 	}
-	return nil, false
+	if !strings.Contains(r.URL.Path, "/~") || h.user(r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)) == "" {
+		return nil, false
+	}
+	token = cutToken(r)
+	return token, token != nil
 }
 
 // received is the URL as the client sent it, before anything was rewritten.
