@@ -218,6 +218,9 @@ SITE {
 	s.call(429, "GET", "/c/v/x/1.ts", sid, `sid="c"`)
 	// The API's links are as the client sees them, whatever handle_path cut off.
 	h, _ := s.call(201, "POST", "/my%20app/guards", "X-User-Id", "other")
+	if !strings.HasPrefix(h.Get("Location"), "/my%20app/guards/") {
+		t.Errorf("Location %q", h.Get("Location"))
+	}
 	s.call(200, "GET", h.Get("Location"), "X-User-Id", "other")
 }
 
