@@ -6,7 +6,7 @@ import (
 	"github.com/dunglas/httpsfv"
 )
 
-// Report is the last that a player's events say of a session.
+// Report is the last that a player's events say of the state of a session.
 type Report struct {
 	Session string // sid
 	State   State
@@ -30,8 +30,9 @@ const MaxSessions = 16
 
 // Reports reads the body of a request in CMCD's event mode (CTA-5004, version
 // 2): a dictionary on each line. It returns one report for each session, the
-// latest by the player's own clock: a report that could not be delivered comes
-// again, behind later ones. What cannot be read is as if absent.
+// latest by the player's own clock that says its state, if any does: a report
+// that could not be delivered comes again, behind later ones. What cannot be
+// read is as if absent.
 func Reports(body string) []Report {
 	var latest []Report
 	for line := range strings.SplitSeq(body, "\n") {
@@ -48,7 +49,7 @@ func keepLatest(latest []Report, r Report) []Report {
 			if r.at == 0 {
 				r.at = latest[i].at // without a time it belongs where it stands
 			}
-			if r.at >= latest[i].at {
+			if r.State != 0 && (latest[i].State == 0 || r.at >= latest[i].at) {
 				latest[i] = r
 			}
 			return latest

@@ -24,6 +24,8 @@ func TestReports(t *testing.T) {
 		{"delivered late", "sid=\"a\",sta=q,ts=3\nsid=\"a\",sta=a,ts=2\nsid=\"a\",sta=p,ts=1", []Report{{"a", 'q', 3}}},
 		{"at once, the last line counts", "sid=\"a\",sta=q,ts=3\nsid=\"a\",sta=p,ts=3", []Report{{"a", 'p', 3}}},
 		{"without a time where it stands", "sid=\"a\",sta=p,ts=3\nsid=\"a\",sta=q\nsid=\"a\",sta=a,ts=2", []Report{{"a", 'q', 3}}},
+		{"a later report that leaves the state out", "sid=\"a\",sta=q,ts=1\ne=t,sid=\"a\",ts=2", []Report{{"a", 'q', 1}}},
+		{"an earlier report that has the state, delivered late", "e=t,sid=\"a\",ts=2\nsid=\"a\",sta=q,ts=1", []Report{{"a", 'q', 1}}},
 		{"sessions do not mix", "sid=\"a\",sta=p,ts=9\nsid=\"b\",sta=q,ts=1", []Report{{"a", 'p', 9}, {"b", 'q', 1}}},
 		{"the last key counts", `sid="a",sid="b",sta=p,sta=q`, []Report{{"b", 'q', 0}}},
 		{"a session of 64 characters", `sid="` + strings.Repeat("x", 64) + `"`, []Report{{strings.Repeat("x", 64), 0, 0}}},
