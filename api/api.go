@@ -4,6 +4,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"maps"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +26,9 @@ const MaxBody = 4 << 10
 
 // maxReading is how long a body may take to arrive.
 const maxReading = 10 * time.Second
+
+// statusGone is for the log and the metrics: the client has gone and reads no answer.
+const statusGone = 499
 
 // Caller is who makes a call, as the server knows and not as the body says.
 type Caller struct {
@@ -143,9 +148,17 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		defer func() { a.OnAnswer(route.endpoint, r.Method, answer.status, time.Since(start)) }()
 	}
+	if r.ContentLength != 0 { // read or not: the server waits for it before it answers
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(maxReading)) // what cannot is no connection
+	}
 	if err := a.serve(answer, r, route, id); err != nil {
 		problem, ok := errors.AsType[*Problem](err)
-		if !ok {
+		switch {
+		case ok:
+		case r.Context().Err() != nil:
+			answer.WriteHeader(statusGone)
+			return
+		default:
 			if a.OnError != nil {
 				a.OnError(r, err)
 			}
@@ -269,7 +282,8 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 	}
 	switch v.Outcome {
 	case guard.Admitted:
-		w.Header().Set("Location", c.Base+"/"+v.Guard.ID.String())
+		location := url.URL{Path: c.Base + "/" + v.Guard.ID.String()}
+		w.Header().Set("Location", location.EscapedPath())
 		write(w, http.StatusCreated, "application/json", a.json(v.Guard))
 	case guard.Refreshed:
 		write(w, http.StatusOK, "application/json", a.json(v.Guard))
@@ -301,9 +315,10 @@ func (a *API) refresh(w http.ResponseWriter, r *http.Request, c Caller, id guard
 }
 
 // release is DELETE, and POST …/release for navigator.sendBeacon, which can
-// send nothing but a POST. Either way the body says nothing.
+// send nothing but a POST. Either way the body says nothing, and a page that
+// closes need not wait for the answer.
 func (a *API) release(w http.ResponseWriter, r *http.Request, c Caller, id guard.ID) error {
-	found, err := a.Store.Release(r.Context(), c.User, id, c.Policy)
+	found, err := a.Store.Release(context.WithoutCancel(r.Context()), c.User, id, c.Policy)
 	if err != nil {
 		return err
 	}
@@ -372,10 +387,9 @@ func revoked() *Problem {
 	return NewProblem(http.StatusGone, GuardRevoked, "this playback was ended from elsewhere")
 }
 
-// readAll reads a body of at most so many bytes, in bounded time; if there is
-// any, it has to be of this type.
+// readAll reads a body of at most so many bytes; if there is any, it has to be
+// of this type.
 func readAll(w http.ResponseWriter, r *http.Request, limit int64, mediaType string) ([]byte, error) {
-	http.NewResponseController(w).SetReadDeadline(time.Now().Add(maxReading)) // what cannot is no connection
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, NewProblem(http.StatusRequestEntityTooLarge, BodyTooLarge, "the body has more than %d bytes", limit)

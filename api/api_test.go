@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -168,6 +169,17 @@ func TestStartIsIdempotentByPlaybackID(t *testing.T) {
 			t.Errorf("the second call got %+v, want %+v", got, want)
 		}
 	})
+}
+
+// The caller's base is a path as it means, not as it is written.
+func TestLocationIsAURLReference(t *testing.T) {
+	f := open(t)
+	f.caller.Base = "/tenant ä%/guards"
+	w := f.call(http.StatusCreated, "POST /guards", ``)
+	u, err := url.Parse(w.Header().Get("Location"))
+	if want := f.caller.Base + "/" + decode[api.Guard](t, w).GuardID; err != nil || u.Path != want || u.String() != w.Header().Get("Location") {
+		t.Errorf("Location %q (%v), want the path %q", w.Header().Get("Location"), err, want)
+	}
 }
 
 func TestStartTakesTheIDOfThePlayback(t *testing.T) {
@@ -660,6 +672,55 @@ func TestStoreThatCannotAnswerIsNotARefusal(t *testing.T) {
 			f.OnError = nil
 			f.call(http.StatusServiceUnavailable, onGuard(call, someID), ``)
 		})
+	}
+}
+
+// heedful is a store that answers nobody who has gone.
+type heedful struct{ guard.Store }
+
+func (s heedful) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	if ctx.Err() != nil {
+		return guard.Verdict{}, ctx.Err()
+	}
+	return s.Store.Acquire(ctx, c, p)
+}
+
+func (s heedful) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	return s.Store.Release(ctx, user, id, p)
+}
+
+func TestClientThatHasGoneIsNoFailureOfTheStore(t *testing.T) {
+	f := open(t)
+	f.Store = heedful{f.store}
+	var status []int
+	f.OnAnswer = func(_, _ string, code int, _ time.Duration) { status = append(status, code) }
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f.API.ServeHTTP(httptest.NewRecorder(), request("POST /guards", ``).WithContext(ctx))
+	if len(f.heard) > 0 || !slices.Equal(status, []int{499}) {
+		t.Errorf("OnError heard %v, OnAnswer %v, want nothing and 499", f.heard, status)
+	}
+}
+
+// A page that closes sends its release and is gone.
+func TestReleaseByAClientThatHasGone(t *testing.T) {
+	for call, change := range map[string]func(*http.Request){
+		"DELETE /guards/{id}":       func(*http.Request) {},
+		"POST /guards/{id}/release": func(*http.Request) {},
+		events:                      cmcd,
+	} {
+		f := open(t)
+		f.Store = heedful{f.store}
+		g := f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "a"}`)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		f.API.ServeHTTP(httptest.NewRecorder(), request(onGuard(call, g.GuardID), "a is over", change).WithContext(ctx))
+		if held := f.list().Guards; len(held) > 0 {
+			t.Errorf("%s: %+v is still held", call, held)
+		}
 	}
 }
 

@@ -43,14 +43,15 @@ func (a *API) events(w http.ResponseWriter, r *http.Request, c Caller, _ guard.I
 	if !ok {
 		return NewProblem(http.StatusBadRequest, InvalidBody, "no line of the body is a CMCD report with a sid")
 	}
+	ctx := context.WithoutCancel(r.Context()) // a page's last report need not wait for the answer
 	var gone error
 	for _, report := range reports {
 		var v guard.Verdict
 		if report.Over {
-			_, err = a.Store.Release(r.Context(), c.User, report.ID, c.Policy)
+			_, err = a.Store.Release(ctx, c.User, report.ID, c.Policy)
 		} else {
 			claim := guard.Claim{User: c.User, ID: report.ID, Device: c.Device, Labels: c.Labels}
-			v, err = a.Events.Keep(r.Context(), claim, c.Policy)
+			v, err = a.Events.Keep(ctx, claim, c.Policy)
 		}
 		if err != nil {
 			return err

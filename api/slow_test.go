@@ -75,3 +75,25 @@ func TestSlowBodyIsGivenUp(t *testing.T) {
 		})
 	}
 }
+
+// A body that nobody reads is not waited for either, as a server does before
+// it answers.
+func TestMissingBodyOfNoInterestIsGivenUp(t *testing.T) {
+	id := guard.NewID("ann", "").String()
+	for call, status := range map[string]string{"GET /guards": " 200 OK", "DELETE /guards/" + id: " 404 ", "PUT /guards": " 405 ", "GET /elsewhere": " 404 "} {
+		t.Run(call, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := open(t)
+				defer f.store.Close()
+				start := time.Now()
+				answer := overPipe(f.API, func(c net.Conn) {
+					fmt.Fprintf(c, "%s HTTP/1.1\r\nHost: h\r\nContent-Length: 4000\r\n\r\n", call)
+					time.AfterFunc(time.Hour, func() { c.Close() })
+				})
+				if took := time.Since(start); took > time.Minute || !strings.Contains(answer, status) {
+					t.Errorf("after %v answered %q", took, answer)
+				}
+			})
+		})
+	}
+}
