@@ -70,7 +70,7 @@ type StoreHealth struct {
 	// answered for a while is that it is not asked (circuit breaker).
 	Servers []ServerHealth `json:"servers,omitempty"`
 
-	// When it last could not answer a viewer's request, and why.
+	// When it last could not answer, and why.
 	LastError *LastError `json:"lastError,omitempty"`
 
 	Leases int `json:"leases"` // playbacks that this Caddy knows

@@ -242,6 +242,20 @@ SITE {
 	administer[any](t, 404, "GET", userPath("u"), "")
 }
 
+// Whatever becomes of the viewers meanwhile.
+func TestLastErrorIsKeptUnderEachPolicy(t *testing.T) {
+	for policy, status := range map[string]int{"local": 200, "allow": 200, "deny": 503} {
+		t.Run(policy, func(t *testing.T) {
+			s := serve(t, "SITE {\nstream_guard {\n"+user+"on_store_error "+policy+"\nstore redis redis://127.0.0.1:"+redistest.FreePort(t)+"\n}\nrespond ok\n}")
+			s.call(status, "GET", "/v/x/1.ts", sid, `sid="a"`)
+			health, _ := administer[[]StoreHealth](t, 200, "GET", "/stream_guard/stores", "")
+			if len(health) != 1 || health[0].LastError == nil || !strings.Contains(health[0].LastError.Error, "refused") {
+				t.Errorf("health: %+v", health)
+			}
+		})
+	}
+}
+
 func TestTopIsThoseWhoHoldTheMost(t *testing.T) {
 	withGate(t, Handler{}, func(g *gate) {
 		p := inUse()[0]

@@ -2,30 +2,38 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
 )
 
 // observed is a store whose operations are timed, traced and announced.
-type observed struct{ guard.Store }
+type observed struct {
+	guard.Store
+	failed func(error) // hears of each that it could not answer
+}
 
 // observe has a store observed.
-func observe(s guard.Store) guard.Store {
-	m := observed{s}
+func observe(s guard.Store, failed func(error)) guard.Store {
+	m := observed{s, failed}
 	if redis, ok := s.(remote); ok {
 		return observedRemote{m, redis}
 	}
 	return m
 }
 
-func timed[T any](ctx context.Context, verb string, call func(context.Context) (T, error)) (T, error) {
+func timed[T any](ctx context.Context, m observed, verb string, call func(context.Context) (T, error)) (T, error) {
 	ctx, span := childSpan(ctx, verb)
 	start := time.Now()
 	v, err := call(ctx)
 	result := "ok"
-	if err != nil {
+	switch {
+	case err != nil && errors.Is(ctx.Err(), context.Canceled):
+		result = "canceled" // nobody waits any more: it is no fault of the store
+	case err != nil:
 		result = "error"
+		m.failed(err)
 	}
 	storeDuration.WithLabelValues(verb, result).Observe(time.Since(start).Seconds())
 	endSpan(span, err)
@@ -34,7 +42,7 @@ func timed[T any](ctx context.Context, verb string, call func(context.Context) (
 
 // Acquire implements guard.Store.
 func (m observed) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	v, err := timed(ctx, "acquire", func(ctx context.Context) (guard.Verdict, error) { return m.Store.Acquire(ctx, c, p) })
+	v, err := timed(ctx, m, "acquire", func(ctx context.Context) (guard.Verdict, error) { return m.Store.Acquire(ctx, c, p) })
 	if err == nil {
 		tell(c, v)
 	}
@@ -55,17 +63,17 @@ func tell(c guard.Claim, v guard.Verdict) {
 
 // Refresh implements guard.Store.
 func (m observed) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
-	return timed(ctx, "refresh", func(ctx context.Context) (guard.Verdict, error) { return m.Store.Refresh(ctx, user, id, p) })
+	return timed(ctx, m, "refresh", func(ctx context.Context) (guard.Verdict, error) { return m.Store.Refresh(ctx, user, id, p) })
 }
 
 // Release implements guard.Store.
 func (m observed) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	return timed(ctx, "release", func(ctx context.Context) (bool, error) { return m.Store.Release(ctx, user, id, p) })
+	return timed(ctx, m, "release", func(ctx context.Context) (bool, error) { return m.Store.Release(ctx, user, id, p) })
 }
 
 // Revoke implements guard.Store.
 func (m observed) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := timed(ctx, "revoke", func(ctx context.Context) (bool, error) { return m.Store.Revoke(ctx, user, id, p) })
+	found, err := timed(ctx, m, "revoke", func(ctx context.Context) (bool, error) { return m.Store.Revoke(ctx, user, id, p) })
 	if found {
 		announceRevoked(user, id)
 	}
@@ -74,7 +82,7 @@ func (m observed) Revoke(ctx context.Context, user string, id guard.ID, p guard.
 
 // List implements guard.Store.
 func (m observed) List(ctx context.Context, user string) ([]guard.Guard, error) {
-	return timed(ctx, "list", func(ctx context.Context) ([]guard.Guard, error) { return m.Store.List(ctx, user) })
+	return timed(ctx, m, "list", func(ctx context.Context) ([]guard.Guard, error) { return m.Store.List(ctx, user) })
 }
 
 // remote is what a store on the network has besides.
@@ -91,7 +99,7 @@ type observedRemote struct {
 // AcquireAll implements guard.Batcher.
 func (m observedRemote) AcquireAll(ctx context.Context, requests []guard.Request) []guard.Answer {
 	batchSize.Observe(float64(len(requests)))
-	answers, _ := timed(ctx, "batch", func(ctx context.Context) (answers []guard.Answer, err error) {
+	answers, _ := timed(ctx, m.observed, "batch", func(ctx context.Context) (answers []guard.Answer, err error) {
 		answers = m.remote.AcquireAll(ctx, requests)
 		for i, a := range answers {
 			if a.Err != nil {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
@@ -58,6 +60,31 @@ func TestTraces(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("recorded %v: got %q, want %q", recorded, got, want)
+		}
+	}
+}
+
+func TestOperationsOfClientsThatHaveGoneAreNoErrors(t *testing.T) {
+	count := func(result string) uint64 {
+		var m dto.Metric
+		if err := storeDuration.WithLabelValues("list", result).(prometheus.Histogram).Write(&m); err != nil {
+			t.Fatal(err)
+		}
+		return m.GetHistogram().GetSampleCount()
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	for _, c := range []struct {
+		ctx            context.Context
+		result, failed string
+	}{{gone, "canceled", ""}, {late, "error", errAway.Error()}, {t.Context(), "error", errAway.Error()}} {
+		failed := ""
+		before := count(c.result)
+		observe(away{}, func(err error) { failed += err.Error() }).List(c.ctx, "u")
+		if n := count(c.result) - before; n != 1 || failed != c.failed {
+			t.Errorf("%v: %d %s more, and heard %q, want %q", c.ctx.Err(), n, c.result, failed, c.failed)
 		}
 	}
 }

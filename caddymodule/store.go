@@ -45,6 +45,7 @@ type pooled struct {
 	ttl    atomic.Int64 // the longest of the handlers'
 
 	lastError atomic.Pointer[LastError] // nil: it has always answered
+	warned    atomic.Int64              // the second of the last warning
 	tally     atomic.Pointer[tally]     // by handlers with mode observe; nil before the first
 }
 
@@ -58,12 +59,15 @@ func (p *pooled) Destruct() error {
 	return nil
 }
 
-// warn keeps in mind that the store cannot answer, and tells the log of the
-// moment, once a second at most.
+// failed keeps in mind that the store could not answer.
+func (p *pooled) failed(err error) {
+	p.lastError.Store(&LastError{At: time.Now(), Error: err.Error()})
+}
+
+// warn tells the log of the moment that the store cannot answer, once a second
+// at most.
 func (p *pooled) warn(err error) {
-	now := time.Now()
-	last := p.lastError.Swap(&LastError{At: now, Error: err.Error()})
-	if last == nil || last.At.Unix() != now.Unix() {
+	if now := time.Now().Unix(); p.warned.Swap(now) != now {
 		storeLog().Warn("the store cannot answer", zap.String("store", p.name), zap.Error(err))
 	}
 }
@@ -101,7 +105,7 @@ func (h *Handler) openStore(ctx caddy.Context) error {
 			return nil, err
 		}
 		p := &pooled{name: name, store: s, local: memstore.New()}
-		p.keeper = lease.New(observe(s), localStore{p.local}, p.warn)
+		p.keeper = lease.New(observe(s, p.failed), localStore{p.local}, p.warn)
 		return p, nil
 	})
 	if err != nil {
