@@ -234,8 +234,11 @@ func (s *Redis) Key() any { return s.key }
 
 // Open implements Opener.
 func (s *Redis) Open(onAway func(server string, away bool)) (guard.Store, error) {
-	o := s.options
+	o, name := s.options, s.String()
 	o.OnAway = onAway
+	o.OnDeaf = func(err error) {
+		storeLog().Warn("Redis does not tell what other Caddys end: it is felt with the next refresh only", zap.String("store", name), zap.Error(err))
+	}
 	return redisstore.Open(o)
 }
 

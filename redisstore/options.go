@@ -46,6 +46,10 @@ type Options struct {
 	// OnAway, which may be nil, hears when a server (guard.Server.Name) no longer
 	// answers, and when it does again. It must not block.
 	OnAway func(server string, away bool)
+
+	// OnDeaf, which may be nil, hears why Watch is not allowed to hear of
+	// anything: once, until that changes.
+	OnDeaf func(error)
 }
 
 // Defaults of Options.
@@ -150,6 +154,10 @@ func Open(o Options) (*Store, error) {
 		where:   o.String(),
 
 		readsReplicas: o.ReadFrom == ReadFromReplica,
+		onDeaf:        o.OnDeaf,
+	}
+	if s.onDeaf == nil {
+		s.onDeaf = func(error) {}
 	}
 	if s.readsReplicas && o.MasterName != "" {
 		options.ReadOnly = true

@@ -74,6 +74,7 @@ type Store struct {
 	readsReplicas bool
 	replicas      *redis.Client // behind Sentinels, if it reads them; a Cluster's client knows its own
 
+	onDeaf   func(error)
 	where    string                          // the name of the servers behind Sentinels
 	breakers sync.Map                        // of each server, by its name
 	members  atomic.Pointer[map[string]bool] // the names of a Cluster's servers; nil as long as they are unknown

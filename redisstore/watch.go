@@ -17,11 +17,17 @@ const silence = 2 * time.Second
 
 // Watch implements guard.Watcher. It subscribes once a second at most.
 func (s *Store) Watch(ctx context.Context, ended func(guard.ID)) {
-	for ctx.Err() == nil {
+	for deaf := false; ctx.Err() == nil; {
 		next := time.After(time.Second)
-		if err := s.hear(ctx, ended); errors.Is(err, redis.ErrClosed) {
+		err := s.hear(ctx, ended)
+		if errors.Is(err, redis.ErrClosed) {
 			return
 		}
+		refused := redis.HasErrorPrefix(err, "NOPERM")
+		if refused && !deaf {
+			s.onDeaf(err)
+		}
+		deaf = refused
 		select {
 		case <-ctx.Done():
 		case <-next:
