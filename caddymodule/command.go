@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -39,19 +38,23 @@ The admin address is that of --address, or else of the config given with
 	})
 }
 
-// topEvery is how long top waits before it asks again.
-const topEvery = 2 * time.Second
+const (
+	topEvery = 2 * time.Second // how long top waits before it asks again
+	patience = time.Minute     // how long a Caddy may take to answer all others
+)
 
 // operator is how somebody at a terminal wants to be served.
 type operator struct {
-	out                      io.Writer
-	address, config, adapter string // as the flags say
-	store                    string // the only one of interest, or ""
+	out                      bytes.Buffer // what is to be shown
+	address, config, adapter string       // as the flags say
+	loaded                   []byte       // the config, if it has been read: that of "-" is there only once
+	store                    string       // the only one of interest, or ""
 	json                     bool
+	patience                 time.Duration // 0: without end
 }
 
 func setCommands(cmd *cobra.Command) {
-	o := &operator{out: os.Stdout}
+	o := &operator{patience: patience}
 	cmd.Args = cobra.NoArgs
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	flags := cmd.PersistentFlags()
@@ -65,23 +68,33 @@ func setCommands(cmd *cobra.Command) {
 		Use:   "list USER",
 		Short: "Lists a user's guards",
 		Args:  cobra.ExactArgs(1),
-		RunE:  func(_ *cobra.Command, args []string) error { return o.list(args[0]) },
+		RunE:  o.show(func(args []string) error { return o.list(args[0]) }),
 	}, &cobra.Command{
 		Use:   "revoke USER [ID]",
 		Short: "Ends a user's playbacks, or the one with this guard id",
 		Args:  cobra.RangeArgs(1, 2),
-		RunE:  func(_ *cobra.Command, args []string) error { return o.revoke(args[0], args[1:]...) },
+		RunE:  o.show(func(args []string) error { return o.revoke(args[0], args[1:]...) }),
 	}, o.topCommand(), &cobra.Command{
 		Use:   "check",
 		Short: "Validates the config given with --config, and asks the running Caddy's stores how they do",
 		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return o.check() },
+		RunE:  o.show(func([]string) error { return o.check() }),
 	}, &cobra.Command{
 		Use:   "report",
 		Short: "Says what limits from 1 to 10 would have refused where mode is observe",
 		Args:  cobra.NoArgs,
-		RunE:  func(*cobra.Command, []string) error { return o.report() },
+		RunE:  o.show(func([]string) error { return o.report() }),
 	})
+}
+
+// show is a command that does something and shows what there is to show of it,
+// be it only a part.
+func (o *operator) show(do func(args []string) error) func(*cobra.Command, []string) error {
+	return func(_ *cobra.Command, args []string) error {
+		err := do(args)
+		_, unshown := o.out.WriteTo(os.Stdout)
+		return errors.Join(err, unshown)
+	}
 }
 
 func (o *operator) topCommand() *cobra.Command {
@@ -91,21 +104,20 @@ func (o *operator) topCommand() *cobra.Command {
 		Use:   "top",
 		Short: "Shows who holds the most guards; on a terminal again and again until it is interrupted",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: o.show(func([]string) error {
+			o.patience = 0 // there may be very many users
 			if once || o.json || !term.IsTerminal(int(os.Stdout.Fd())) {
 				return o.top(n)
 			}
 			for ; ; time.Sleep(topEvery) {
-				var page bytes.Buffer
-				screen := *o
-				screen.out = &page
-				err := screen.top(n)
-				fmt.Fprintf(o.out, "\x1b[H\x1b[2J%s\n", &page)
-				if err != nil {
-					return err
+				err := o.top(n)
+				if _, unshown := fmt.Printf("\x1b[H\x1b[2J%s\n", &o.out); err != nil || unshown != nil {
+					o.out.Reset()
+					return errors.Join(err, unshown)
 				}
+				o.out.Reset()
 			}
-		},
+		}),
 	}
 	cmd.Flags().IntVarP(&n, "number", "n", defaultTop, "How many users of each store to show")
 	cmd.Flags().BoolVar(&once, "once", false, "Show it once, on a terminal too")
@@ -134,7 +146,7 @@ func (o *operator) revoke(user string, id ...string) error {
 		for _, s := range answer {
 			n += len(s.Guards)
 		}
-		fmt.Fprintf(o.out, "Revoked %s of %s:\n", count(n, "guard"), printable(user))
+		fmt.Fprintf(&o.out, "Revoked %s of %s:\n", count(n, "guard"), printable(user))
 	}
 	return o.printGuards(answer)
 }
@@ -168,7 +180,7 @@ func (o *operator) top(n int) error {
 		}
 		failed = append(failed, storeError(s.Store, s.Error))
 		if !o.json && s.Error == "" {
-			fmt.Fprintf(o.out, "%s: %s held by %s\n", printable(s.Store), count(s.Guards, "guard"), count(s.Users, "user"))
+			fmt.Fprintf(&o.out, "%s: %s held by %s\n", printable(s.Store), count(s.Guards, "guard"), count(s.Users, "user"))
 		}
 	}
 	o.print(rows, answer)
@@ -181,12 +193,12 @@ func (o *operator) check() error {
 		Stores []StoreHealth `json:"stores"`
 	}
 	if o.config != "" {
-		if err := validateConfig(o.config, o.adapter); err != nil {
+		if err := o.validateConfig(); err != nil {
 			return fmt.Errorf("%s: %w", o.config, err)
 		}
 		answer.Config = "valid"
 		if !o.json {
-			fmt.Fprintf(o.out, "%s is valid.\n", printable(o.config))
+			fmt.Fprintf(&o.out, "%s is valid.\n", printable(o.config))
 		}
 	}
 	if err := o.ask(http.MethodGet, "/stream_guard/stores", &answer.Stores); err != nil {
@@ -216,13 +228,12 @@ func (o *operator) check() error {
 }
 
 // validateConfig is `caddy validate`.
-func validateConfig(file, adapter string) error {
-	config, _, _, err := caddycmd.LoadConfig(file, adapter)
-	if err != nil {
+func (o *operator) validateConfig() (err error) {
+	if o.loaded, _, _, err = caddycmd.LoadConfig(o.config, o.adapter); err != nil {
 		return err
 	}
 	var c caddy.Config
-	if err := caddy.StrictUnmarshalJSON(caddy.RemoveMetaFields(config), &c); err != nil {
+	if err := caddy.StrictUnmarshalJSON(caddy.RemoveMetaFields(o.loaded), &c); err != nil {
 		return err
 	}
 	return caddy.Validate(&c)
@@ -238,10 +249,10 @@ func (o *operator) report() error {
 		return nil
 	}
 	if len(answer) == 0 {
-		fmt.Fprintln(o.out, "No stream_guard has mode observe.")
+		fmt.Fprintln(&o.out, "No stream_guard has mode observe.")
 	}
 	for _, r := range answer {
-		fmt.Fprintf(o.out, "%s: %s started since %s. Of these a limit would have refused:\n", printable(r.Store), count(int(r.Playbacks), "playback"), clock(r.Since))
+		fmt.Fprintf(&o.out, "%s: %s started since %s. Of these a limit would have refused:\n", printable(r.Store), count(int(r.Playbacks), "playback"), clock(r.Since))
 		rows := [][]string{{"LIMIT", "USERS", "PLAYBACKS"}}
 		atLeast := ""
 		if r.UsersAtLeast {
@@ -255,17 +266,21 @@ func (o *operator) report() error {
 	return nil
 }
 
-// print shows an answer: as rows, the first of them the head, or as JSON.
+// print shows an answer: as rows, the first of them the head of the others, or
+// as JSON.
 func (o *operator) print(rows [][]string, answer any) {
 	if o.json {
 		b, err := json.MarshalIndent(answer, "", "\t")
 		if err != nil {
 			b = strconv.AppendQuote(nil, err.Error()) // they came as JSON: not reached
 		}
-		fmt.Fprintln(o.out, escapeJSON(string(b)))
+		fmt.Fprintln(&o.out, escapeJSON(string(b)))
 		return
 	}
-	table := tabwriter.NewWriter(o.out, 0, 0, 2, ' ', 0)
+	if len(rows) == 1 {
+		return
+	}
+	table := tabwriter.NewWriter(&o.out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		for i := range row {
 			row[i] = cmp.Or(printable(row[i]), "-")
@@ -276,10 +291,11 @@ func (o *operator) print(rows [][]string, answer any) {
 }
 
 // ask calls the admin API.
-func (o *operator) ask(method, path string, into any) error {
-	address, err := caddycmd.DetermineAdminAPIAddress(o.address, nil, o.config, o.adapter)
-	if err != nil {
-		return fmt.Errorf("admin address: %w", err)
+func (o *operator) ask(method, path string, into any) (err error) {
+	if o.address == "" {
+		if o.address, err = caddycmd.DetermineAdminAPIAddress("", o.loaded, o.config, o.adapter); err != nil {
+			return fmt.Errorf("admin address: %w", err)
+		}
 	}
 	if o.store != "" {
 		separator := "?"
@@ -288,6 +304,21 @@ func (o *operator) ask(method, path string, into any) error {
 		}
 		path += separator + "store=" + url.QueryEscape(o.store)
 	}
+	answered := make(chan error, 1)
+	go func() { answered <- call(o.address, method, path, into) }()
+	var late <-chan time.Time
+	if o.patience > 0 {
+		late = time.After(o.patience)
+	}
+	select {
+	case err := <-answered:
+		return err
+	case <-late:
+		return fmt.Errorf("no Caddy answers at %s: nothing came within %v", o.address, o.patience)
+	}
+}
+
+func call(address, method, path string, into any) error {
 	resp, err := caddycmd.AdminAPIRequest(address, method, path, nil, nil)
 	if err != nil {
 		return asked(address, err)
@@ -311,7 +342,7 @@ func asked(address string, err error) error {
 		Error string `json:"error"`
 	}
 	switch {
-	case json.Unmarshal([]byte(body), &e) == nil:
+	case json.Unmarshal([]byte(body), &e) == nil && e.Error != "":
 		return errors.New(printable(strings.ReplaceAll(e.Error, "\n", "; ")))
 	case status == strconv.Itoa(http.StatusNotFound):
 		return fmt.Errorf("the Caddy at %s is built without stream_guard", address)

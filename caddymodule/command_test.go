@@ -1,0 +1,99 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// answers has an operator whose Caddy gives the same answer to every call.
+func answers(t *testing.T, status int, body string) *operator {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		fmt.Fprint(w, body)
+	}))
+	t.Cleanup(s.Close)
+	return &operator{address: s.Listener.Addr().String()}
+}
+
+func TestOperatorsAreToldWhatIsWrongWithAnAnswer(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		body   string
+		says   string
+	}{
+		{503, `{"error":"store redis: away"}`, "store redis: away"},
+		{404, `{"message":"no such page"}`, "is built without stream_guard"},
+		{404, `null`, "is built without stream_guard"},
+		{502, `{}`, "502: {}"},
+		{502, "<html>\x1b[31m", `"502: <html>\x1b[31m"`},
+		{200, `<html>`, "reading what 127.0.0.1:"},
+		{200, ``, "reading what 127.0.0.1:"},
+		{200, `{"store":"memory"}`, "reading what 127.0.0.1:"},
+		{200, `[{"store":"memory","error":"away\u001b"}]`, `store memory: "away\x1b"`},
+	} {
+		o := answers(t, c.status, c.body)
+		for name, command := range map[string]func() error{"list": func() error { return o.list("u") }, "top": func() error { return o.top(3) }} {
+			if err := command(); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%s, answered %d %q: %v, want %q", name, c.status, c.body, err, c.says)
+			}
+			if o.out.Len() > 0 {
+				t.Errorf("%s, answered %d %q, shows %q", name, c.status, c.body, &o.out)
+			}
+		}
+	}
+}
+
+func TestOperatorsDoNotWaitWithoutEnd(t *testing.T) {
+	done := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, "[")
+		http.NewResponseController(w).Flush()
+		<-done
+	}))
+	defer s.Close()
+	defer close(done)
+	o := &operator{address: s.Listener.Addr().String(), patience: time.Millisecond}
+	if err := o.list("u"); err == nil || !strings.HasPrefix(err.Error(), "no Caddy answers at "+o.address) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// What comes on the standard input comes once.
+func TestCheckFindsTheAddressInTheConfigItValidates(t *testing.T) {
+	address := answers(t, 200, `[{"store":"memory","answers":true}]`).address
+	config := filepath.Join(t.TempDir(), "config.json")
+	if err := os.WriteFile(config, []byte(`{"admin":{"listen":"`+address+`"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in, err := os.Open(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer func(stdin *os.File) { os.Stdin = stdin }(os.Stdin)
+	os.Stdin = in
+	o := &operator{config: "-"}
+	if err := o.check(); err != nil || o.address != address || !strings.HasPrefix(o.out.String(), "- is valid.\nSTORE ") {
+		t.Errorf("asked %s, want %s: %v\n%s", o.address, address, err, &o.out)
+	}
+}
+
+func TestWhatCannotBeShownIsAnError(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	defer func(stdout *os.File) { os.Stdout = stdout }(os.Stdout)
+	os.Stdout = full
+	o := answers(t, 200, `[]`)
+	if err := o.show(func([]string) error { return o.report() })(nil, nil); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("error %v", err)
+	}
+}
