@@ -44,15 +44,15 @@ func timed[T any](ctx context.Context, m observed, verb string, call func(contex
 func (m observed) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	v, err := timed(ctx, m, "acquire", func(ctx context.Context) (guard.Verdict, error) { return m.Store.Acquire(ctx, c, p) })
 	if err == nil {
-		tell(c, v)
+		tell(c, p, v)
 	}
 	return v, err
 }
 
 // tell counts and announces what a claim has changed. A guard that comes back
-// is of a viewer who was told of before.
-func tell(c guard.Claim, v guard.Verdict) {
-	if v.Outcome == guard.Admitted && c.Intent == guard.Resume {
+// is of a viewer who was told of before; who is only observed passes.
+func tell(c guard.Claim, p guard.Policy, v guard.Verdict) {
+	if v.Outcome == guard.Admitted && c.Intent == guard.Resume || p.Observe && !v.Outcome.Pass() {
 		return
 	}
 	if v.Outcome == guard.Admitted {
@@ -105,7 +105,7 @@ func (m observedRemote) AcquireAll(ctx context.Context, requests []guard.Request
 			if a.Err != nil {
 				err = a.Err // one speaks for all
 			} else {
-				tell(requests[i].Claim, a.Verdict)
+				tell(requests[i].Claim, requests[i].Policy, a.Verdict)
 			}
 		}
 		return answers, err
@@ -122,6 +122,6 @@ func (s localStore) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) 
 	if v.Outcome == guard.Admitted && c.Intent != guard.Resume {
 		localGrants.Inc()
 	}
-	tell(c, v)
+	tell(c, p, v)
 	return v, err
 }

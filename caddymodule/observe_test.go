@@ -2,8 +2,10 @@ package caddymodule
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -114,6 +116,9 @@ func (listener) Handle(_ context.Context, e caddy.Event) error {
 			text += " " + v
 		}
 	}
+	if limit, ok := e.Data["limit"]; ok {
+		text += fmt.Sprint(" of ", limit)
+	}
 	heard.events = append(heard.events, text)
 	return nil
 }
@@ -140,14 +145,40 @@ func TestEventsAreAnnounced(t *testing.T) {
 		})
 	}
 	s.call(200, "GET", "/v/x/master.m3u8", sid, `sid="a"`)
-	wait("guard_created u v/x")
+	wait("guard_created u v/x of 1")
 	s.call(429, "GET", "/v/y/1.ts", sid, `sid="b"`)
-	wait("guard_refused u v/y REACHED_MAX_GUARDS_COUNT")
+	wait("guard_refused u v/y REACHED_MAX_GUARDS_COUNT of 1")
 	s.call(200, "GET", "/v/z/master.m3u8", sid, `sid="c"`)
-	wait("guard_created u v/z")
+	wait("guard_created u v/z of 1")
 	wait("guard_revoked u")
 	redis.Pause()
 	wait(storeLost)
 	redis.Resume()
 	wait(storeBack)
+}
+
+// With mode observe nobody is refused, so no event says so.
+func TestEventsOfObserving(t *testing.T) {
+	s := serve(t, "{\nevents {\non guard_created test_listener\non guard_refused test_listener\non guard_revoked test_listener\n}\n}\nSITE {\nstream_guard {\n"+user+
+		"mode observe\nlimit 1\non_limit replace_oldest\nstore memory\n}\nrespond ok\n}")
+	for _, session := range []string{"a", "b"} {
+		s.call(200, "GET", "/observed/"+session+"/master.m3u8", sid, `sid="`+session+`"`)
+	}
+	administer[any](t, 200, "DELETE", userPath("u"), "")
+	s.call(200, "GET", "/observed/a/1.ts", sid, `sid="a"`) // revoked, and passes
+	s.call(201, "POST", "/guards", sid, `sid="a"`)
+	s.call(200, "GET", "/observed/c/master.m3u8", sid, `sid="c"`)
+	want := []string{"guard_created u observed/a of 1", "guard_created u observed/b of 1", "guard_created u observed/c of 1"}
+	eventually(t, "the last event", func() bool {
+		heard.Lock()
+		defer heard.Unlock()
+		return slices.Contains(heard.events, want[2]) || slices.Contains(heard.events, "guard_created u observed/c of 1000")
+	})
+	heard.Lock()
+	defer heard.Unlock()
+	for _, event := range heard.events {
+		if strings.Contains(event, " observed/") && !slices.Contains(want, event) {
+			t.Errorf("announced: %s", event)
+		}
+	}
 }

@@ -23,7 +23,7 @@ func (h *Handler) observes() bool { return h.tally != nil }
 
 // raised is the policy that refuses nobody and replaces nothing.
 func raised(p guard.Policy) guard.Policy {
-	p.Limit, p.Rules, p.AtLimit, p.ReclaimLapsed = guard.MaxLimit, nil, guard.Reject, false
+	p.Observe, p.ReclaimLapsed = true, false
 	return p
 }
 
@@ -87,7 +87,6 @@ func (s shadow) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (gua
 	if v.Outcome == guard.Admitted {
 		s.tally.start(c.User, v.Held)
 	}
-	v.Limit = p.Limit
 	return v, err
 }
 

@@ -76,6 +76,10 @@ type Policy struct {
 	Interval time.Duration // a guard is active this long after its last refresh
 	TTL      time.Duration // and exists this long; longer than Interval
 
+	// Observe admits everybody up to MaxLimit and replaces nobody, whatever the
+	// limits say.
+	Observe bool
+
 	// ReclaimLapsed lets a new playback take the slot of the guard that lapsed
 	// first. The default keeps every slot until TTL: a hidden browser tab is
 	// silent for a minute, and its viewer is still there.

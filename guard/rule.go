@@ -31,6 +31,9 @@ type Rule struct {
 // AllRules are the policy's rules and, as the last, its limit: what another
 // rule replaces makes room under it.
 func (p *Policy) AllRules() []Rule {
+	if p.Observe {
+		return []Rule{{Limit: MaxLimit}}
+	}
 	return append(p.Rules[:len(p.Rules):len(p.Rules)], Rule{"", p.Limit, p.AtLimit})
 }
 
