@@ -51,6 +51,9 @@ func (h *Handler) wouldBe(ctx context.Context, c guard.Claim, policy guard.Polic
 	if err != nil { // it counts here alone at the moment
 		guards, _ = h.local.List(ctx, c.User)
 	}
+	if h.Playback == "path" && c.Intent == guard.Continue {
+		c.Intent = guard.Start // its manifest would have made room
+	}
 	others := slices.DeleteFunc(guards, func(g guard.Guard) bool {
 		return g.ID == v.Guard.ID || g.CreatedAt.After(v.Guard.CreatedAt)
 	})

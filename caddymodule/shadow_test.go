@@ -123,6 +123,18 @@ func TestObservingFollowsRulesAndReplacements(t *testing.T) {
 	})
 }
 
+// Under a token the manifest only looks; the first segment starts, as it would
+// if the manifest had made room.
+func TestObservingFollowsReplacementsUnderTokens(t *testing.T) {
+	withGate(t, Handler{Mode: "observe", Playback: "path", Limit: "1", OnLimit: "replace_oldest"}, func(g *gate) {
+		for held, want := range []string{"admitted 1/1", "would_replace 2/1"} {
+			token := "/v/x/~" + guard.NewID("u", "").String()
+			g.passes(fmt.Sprintf("vacant %d/1", held), token+"/master.m3u8")
+			g.passes(want, token+"/1.ts")
+		}
+	})
+}
+
 func TestObservingAPIRefusesNobody(t *testing.T) {
 	withGate(t, Handler{Mode: "observe", Limit: "1", OnLimit: "replace_oldest"}, func(g *gate) {
 		for range 4 {
