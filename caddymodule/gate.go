@@ -44,7 +44,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	p := &passage{}
 	d := &p.decision
-	d.users = h.LogUsers
+	d.users, d.held, d.limit = h.LogUsers, unknown, unknown
 	repl := d.attach(r, h.logged)
 	problem := h.judge(d, r, repl, kind, token)
 	if problem != nil && h.observes() && problem.ErrorCode != api.MissingUser {
@@ -374,10 +374,20 @@ type decision struct {
 	claim       guard.Claim
 	users       string // log_users
 	verdict     string
-	guard       guard.ID // that the verdict is about; with guard.Share not the claim's
-	held, limit int
+	guard       guard.ID     // that the verdict is about; with guard.Share not the claim's
+	held, limit int          // or unknown
 	problem     *api.Problem // what the request was refused with
 	err         error        // the client has gone before there was a verdict
+}
+
+// unknown is how many guards are held, or may be, where nobody has asked.
+const unknown = -1
+
+func orEmpty(n int) any {
+	if n == unknown {
+		return ""
+	}
+	return n
 }
 
 // attach makes the decision visible to the rest of the request, and to its
@@ -425,9 +435,9 @@ func (d *decision) placeholder(key string) (any, bool) {
 	case "guard":
 		return d.guardID(), true
 	case "held":
-		return d.held, true
+		return orEmpty(d.held), true
 	case "limit":
-		return d.limit, true
+		return orEmpty(d.limit), true
 	case "retry_after":
 		if d.problem == nil {
 			return "", true
@@ -469,8 +479,12 @@ func (d *decision) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 		}
 		enc.AddString("guard", d.guardID())
 		enc.AddString("stream", d.claim.Stream)
-		enc.AddInt("held", d.held)
-		enc.AddInt("limit", d.limit)
+		if d.held != unknown {
+			enc.AddInt("held", d.held)
+		}
+		if d.limit != unknown {
+			enc.AddInt("limit", d.limit)
+		}
 	}
 	return nil
 }

@@ -15,6 +15,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -634,6 +637,35 @@ func TestDecisionIsInPlaceholdersAndLogs(t *testing.T) {
 		about, _ := fields["stream_guard"].(map[string]any)
 		if fields["request_id"] == "" || fields["code"] != "REACHED_MAX_GUARDS_COUNT" || fields["detail"] != "stream limit reached: 1 of 1 guards held" || about["verdict"] != "rejected" || about["stream"] != "v/y" || about["held"] != 1 {
 			t.Errorf("logged %v", fields)
+		}
+	})
+}
+
+// What nobody has asked for is not said to be 0.
+func TestWhatIsNotKnownIsNotZero(t *testing.T) {
+	withGate(t, Handler{Playback: "path", OnStoreError: "deny"}, func(g *gate) {
+		g.storeAway()
+		for url, want := range map[string]string{"/v/x/master.m3u8": "redirected /", "/v/x/1.ts": "unavailable /3"} {
+			spans := tracetest.NewSpanRecorder()
+			ctx, span := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("test").Start(context.Background(), "request")
+			r := caddyhttp.PrepareRequest(ask("GET", url).WithContext(ctx), caddy.NewReplacer(), nil, &caddyhttp.Server{})
+			if err := g.ServeHTTP(httptest.NewRecorder(), r, nil); err != nil {
+				t.Fatal(err)
+			}
+			span.End()
+			repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+			if got := repl.ReplaceAll("{http.stream_guard.verdict} {http.stream_guard.held}/{http.stream_guard.limit}", ""); got != want {
+				t.Errorf("%s: %s, want %s", url, got, want)
+			}
+			for _, a := range spans.Ended()[0].Attributes() {
+				if a.Value.Type() == attribute.INT64 && a.Value.AsInt64() != 3 {
+					t.Errorf("%s: in its span %s is %d", url, a.Key, a.Value.AsInt64())
+				}
+			}
+		}
+		about := g.logs.FilterMessage("refused").All()[0].ContextMap()["stream_guard"].(map[string]any)
+		if _, held := about["held"]; held || about["limit"] != 3 {
+			t.Errorf("logged %v", about)
 		}
 	})
 }

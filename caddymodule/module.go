@@ -47,8 +47,8 @@ func init() { caddy.RegisterModule(Handler{}) }
 // `{http.stream_guard.stream}` | The stream
 // `{http.stream_guard.device}` | The device, if known
 // `{http.stream_guard.guard}` | The guard's id
-// `{http.stream_guard.held}` | How many guards the user holds
-// `{http.stream_guard.limit}` | How many the user may hold
+// `{http.stream_guard.held}` | How many guards the user holds, if known
+// `{http.stream_guard.limit}` | How many the user may hold, if known
 // `{http.stream_guard.retry_after}` | Seconds after which a refused playback may try again
 // `{http.stream_guard.problem}` | The problem document of a refusal, for a `respond` in an error route
 //

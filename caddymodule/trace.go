@@ -22,9 +22,13 @@ func (d *decision) trace(r *http.Request) {
 		attribute.String("stream_guard.verdict", d.verdict),
 		attribute.String("stream_guard.guard", d.guardID()),
 		attribute.String("stream_guard.stream", strings.ToValidUTF8(d.claim.Stream, "\ufffd")), // or no span of the batch is exported
-		attribute.Int("stream_guard.held", d.held),
-		attribute.Int("stream_guard.limit", d.limit),
 	)
+	if d.held != unknown {
+		span.SetAttributes(attribute.Int("stream_guard.held", d.held))
+	}
+	if d.limit != unknown {
+		span.SetAttributes(attribute.Int("stream_guard.limit", d.limit))
+	}
 }
 
 // childSpan starts the span of a store's operation below that of the request
