@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // checkOrigin refuses what no browser sends as Origin: it could never match.
@@ -15,12 +16,14 @@ func checkOrigin(origin string) error {
 	}
 	u, err := url.Parse(origin)
 	switch {
-	case err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin:
+	case err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.HasSuffix(origin, ":"):
 		return fmt.Errorf("%q is neither * nor an origin (scheme, host and nothing else) like https://player.example.com", origin)
 	case strings.Contains(origin, "*"):
 		return fmt.Errorf("%q: origins are listed one by one, or * for all", origin)
 	case origin != strings.ToLower(origin):
 		return fmt.Errorf("%q: browsers send origins in lower case", origin)
+	case strings.ContainsFunc(origin, func(r rune) bool { return r > unicode.MaxASCII }):
+		return fmt.Errorf("%q: browsers send a name in ASCII (xn--…)", origin)
 	case u.Scheme == "https" && u.Port() == "443" || u.Scheme == "http" && u.Port() == "80":
 		return fmt.Errorf("%q: browsers leave out the default port", origin)
 	}
