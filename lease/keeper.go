@@ -151,7 +151,7 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}, nil
 	}
 	now := k.now()
-	if d, ok := k.denials.Load(c.ID); ok && now.since(d.at) < denialTime && d.concerns(&c, &p) && !k.outdated(d) {
+	if d, ok := k.denials.Load(c.ID); ok && now.since(d.at) < denialTime && d.answers(&c, &p) && !k.outdated(d) {
 		v := *d.verdict
 		v.FreeIn = max(v.FreeIn-now.since(d.at), time.Second)
 		v.Repeated = true
@@ -160,9 +160,10 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 	return k.ask(ctx, c, p)
 }
 
-// concerns reports whether a claim would be refused like the one before.
-func (d *denial) concerns(c *guard.Claim, p *guard.Policy) bool {
-	return d.stream == c.Stream && d.verdict.Limit == p.Limit && (d.starts || !c.Intent.Starts())
+// answers reports whether a claim would be refused like the one before.
+func (d *denial) answers(c *guard.Claim, p *guard.Policy) bool {
+	return d.stream == c.Stream && d.verdict.Limit == p.Limit && (d.starts || !c.Intent.Starts()) &&
+		(d.verdict.Outcome == guard.Revoked || !p.Observe)
 }
 
 // outdated reports whether any of the guards in the way has ended since.

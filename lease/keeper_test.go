@@ -295,6 +295,25 @@ func TestAReleaseOutdatesTheDenialsThatItCaused(t *testing.T) {
 	})
 }
 
+// Who is only observed has not been denied by another handler's limit; who was
+// revoked has.
+func TestADenialAtALimitIsNotOfWhoIsObserved(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		enforced := policy
+		enforced.Limit = 1
+		observed := enforced
+		observed.Observe = true
+		a.check(guard.Admitted, claim(1), enforced)
+		a.check(guard.Rejected, claim(2), enforced)
+		a.check(guard.Admitted, claim(2), observed)
+		a.Revoke(t.Context(), claim(2).User, claim(2).ID, policy)
+		a.check(guard.Revoked, claim(2), observed)
+		if v := a.check(guard.Revoked, claim(2), observed); !v.Repeated {
+			t.Error("the store was asked again about a revoked playback")
+		}
+	})
+}
+
 func TestADenialIsRememberedForTwoSeconds(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, _ node) {
 		for n := range 3 {
