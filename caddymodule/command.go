@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -40,7 +41,7 @@ The admin address is that of --address, or else of the config given with
 
 const (
 	topEvery = 2 * time.Second // how long top waits before it asks again
-	patience = time.Minute     // how long a Caddy may take to answer all others
+	patience = time.Minute     // how long a Caddy may take to answer any other
 )
 
 // operator is how somebody at a terminal wants to be served.
@@ -50,7 +51,7 @@ type operator struct {
 	loaded                   []byte       // the config, if it has been read: that of "-" is there only once
 	store                    string       // the only one of interest, or ""
 	json                     bool
-	patience                 time.Duration // 0: without end
+	patience                 time.Duration
 }
 
 func setCommands(cmd *cobra.Command) {
@@ -105,7 +106,7 @@ func (o *operator) topCommand() *cobra.Command {
 		Short: "Shows who holds the most guards; on a terminal again and again until it is interrupted",
 		Args:  cobra.NoArgs,
 		RunE: o.show(func([]string) error {
-			o.patience = 0 // there may be very many users
+			o.patience = math.MaxInt64 // there may be very many users
 			if once || o.json || !term.IsTerminal(int(os.Stdout.Fd())) {
 				return o.top(n)
 			}
@@ -306,14 +307,10 @@ func (o *operator) ask(method, path string, into any) (err error) {
 	}
 	answered := make(chan error, 1)
 	go func() { answered <- call(o.address, method, path, into) }()
-	var late <-chan time.Time
-	if o.patience > 0 {
-		late = time.After(o.patience)
-	}
 	select {
 	case err := <-answered:
 		return err
-	case <-late:
+	case <-time.After(o.patience):
 		return fmt.Errorf("no Caddy answers at %s: nothing came within %v", o.address, o.patience)
 	}
 }

@@ -18,7 +18,7 @@ func answers(t *testing.T, status int, body string) *operator {
 		fmt.Fprint(w, body)
 	}))
 	t.Cleanup(s.Close)
-	return &operator{address: s.Listener.Addr().String()}
+	return &operator{address: s.Listener.Addr().String(), patience: time.Minute}
 }
 
 func TestOperatorsAreToldWhatIsWrongWithAnAnswer(t *testing.T) {
@@ -78,7 +78,7 @@ func TestCheckFindsTheAddressInTheConfigItValidates(t *testing.T) {
 	defer in.Close()
 	defer func(stdin *os.File) { os.Stdin = stdin }(os.Stdin)
 	os.Stdin = in
-	o := &operator{config: "-"}
+	o := &operator{config: "-", patience: time.Minute}
 	if err := o.check(); err != nil || o.address != address || !strings.HasPrefix(o.out.String(), "- is valid.\nSTORE ") {
 		t.Errorf("asked %s, want %s: %v\n%s", o.address, address, err, &o.out)
 	}
