@@ -49,7 +49,8 @@ func StartSentinel(tb testing.TB, config string) *Server {
 	return start(tb, nil, []string{config, "--sentinel"})
 }
 
-// FreePort is a port that nobody listens on at the moment.
+// FreePort is a port on loopback that is the test's own to its end: whoever asks
+// the kernel for any port gets another.
 func FreePort(tb testing.TB) string {
 	tb.Helper()
 	_, port, err := net.SplitHostPort(freeAddr(tb))
@@ -115,7 +116,7 @@ func (s *Server) Resume() { s.cmd.Process.Signal(syscall.SIGCONT) }
 
 func start(tb testing.TB, env, args []string) *Server {
 	tb.Helper()
-	// Another process may take the free port first: then try the next.
+	// The port that servers of a Cluster have besides may be taken: then try the next.
 	var err error
 	for range 5 {
 		var s *Server
@@ -129,12 +130,28 @@ func start(tb testing.TB, env, args []string) *Server {
 
 func freeAddr(tb testing.TB) string {
 	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
+	for {
+		// Bound and not listening, it is in nobody's way who names the port.
+		socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { syscall.Close(socket) })
+		if err := syscall.SetsockoptInt(socket, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+			tb.Fatal(err)
+		}
+		if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+			tb.Fatal(err)
+		}
+		addr, err := syscall.Getsockname(socket)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		// In a Cluster the server takes a second port, which is 10000 more.
+		if port := addr.(*syscall.SockaddrInet4).Port; port < 1<<16-10_000 {
+			return fmt.Sprintf("127.0.0.1:%d", port)
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func try(tb testing.TB, addr string, env, args []string) (*Server, error) {
