@@ -129,7 +129,7 @@ func TestEventsAreAnnounced(t *testing.T) {
 	for _, event := range []string{guardCreated, guardRefused, guardRevoked, storeLost, storeBack} {
 		config += "on " + event + " test_listener\n"
 	}
-	s := serve(t, config+"}\n}\nSITE {\nstream_guard {\n"+user+"limit 1\non_limit replace_oldest\nstore redis redis://"+redis.Addr+" {\ntimeout 200ms\n}\n}\nrespond ok\n}")
+	s := serve(t, config+"}\n}\nSITE {\nstream_guard {\n"+user+"limit 1\non_limit replace_oldest\nstore redis redis://"+redis.Addr+" {\ntimeout 2s\n}\n}\nrespond ok\n}")
 	// Asks for the guards meanwhile, whatever the answer.
 	wait := func(want string) {
 		t.Helper()
