@@ -154,7 +154,7 @@ func watchAll(t *testing.T, s *stage, n *node, p playback, id ...any) {
 		eventually(t, "subtitles are fetched", func() bool { return s.asked(p.user, "/subs/en.vtt") > 0 })
 	}
 	if !p.live() {
-		page.run(t, "seek", 50)
+		page.run(t, "seek", 40)
 	}
 	page.plays(t)
 	if held := n.guards(t, p.user); len(held.Guards) != 1 {

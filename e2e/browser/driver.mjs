@@ -4,7 +4,10 @@
 import { createInterface } from 'node:readline'
 import { chromium } from 'playwright-core'
 
+// How long to wait is up to the tests.
+const timeout = 0
 const browser = await chromium.launch({
+	timeout,
 	executablePath: process.argv[2],
 	chromiumSandbox: false, // which root cannot have
 	args: [
@@ -22,6 +25,7 @@ const browser = await chromium.launch({
 const tabs = new Map()
 
 async function openIn(context, tab, url) {
+	context.setDefaultTimeout(timeout)
 	const page = await context.newPage()
 	page.log = []
 	page.on('console', (message) => page.log.push(message.text()))

@@ -50,7 +50,7 @@ Object.assign(window, {
 	quality: (index) => switches[name].quality(index),
 	seek: (time) => { video().currentTime = time },
 	text: () => switches[name].text(),
-	state: () => ({ time: video().currentTime, height: video().videoHeight, refusals }),
+	state: () => ({ time: video().currentTime, played: seconds(video().played), height: video().videoHeight, refusals }),
 })
 document.title = 'ready'
 
@@ -90,6 +90,12 @@ const switches = {
 		quality() {}, // it does not let itself be told
 		text: () => { video().textTracks[0].mode = 'showing' },
 	},
+}
+
+function seconds(ranges) {
+	let sum = 0
+	for (let i = 0; i < ranges.length; i++) sum += ranges.end(i) - ranges.start(i)
+	return sum
 }
 
 function loadScript(src) {
