@@ -20,7 +20,7 @@ import (
 func TestOutOfFileDescriptors(t *testing.T) {
 	const descriptors, clients = 1024, 3000
 	redis := redistest.Start(t)
-	n := start(t, site("respond ok", "store redis redis://"+redis.Addr, "interval 3s", "ttl 60s"))
+	n := start(t, site("respond ok", "store redis redis://"+redis.Addr+" {\n\t\t\ttimeout 10s\n\t\t}", "interval 3s", "ttl 60s"))
 	// All ask over one connection: the kernel would take another for a node that
 	// cannot.
 	n.client.Transport = &http.Transport{MaxConnsPerHost: 1}

@@ -23,7 +23,7 @@ func TestSentinelFailover(t *testing.T) {
 	eventually(t, "the Sentinel knows the replica", func() bool {
 		return strings.Contains(say(sentinel, "SENTINEL", "REPLICAS", "guards"), "127.0.0.1")
 	})
-	survives(t, "store redis {\n\t\t\taddress "+sentinel.Addr+"\n\t\t\tmaster_name guards\n\t\t}", 200, func(meanwhile func()) {
+	survives(t, "store redis {\n\t\t\taddress "+sentinel.Addr+"\n\t\t\tmaster_name guards\n\t\t\ttimeout 2s\n\t\t}", 200, func(meanwhile func()) {
 		master.Kill()
 		meanwhile()
 		eventually(t, "there is another master", func() bool {
@@ -77,7 +77,7 @@ func TestClusterFaults(t *testing.T) {
 				return owner != nil && other != nil && strings.Count(say(owner, "CLUSTER", "NODES"), "slave") == 3 &&
 					strings.Contains(say(owner, "INFO", "replication"), "state=online")
 			})
-			survives(t, "store redis {\n\t\t\taddress "+addrs+"\n\t\t}", 200, func(meanwhile func()) { fault(t, owner, other, meanwhile) })
+			survives(t, "store redis {\n\t\t\taddress "+addrs+"\n\t\t\ttimeout 2s\n\t\t}", 200, func(meanwhile func()) { fault(t, owner, other, meanwhile) })
 		})
 	}
 }
@@ -104,8 +104,8 @@ func TestClusterWithoutAShard(t *testing.T) {
 			servers, addrs := startCluster(t, 3)
 			owner := servers[slices.IndexFunc(servers, func(s *redistest.Server) bool { return say(s, "GET", "sg:alice") == "" })]
 			store := "store redis {\n\t\t\taddress " + addrs
-			survives(t, store+"\n\t\t}", 200, func(meanwhile func()) {
-				n := start(t, quiet(store+"\n\t\t\ttimeout 3s\n\t\t}", "on_store_error deny"))
+			survives(t, store+"\n\t\t\ttimeout 2s\n\t\t}", 200, func(meanwhile func()) {
+				n := start(t, quiet(store+"\n\t\t\ttimeout 10s\n\t\t}", "on_store_error deny"))
 				var others []string
 				for i := 0; len(others) < 6; i++ {
 					user := fmt.Sprint("user", i)
@@ -159,11 +159,15 @@ func (n *node) countsExactly(t *testing.T, users []string, away string) {
 			}
 		})
 	}
+	var asking sync.WaitGroup
 	for range 3 {
-		if a := n.ask(t, away, "GET", "/guards", ""); a.status != 503 {
-			t.Errorf("%s was answered %d, want 503", away, a.status)
-		}
+		asking.Go(func() {
+			if a, err := n.send(away, "GET", "/guards", ""); err != nil || a.status != 503 {
+				t.Errorf("%s was answered %+v, %v, want 503", away, a, err)
+			}
+		})
 	}
+	asking.Wait()
 	close(over)
 	all.Wait()
 }

@@ -163,8 +163,15 @@ func survives(t *testing.T, store string, newcomer int, fault func(meanwhile fun
 		t.Helper()
 		return n.ask(t, "alice", "GET", "/media/cmaf/master.m3u8?"+name, "", "CMCD-Session", `sid="`+name+`"`)
 	}
-	session("stopped")
-	n.want(t, 204, "alice", "DELETE", "/guards/"+n.guards(t, "alice").Guards[0].GuardID, "")
+	var held list
+	eventually(t, "a playback is in Redis", func() bool {
+		session("stopped")
+		held, _ = n.listed(t, "alice")
+		return len(held.Guards) == 1
+	})
+	eventually(t, "it is stopped", func() bool {
+		return n.ask(t, "alice", "DELETE", "/guards/"+held.Guards[0].GuardID, "").status != 503
+	})
 	viewers := []*viewer{n.watch(t, "alice", mpd, endless), n.watch(t, "alice", mpd, endless)}
 
 	fault(func() {
@@ -177,11 +184,10 @@ func survives(t *testing.T, store string, newcomer int, fault func(meanwhile fun
 	})
 
 	eventually(t, "all who play are in Redis", func() bool {
-		a := n.ask(t, "alice", "GET", "/guards", "")
-		if session("new").status != 200 || a.status != 200 {
+		held, ok := n.listed(t, "alice")
+		if session("new").status != 200 || !ok {
 			return false
 		}
-		held := decode[list](t, a)
 		for _, v := range viewers {
 			v.playing(t)
 			if _, ok := held.find(v.guard); !ok {

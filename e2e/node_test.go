@@ -29,7 +29,7 @@ import (
 const root = ".."
 
 // patience bounds every wait. It is no promise about speed.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // build makes the binary, once for all tests.
 var build = sync.OnceValues(func() (string, error) {
@@ -128,35 +128,8 @@ type node struct {
 // returns when it serves. When the test is over it must end well.
 func start(t *testing.T, caddyfile string) *node {
 	t.Helper()
-	// Another process may take the free port first: then try the next.
-	for range 5 {
-		n := try(t, caddyfile)
-		select {
-		case <-n.log.serving:
-			n.stop = sync.OnceFunc(func() { n.end(t) })
-			t.Cleanup(n.stop)
-			return n
-		case <-n.exited:
-			if !strings.Contains(n.log.String(), "address already in use") {
-				t.Fatalf("Caddy did not start: %v\n%s", n.err, n.log)
-			}
-		case <-time.After(patience):
-			n.cmd.Process.Kill()
-			t.Fatalf("Caddy does not serve\n%s", n.log)
-		}
-	}
-	t.Fatal("Caddy found its port taken five times")
-	return nil
-}
-
-func try(t *testing.T, caddyfile string) *node {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
 	n := &node{
-		addr:   l.Addr().String(),
+		addr:   "127.0.0.1:" + redistest.FreePort(t),
 		log:    &journal{serving: make(chan struct{})},
 		exited: make(chan struct{}),
 		client: &http.Client{
@@ -164,7 +137,6 @@ func try(t *testing.T, caddyfile string) *node {
 			Transport: &http.Transport{MaxIdleConnsPerHost: 256},
 		},
 	}
-	l.Close()
 	n.cmd = caddy(context.Background(), t, "run", "--adapter", "caddyfile", "--config", file(t, "Caddyfile", n.local(caddyfile)))
 	n.cmd.Stdout, n.cmd.Stderr = n.log, n.log
 	for _, env := range n.cmd.Env {
@@ -179,6 +151,16 @@ func try(t *testing.T, caddyfile string) *node {
 		n.err = n.cmd.Wait()
 		close(n.exited)
 	}()
+	select {
+	case <-n.log.serving:
+	case <-n.exited:
+		t.Fatalf("Caddy did not start: %v\n%s", n.err, n.log)
+	case <-time.After(patience):
+		n.cmd.Process.Kill()
+		t.Fatalf("Caddy does not serve\n%s", n.log)
+	}
+	n.stop = sync.OnceFunc(func() { n.end(t) })
+	t.Cleanup(n.stop)
 	return n
 }
 
@@ -391,6 +373,20 @@ func (l list) find(id string) (g guard, ok bool) {
 func (n *node) guards(t *testing.T, user string) list {
 	t.Helper()
 	return decode[list](t, n.want(t, 200, user, "GET", "/guards", ""))
+}
+
+// listed is guards for a test in which the store may be away: ok is whether it
+// could say.
+func (n *node) listed(t *testing.T, user string) (l list, ok bool) {
+	t.Helper()
+	a := n.ask(t, user, "GET", "/guards", "")
+	if a.status == http.StatusServiceUnavailable {
+		return l, false
+	}
+	if a.status != http.StatusOK {
+		t.Fatalf("GET /guards was answered %d\n%s", a.status, a.body)
+	}
+	return decode[list](t, a), true
 }
 
 func decode[T any](t *testing.T, a *answer) (v T) {

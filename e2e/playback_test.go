@@ -73,8 +73,8 @@ func TestFourthViewerIsRefusedAndTheThreeGoOn(t *testing.T) {
 		o := newOrigin(t)
 		n := start(t, site(o.proxy, store, "playback path", "limit 3", "interval 3s", "ttl 90s"))
 		three := []*viewer{
-			n.watch(t, "alice", mpd, realTime),
-			n.watch(t, "alice", mpd, realTime),
+			n.watch(t, "alice", mpd, endless),
+			n.watch(t, "alice", mpd, endless),
 			n.watch(t, "alice", "/media/cmaf/master.m3u8", realTime),
 		}
 		if held := n.guards(t, "alice"); len(held.Guards) != 3 || held.Remaining != 0 {

@@ -80,7 +80,11 @@ func (n *node) watch(t *testing.T, user, path string, options []string) *viewer 
 // watching is watch with any player.
 func (n *node) watching(t *testing.T, user string, cmd *exec.Cmd) *viewer {
 	t.Helper()
-	before := n.guards(t, user)
+	var before list
+	eventually(t, "the store says what the user holds", func() (ok bool) {
+		before, ok = n.listed(t, user)
+		return ok
+	})
 	v := &viewer{exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = &v.said, &v.said
 	if err := cmd.Start(); err != nil {
@@ -97,7 +101,8 @@ func (n *node) watching(t *testing.T, user string, cmd *exec.Cmd) *viewer {
 	t.Cleanup(v.kill)
 	eventually(t, "the viewer holds a guard", func() bool {
 		v.playing(t)
-		for _, g := range n.guards(t, user).Guards {
+		held, _ := n.listed(t, user)
+		for _, g := range held.Guards {
 			if _, old := before.find(g.GuardID); !old {
 				v.guard = g.GuardID
 			}
