@@ -2,7 +2,6 @@ package playback
 
 import (
 	"bytes"
-	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
@@ -18,7 +17,7 @@ import (
 // as in the manifest's request.
 func (k Kinds) AddToken(manifest []byte, path, host string, id guard.ID) []byte {
 	folders := strings.Split(strings.TrimPrefix(path, "/"), "/")
-	t := tokener{kinds: k, host: host, token: "~" + id.String() + "/", folders: folders[:len(folders)-1]}
+	t := tokener{kinds: k, host: plainHost(host), token: "~" + id.String() + "/", folders: folders[:len(folders)-1]}
 	if bytes.HasPrefix(bytes.TrimLeft(manifest, "\ufeff \t\r\n"), []byte("<")) {
 		return t.dash(manifest)
 	}
@@ -30,112 +29,160 @@ type tokener struct {
 	kinds       Kinds
 	host, token string
 	folders     []string // the token among them
-	climb       int      // how many folders the URLs climb that go by a BaseURL
 }
 
-var uriAttribute = regexp.MustCompile(`(\bURI=")([^"]*)(")`)
+// hlsAttribute is URI, also as the end of SERVER-URI and X-ASSET-URI.
+var hlsAttribute = regexp.MustCompile(`(URI|X-ASSET-LIST)="([^"]*)`)
 
 // hls finds the URLs of a playlist (RFC 8216, section 4.1): lines of their own,
-// and URI attributes.
+// and attributes.
 func (t tokener) hls(playlist []byte) []byte {
-	lines := bytes.Split(playlist, []byte("\n"))
-	for i, line := range lines {
+	edited := make([]byte, 0, len(playlist)*9/8)
+	for line := range bytes.Lines(playlist) {
 		switch url := bytes.TrimSpace(line); {
-		case len(url) == 0:
-		case url[0] == '#':
-			lines[i] = replaceMiddle(uriAttribute, line, t.anywhere)
+		case len(url) > 0 && url[0] != '#':
+			before, after, _ := bytes.Cut(line, url)
+			edited = append(edited, before...)
+			edited = append(edited, t.anywhere(string(url))...)
+			edited = append(edited, after...)
+		case bytes.Contains(url, []byte(`="`)):
+			edited = appendEdited(edited, line, hlsAttribute, func(_, ref string) string { return t.anywhere(ref) })
 		default:
-			lines[i] = bytes.Replace(line, url, []byte(t.anywhere(string(url))), 1)
+			edited = append(edited, line...)
 		}
 	}
-	return bytes.Join(lines, []byte("\n"))
+	return edited
 }
-
-var (
-	baseURL      = regexp.MustCompile(`(<(?:\w+:)?BaseURL(?:\s[^>]*)?>\s*)([^<\s]+)(\s*<)`)
-	location     = regexp.MustCompile(`(<(?:\w+:)?(?:Patch)?Location(?:\s[^>]*)?>\s*)([^<\s]+)(\s*<)`)
-	xlink        = regexp.MustCompile(`(\sxlink:href=")([^"]*)(")`)
-	urlAttribute = regexp.MustCompile(`(\s(?:media|initialization|sourceURL|index)=")([^"]*)(")`)
-	firstPeriod  = regexp.MustCompile(`<(\w+:)?Period[\s/>]`)
-)
 
 // dash finds the URLs of an MPD (ISO/IEC 23009-1, section 5.6). Relative ones go
 // by a BaseURL of the whole, which is its own folder with the token as far up as
 // they climb. One that has none is given it even if they do not: FFmpeg resolves
 // them against what it asked for, not where it was sent.
 func (t tokener) dash(mpd []byte) []byte {
-	t.climb = climb(baseURL, mpd) + climb(urlAttribute, mpd)
-	base := []byte(t.base())
-	mpd = replaceMiddle(location, mpd, t.anywhere) // these two go by the MPD's own URL
-	mpd = replaceMiddle(xlink, mpd, t.anywhere)
-	mpd = replaceMiddle(baseURL, mpd, t.absolute)
-	mpd = replaceMiddle(urlAttribute, mpd, t.absolute)
+	mpd = comment.ReplaceAll(mpd, nil) // they may hold what looks like URLs
+	var byBase, byOther int            // how far a URL climbs
+	editMPD(mpd, func(in, ref string) string {
+		switch in {
+		case "BaseURL":
+			byBase = max(byBase, climb(ref))
+		case "Location", "PatchLocation", "href":
+		default:
+			byOther = max(byOther, climb(ref))
+		}
+		return ref
+	})
+	up := byBase + byOther
+	mpd = editMPD(mpd, func(in, ref string) string {
+		switch in {
+		case "BaseURL":
+			return t.base(ref, up)
+		case "Location", "PatchLocation", "href": // go by the MPD's own URL
+			return t.anywhere(ref)
+		}
+		return t.absolute(ref)
+	})
 	period := firstPeriod.FindSubmatchIndex(mpd)
 	if period == nil {
-		return mpd
+		return mpd // a part of one: what is remote, or a patch
 	}
-	head, periods := mpd[:period[0]], mpd[period[0]:]
+	head, periods := mpd[:period[2]], mpd[period[2]:]
+	own, prefix := t.own(up), string(mpd[period[4]:period[5]])
 	switch {
 	case !bytes.Contains(head, []byte("BaseURL")):
-		var prefix []byte
-		if period[2] >= 0 {
-			prefix = mpd[period[2]:period[3]]
-		}
-		head = fmt.Appendf(bytes.Clone(head), "<%sBaseURL>%s</%[1]sBaseURL>", prefix, base)
-	case string(base) != "./":
-		head = replaceMiddle(baseURL, head, func(ref string) string {
-			if isRelative(ref) && !hasToken(ref) {
-				return string(base) + ref
+		head = append(slices.Clip(head), "<"+prefix+"BaseURL>"+own+"</"+prefix+"BaseURL>"...)
+	case own != "./":
+		head = editMPD(head, func(in, ref string) string {
+			if in == "BaseURL" && isRelative(ref) && !hasToken(ref) {
+				return own + ref
 			}
 			return ref
 		})
 	}
-	return append(bytes.Clone(head), periods...)
+	return slices.Concat(head, periods)
 }
 
-// climb is how many folders the URLs that an expression finds climb at most.
-func climb(re *regexp.Regexp, b []byte) (most int) {
-	for _, m := range re.FindAllSubmatch(b, -1) {
-		down := 0
-		for folder := range strings.SplitSeq(string(m[2]), "/") {
-			switch folder {
-			case "..":
-				down--
-				most = max(most, -down)
-			case ".":
-			default:
-				down++
-			}
+var (
+	comment       = regexp.MustCompile(`(?s)<!--.*?-->`)
+	dashAttribute = regexp.MustCompile(`\s(?:\w+:)?(media|initialization|sourceURL|index|href)\s*=\s*["']([^"']*)`)
+	firstPeriod   = regexp.MustCompile(`(?s)<(?:\w+:)?MPD[\s>].*?(<((?:\w+:)?)Period[\s/>])`)
+)
+
+// editMPD replaces the URLs of an MPD, saying in which element or attribute each is.
+func editMPD(mpd []byte, replace func(in, ref string) string) []byte {
+	edited := make([]byte, 0, len(mpd)*9/8)
+	for tag := range bytes.SplitAfterSeq(mpd, []byte("<")) { // with the text behind it
+		name := tag[:max(0, bytes.IndexAny(tag, "/> \t\r\n"))]
+		name = name[bytes.IndexByte(name, ':')+1:]
+		switch string(name) {
+		case "BaseURL", "Location", "PatchLocation":
+			_, text, _ := bytes.Cut(tag, []byte(">"))
+			text = bytes.TrimSpace(bytes.TrimSuffix(text, []byte("<")))
+			at := bytes.LastIndex(tag, text)
+			edited = append(edited, tag[:at]...)
+			edited = append(edited, replace(string(name), string(text))...)
+			edited = append(edited, tag[at+len(text):]...)
+		case "", "S": // an end, or one of very many
+			edited = append(edited, tag...)
+		default:
+			edited = appendEdited(edited, tag, dashAttribute, replace)
+		}
+	}
+	return edited
+}
+
+// appendEdited appends a text with the URLs replaced that an expression finds as
+// its second group; the first is what they are in.
+func appendEdited(dst, text []byte, re *regexp.Regexp, replace func(in, ref string) string) []byte {
+	for m := re.FindSubmatchIndex(text); m != nil; m = re.FindSubmatchIndex(text) {
+		dst = append(dst, text[:m[4]]...)
+		dst = append(dst, replace(string(text[m[2]:m[3]]), string(text[m[4]:m[5]]))...)
+		text = text[m[5]:]
+	}
+	return append(dst, text...)
+}
+
+// climb is how many folders up a relative URL leads at most.
+func climb(ref string) (most int) {
+	down := 0
+	for folder := range strings.SplitSeq(ref[:pathEnd(ref)], "/") {
+		switch folder {
+		case "..":
+			down--
+			most = max(most, -down)
+		case ".":
+		default:
+			down++
 		}
 	}
 	return most
 }
 
-// base is the manifest's folder with the token so many folders up from its own
-// place as URLs need that climb.
-func (t tokener) base() string {
-	at := slices.IndexFunc(t.folders, isToken)
-	below := t.folders[at+1:]
-	up := min(t.climb-len(below), at)
-	if up <= 0 {
+// over is how many tokens are left behind on the way so many folders up.
+func (t tokener) over(up int) (tokens int) {
+	for _, folder := range slices.Backward(t.folders) {
+		switch {
+		case up == 0:
+			return tokens
+		case isToken(folder):
+			tokens++
+		default:
+			up--
+		}
+	}
+	return tokens
+}
+
+// own is the manifest's folder with the token above what URLs reach that climb
+// so many folders.
+func (t tokener) own(up int) string {
+	plain := slices.DeleteFunc(slices.Clone(t.folders), isToken)
+	up = min(up, len(plain))
+	tokens := t.over(up)
+	if tokens == 0 {
 		return "./"
 	}
-	way := append(slices.Clone(t.folders[at-up:at]), below...)
-	base := strings.Repeat("../", len(below)+1+up) + t.token + strings.Join(way, "/") + "/"
-	return strings.ReplaceAll(base, "&", "&amp;")
-}
-
-// replaceMiddle replaces the second of the expression's three groups.
-func replaceMiddle(re *regexp.Regexp, b []byte, replace func(string) string) []byte {
-	return re.ReplaceAllFunc(b, func(match []byte) []byte {
-		m := re.FindSubmatch(match)
-		return []byte(string(m[1]) + replace(string(m[2])) + string(m[3]))
-	})
-}
-
-func isRelative(ref string) bool {
-	u, err := url.Parse(ref)
-	return err == nil && u.Scheme == "" && u.Host == "" && !strings.HasPrefix(u.Path, "/")
+	way := append(plain[len(plain)-up:], "")
+	return strings.Repeat("../", up+tokens) + t.token + strings.ReplaceAll(strings.Join(way, "/"), "&", "&amp;")
 }
 
 // anywhere puts the token into any URL that would lose it.
@@ -143,48 +190,46 @@ func (t tokener) anywhere(ref string) string {
 	if !isRelative(ref) || hasToken(ref) {
 		return t.absolute(ref)
 	}
-	if n := t.climbedOver(ref); n > 0 {
-		return t.put(strings.Repeat("../", n)+ref, 0)
+	if tokens := t.over(climb(ref)); tokens > 0 {
+		return t.put(strings.Repeat("../", tokens)+ref, 0)
 	}
 	return ref
 }
 
-// climbedOver is how many tokens a relative URL leaves behind on its way up.
-func (t tokener) climbedOver(ref string) (tokens int) {
-	at, down := len(t.folders), 0
-	for folder := range strings.SplitSeq(ref[:pathEnd(ref)], "/") {
-		switch {
-		case folder == ".":
-		case folder != "..":
-			down++
-		case down > 0:
-			down--
-		default:
-			for at--; at >= 0 && isToken(t.folders[at]); at-- {
-				tokens++
-			}
-		}
+// absolute puts the token into an absolute URL of a manifest or media, if it is
+// the gate's.
+func (t tokener) absolute(ref string) string {
+	if path, here := t.here(ref); here && t.kinds.Of(path) != Other {
+		return t.put(ref, 0)
 	}
-	return tokens
+	return ref
 }
 
-// absolute puts the token into an absolute URL, if it is the gate's.
-func (t tokener) absolute(ref string) string {
+// base puts the token into an absolute BaseURL, behind which more is to come that
+// climbs so many folders.
+func (t tokener) base(ref string, up int) string {
+	if path, here := t.here(ref); here && strings.HasSuffix(path, "/") {
+		return t.put(ref, min(up, strings.Count(path, "/")-1))
+	}
+	return t.absolute(ref)
+}
+
+// here returns the path of an absolute URL and whether it is of the manifest's
+// host and has no token yet.
+func (t tokener) here(ref string) (path string, here bool) {
 	u, err := url.Parse(ref)
-	if err != nil || !strings.HasPrefix(u.Path, "/") || u.Host != "" && !strings.EqualFold(u.Host, t.host) {
-		return ref
-	}
-	if u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" {
-		return ref
-	}
-	isFolder := strings.HasSuffix(u.Path, "/")
 	switch {
-	case hasToken(ref), !isFolder && t.kinds.Of(u.Path) == Other:
-		return ref
-	case isFolder: // a BaseURL, which more is to come behind
-		return t.put(ref, min(t.climb, strings.Count(u.EscapedPath(), "/")-1))
+	case err != nil, !strings.HasPrefix(u.Path, "/"), hasToken(ref):
+		return "", false
+	case u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https":
+		return "", false
 	}
-	return t.put(ref, 0)
+	return u.Path, u.Host == "" || strings.EqualFold(plainHost(u.Host), t.host)
+}
+
+// plainHost is a host without a port that goes without saying.
+func plainHost(host string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(host, ":443"), ":80")
 }
 
 // put puts the token in front of the file name, as TokenLocation does, or so
@@ -195,6 +240,11 @@ func (t tokener) put(ref string, up int) string {
 		at = strings.LastIndexByte(ref[:at], '/')
 	}
 	return ref[:at+1] + t.token + ref[at+1:]
+}
+
+func isRelative(ref string) bool {
+	first, _, _ := strings.Cut(ref[:pathEnd(ref)], "/")
+	return !strings.HasPrefix(ref, "/") && !strings.Contains(first, ":")
 }
 
 func hasToken(ref string) bool {

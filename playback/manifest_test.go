@@ -46,6 +46,18 @@ func TestAddToken(t *testing.T) {
 			`<MPD><BaseURL>https://cdn.example:8443/s/v/</BaseURL><Period><SegmentTemplate media="../x/1.m4s"/></Period><Period><BaseURL>/</BaseURL></Period></MPD>`,
 			`<MPD><BaseURL>https://cdn.example:8443/s/TOK/v/</BaseURL><Period><SegmentTemplate media="../x/1.m4s"/></Period><Period><BaseURL>/TOK/</BaseURL></Period></MPD>`},
 		{"DASH up to the token", "/s/a/TOK/v/m.mpd", `<MPD><BaseURL>../x/</BaseURL><Period/></MPD>`, ""},
+		{"a list of interstitials", "/a/TOK/m.m3u8", `#EXT-X-DATERANGE:ID="1",X-ASSET-LIST="../ads.json",X-ASSET-URI="/ad.m3u8"`,
+			`#EXT-X-DATERANGE:ID="1",X-ASSET-LIST="../../TOK/ads.json",X-ASSET-URI="/TOK/ad.m3u8"`},
+		{"steering is not ours", "/a/TOK/m.m3u8", `#EXT-X-CONTENT-STEERING:SERVER-URI="/steering/?a=/1.ts"`, ""},
+		{"DASH in other quotes", "/s/a/TOK/m.mpd", `<MPD><Period><SegmentTemplate media = '../v/$Number$.m4s' index='/v/i.mp4'/></Period></MPD>`,
+			`<MPD><BaseURL>../../TOK/a/</BaseURL><Period><SegmentTemplate media = '../v/$Number$.m4s' index='/v/TOK/i.mp4'/></Period></MPD>`},
+		{"DASH with comments", "/a/TOK/m.mpd", "<!-- <MPD><Period> --><MPD><!-- <BaseURL>../../x/</BaseURL> --><Period/></MPD>", "<MPD><BaseURL>./</BaseURL><Period/></MPD>"},
+		{"DASH with a space in a base", "/a/TOK/m.mpd", "<MPD><BaseURL>\n /a b/ </BaseURL><Period/></MPD>", "<MPD><BaseURL>\n /a b/TOK/ </BaseURL><Period/></MPD>"},
+		{"DASH with a base named like its place", "/a/TOK/m.mpd", `<MPD><BaseURL serviceLocation="/a/">/a/</BaseURL><BaseURL/><Period/></MPD>`, `<MPD><BaseURL serviceLocation="/a/">/a/TOK/</BaseURL><BaseURL/><Period/></MPD>`},
+		{"DASH whose queries do not climb", "/s/a/TOK/m.mpd", `<MPD><BaseURL>./</BaseURL><Period><SegmentURL media="1.mp4?a=../../.."/></Period></MPD>`, ""},
+		{"a remote period", "/a/TOK/p.mpd", `<Period><BaseURL>v/</BaseURL></Period>`, ""},
+		{"a patch", "/a/TOK/p.mpd", `<Patch><add sel="/MPD/Period" pos="after"><Period/></add></Patch>`, ""},
+		{"DASH cut off", "/a/TOK/p.mpd", `<MPD><Period/><BaseURL>`, `<MPD><BaseURL>./</BaseURL><Period/><BaseURL>`},
 		{"no manifest at all", "/a/m.mpd", `not found`, ""},
 	} {
 		in, want := strings.ReplaceAll(c.in, "TOK", tok), strings.ReplaceAll(c.out, "TOK", tok)
@@ -59,6 +71,25 @@ func TestAddToken(t *testing.T) {
 		}
 		if again := string(kinds.AddToken([]byte(got), path, "cdn.example:8443", id)); again != got {
 			t.Errorf("%s, twice:\n%s", c.name, again)
+		}
+	}
+}
+
+// A port that goes without saying makes no other host.
+func TestPortsThatGoWithoutSaying(t *testing.T) {
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok := "~" + id.String() + "/"
+	for ref, host := range map[string]string{
+		"https://h:443/1.ts": "h", "https://h/1.ts": "h:443", "http://H:80/1.ts": "h", "https://[::1]:443/1.ts": "[::1]", "//h:443/1.ts": "h",
+	} {
+		if got := string(kinds.AddToken([]byte(ref), "/m.m3u8", host, id)); !strings.Contains(got, tok) {
+			t.Errorf("%s of %s has no token", got, host)
+		}
+		if got := string(kinds.AddToken([]byte(ref), "/m.m3u8", host+"0", id)); got != ref {
+			t.Errorf("%s of %s0 became %s", ref, host, got)
 		}
 	}
 }
@@ -91,7 +122,7 @@ func TestRelativeURLsLeadWhereTheyDid(t *testing.T) {
 				{"HLS", resolve(base+".m3u8", string(kinds.AddToken([]byte(ref), base+".m3u8", "h", id)))},
 				{"DASH", func() string {
 					mpd := kinds.AddToken([]byte(`<MPD><Period><SegmentURL media="`+ref+`"/></Period></MPD>`), base+".mpd", "h", id)
-					return resolve(base+".mpd", string(baseURL.FindSubmatch(mpd)[2]), ref)
+					return resolve(base+".mpd", string(ownBase.FindSubmatch(mpd)[1]), ref)
 				}()},
 			} {
 				led, _, tokened := CutToken(c.got)
@@ -106,6 +137,7 @@ func TestRelativeURLsLeadWhereTheyDid(t *testing.T) {
 
 func FuzzAddToken(f *testing.F) {
 	f.Add("#EXTM3U\n/v/1.ts\n#EXT-X-MAP:URI=\"/init.mp4\"\n", "/m.m3u8")
+	f.Add("<BaseURL>", "/m.mpd")
 	f.Add(`<MPD><BaseURL>/v/</BaseURL><Period><SegmentTemplate media="/v/$Number$.m4s"/></Period></MPD>`, "/m.mpd")
 	kinds, err := NewKinds(nil)
 	if err != nil {
@@ -113,7 +145,7 @@ func FuzzAddToken(f *testing.F) {
 	}
 	token := "~" + id.String() + "/"
 	f.Fuzz(func(t *testing.T, manifest, path string) {
-		if strings.Contains(manifest, token) || hasToken(path) {
+		if strings.Contains(manifest, token) || strings.Contains(manifest, "<!--") || hasToken(path) {
 			return
 		}
 		got := string(kinds.AddToken([]byte(manifest), path, "h", id))
@@ -125,4 +157,27 @@ func FuzzAddToken(f *testing.F) {
 	})
 }
 
-var addedBase = regexp.MustCompile(`<(\w+:)?BaseURL>\./</(\w+:)?BaseURL>`)
+var (
+	addedBase = regexp.MustCompile(`<(\w+:)?BaseURL>\./</(\w+:)?BaseURL>`)
+	ownBase   = regexp.MustCompile(`<BaseURL>(.*?)<`)
+)
+
+// A live playlist, or MPD, of four hours comes again every two seconds.
+func BenchmarkAddToken(b *testing.B) {
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, m := range []struct{ name, head, segment, tail string }{
+		{"m3u8", "#EXTM3U\n", "#EXT-X-PROGRAM-DATE-TIME:2026-01-01T00:00:00Z\n#EXTINF:2.000,\nsegment-0000001.m4s\n", ""},
+		{"mpd", "<MPD><Period><SegmentList>", "<SegmentURL media=\"segment-0000001.m4s\"/>\n", "</SegmentList></Period></MPD>"},
+	} {
+		b.Run(m.name, func(b *testing.B) {
+			manifest := []byte(m.head + strings.Repeat(m.segment, 7200) + m.tail)
+			b.SetBytes(int64(len(manifest)))
+			for b.Loop() {
+				kinds.AddToken(manifest, "/a/~"+id.String()+"/m."+m.name, "h", id)
+			}
+		})
+	}
+}
