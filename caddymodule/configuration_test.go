@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -171,6 +172,32 @@ func table(t *testing.T, doc, heading string) (rows [][]string) {
 		t.Fatalf("%s has no table under %q", configurationDoc, heading)
 	}
 	return rows[2:]
+}
+
+// With the documented stream, all URLs of a title are one, those of another are not.
+func TestStreamsOfPackagers(t *testing.T) {
+	for _, row := range table(t, readDoc(t), "## Streams of packagers") {
+		of, err := parseStream(code(row[2]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams := make(map[string]string)
+		for path := range strings.FieldsSeq(strings.ReplaceAll(row[1], "`", "")) {
+			for _, title := range []string{"alien", "heat"} {
+				r := httptest.NewRequest("GET", strings.ReplaceAll(path, "alien", title), nil)
+				stream := of(r, nil)
+				if streams[stream] == "" {
+					streams[stream] = title
+				}
+				if stream == "" || streams[stream] != title {
+					t.Errorf("%s: %s is %q as is %s", row[0], r.URL, stream, streams[stream])
+				}
+			}
+		}
+		if len(streams) != 2 {
+			t.Errorf("%s: two titles are %v", row[0], streams)
+		}
+	}
 }
 
 // The placeholders in the documentation, in the handler's own comment, and

@@ -165,8 +165,9 @@ type Handler struct {
 	// they can be released. Default false.
 	RevealGuards bool `json:"reveal_guards,omitempty"`
 
-	// The file extensions of media. Default .ts .m4s .mp4 .m4v .m4a .cmfv .cmfa
-	// .cmft .aac .ac3 .ec3 .mp3 .vtt .webvtt. Manifests are always .m3u8 and .mpd.
+	// The file extensions of media. Default .ts .m4s .mp4 .m4v .m4a .m4f .m4i
+	// .dash .cmfv .cmfa .cmft .webm .aac .ac3 .ec3 .mp3 .vtt .webvtt. Manifests
+	// are always .m3u8 and .mpd.
 	Media []string `json:"media,omitempty"`
 
 	kinds    playback.Kinds

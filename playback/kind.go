@@ -23,8 +23,8 @@ func (k Kind) String() string { return [...]string{"other", "manifest", "media"}
 
 // MediaExtensions is what Media means by default.
 var MediaExtensions = []string{
-	".ts", ".m4s", ".mp4", ".m4v", ".m4a", ".cmfv", ".cmfa", ".cmft",
-	".aac", ".ac3", ".ec3", ".mp3", ".vtt", ".webvtt",
+	".ts", ".m4s", ".mp4", ".m4v", ".m4a", ".m4f", ".m4i", ".dash", ".cmfv", ".cmfa", ".cmft",
+	".webm", ".aac", ".ac3", ".ec3", ".mp3", ".vtt", ".webvtt",
 }
 
 // Kinds maps a lower-case file extension to its kind.

@@ -27,6 +27,10 @@ func TestKindOfAPath(t *testing.T) {
 		"/a/7.m4s/":          Media,
 		"/a/7.m4s;jsession":  Media,
 		"/a/sub.vtt":         Media,
+		"/a.ism/v=1-7.dash":  Media, // Unified Streaming
+		"/a/v_init.m4i":      Media,
+		"/a/seg-1.m4f":       Media,
+		"/a/init-1.webm":     Media,
 		"/a/7.ts/.":          Media,
 		"/a/7.ts/b/..":       Media,
 		"/a/7.ts/..;/7.ts":   Media,
@@ -207,6 +211,11 @@ func TestStreamPresets(t *testing.T) {
 			"/movie.m3u8", "/movie.mpd", "/movie-00012.ts", "/movie_00012.ts", "/movie.12.ts", "/movie_720p.m3u8", "/movie_720p_00012.m4s",
 			"/movie-init.mp4", "/movie-init-stream0.m4s", "/movie-chunk-stream0-00001.m4s", "/movie_audio_eng_7.aac", "/movie-1280x720.m3u8",
 			"/movie_v1.m3u8", "/movie.hd.part3.mp4", "/movie_800k.ts", "/movie_subs_deu.vtt", "/movie-h264-3000kbps-7.m4s",
+			"/movie_hi.m3u8", "/movie_hd720-7.ts", "/movie_src-7.ts", // nginx-rtmp-module
+			"/movie_adaptive.m3u8", "/movie_480p800kbps000000007.ts", // Ant Media
+			"/movie_dashinit.mp4", "/movie_track1_dash7.m4s", // GPAC
+			"/movie_720p_I-Frame.m3u8", "/movie_720p_00001.ts", // AWS Elemental
+			"/movie_iframes.m3u8", "/movie_audio_en.m3u8", "/movie_de.vtt",
 		}},
 		{"name in a directory", Name, "live/bbc-one", []string{"/live/bbc-one.m3u8", "/live/bbc-one-hd-7.ts"}},
 	} {

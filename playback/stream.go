@@ -53,11 +53,11 @@ func Name(path string) string {
 
 // added are the words that packagers put behind a title: numbers, renditions,
 // roles and languages.
-var added = regexp.MustCompile(`(?i)^(\d*|\d+p\d*|\d+x\d+|\d+k(bps)?|[avst]\d+|` +
-	`(init|seg|segment|chunk|part|frag|stream|track|rep|media|index|master|manifest|playlist)\d*|` +
-	`video|audio|text|subs?|subtitles?|captions?|low|mid|high|hd|sd|uhd|4k|hls|dash|cmaf|` +
+var added = regexp.MustCompile(`(?i)^(\d*|\d+p(\d+(kbps\d*)?)?|\d+x\d+|\d+k(bps)?|[avst]\d+|` +
+	`(init|seg|segment|chunk|part|frag|stream|track|rep|media|index|master|manifest|playlist|adaptive|hls|dash|dashinit|cmaf)\d*|` +
+	`video|audio|text|subs?|subtitles?|captions?|low|mid|hi|high|src|hd\d*|sd|uhd|4k|i|frame|iframes?|` +
 	`avc\d?|h26[45]|hevc|av1|vp9|aac|ac3|ec3|opus|` +
-	`eng|ger|deu|fre|fra|spa|ita|por|jpn|kor|chi|zho|rus|nld|dut)$`)
+	`eng?|ger|deu?|fre|fra?|spa|es|ita?|por|pt|jpn|ja|kor?|chi|zho?|rus?|nld?|dut|und)$`)
 
 // Match names a stream by what the expression finds in its path: its first
 // group, or all of the match where it has none. No match gives "".
