@@ -32,6 +32,12 @@ func TestManifestsCarryTheTokenWhereAURLWouldLoseIt(t *testing.T) {
 				http.NewResponseController(w).Flush()
 			}
 		}, "#EXTM3U\n/v/x/TOKEN/1.ts\n2.ts\n../../y/TOKEN/3.ts\n"},
+		{"stored as gzip", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			z.Write([]byte(playlist))
+			z.Close()
+		}, "#EXTM3U\n/v/x/TOKEN/1.ts\n2.ts\n../../y/TOKEN/3.ts\n"},
 		{"compressed all the same", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "br")
 			w.Write([]byte(playlist))

@@ -390,6 +390,37 @@ SITE {
 	}
 }
 
+// Ads that a matcher keeps out of the gate are served under a film's token, too,
+// and count no more than without.
+func TestAdsThatDoNotCount(t *testing.T) {
+	s := serve(t, `
+SITE {
+	stream_guard_token
+	@films not path /ads/*
+	stream_guard @films {
+		user {header.X-User-Id}
+		playback path
+		limit 1
+	}
+	respond <<M3U8
+		#EXT-X-DATERANGE:X-ASSET-URI="/ads/1.m3u8",X-ASSET-LIST="/ads/2.json"
+		{path} {http.stream_guard.verdict}
+		M3U8
+}`)
+	h, _ := s.call(302, "GET", "/v/x/master.m3u8")
+	token, _, _ := strings.Cut(h.Get("Location"), "/")
+	s.call(200, "GET", "/v/x/"+token+"/1.ts")
+	if _, body := s.call(200, "GET", "/v/x/"+token+"/master.m3u8"); !strings.Contains(body, `X-ASSET-URI="/ads/`+token+`/1.m3u8",X-ASSET-LIST="/ads/2.json"`) {
+		t.Errorf("the manifest is\n%s", body)
+	}
+	for _, ad := range []string{"/ads/" + token + "/1.m3u8", "/ads/1.m3u8", "/ads/2.ts"} {
+		plain := strings.Replace(ad, token+"/", "", 1)
+		if _, body := s.call(200, "GET", ad); !strings.HasSuffix(body, plain+" {http.stream_guard.verdict}") { // there is none
+			t.Errorf("%s: %s", ad, body)
+		}
+	}
+}
+
 // Each of them sends a manifest to a URL of its own, and once only.
 func TestTwoGatesInARow(t *testing.T) {
 	gate := func(user string) string {
