@@ -103,6 +103,7 @@ func (t tokener) dash(mpd []byte) []byte {
 
 var (
 	comment       = regexp.MustCompile(`(?s)<!--.*?-->`)
+	dashText      = regexp.MustCompile(`^(?:\w+:)?(\w+)[^>]*>\s*([^<]*[^<\s])`)
 	dashAttribute = regexp.MustCompile(`\s(?:\w+:)?(media|initialization|sourceURL|index|href)\s*=\s*["']([^"']*)`)
 	firstPeriod   = regexp.MustCompile(`(?s)<(?:\w+:)?MPD[\s>].*?(<((?:\w+:)?)Period[\s/>])`)
 )
@@ -114,15 +115,10 @@ func editMPD(mpd []byte, replace func(in, ref string) string) []byte {
 		name := tag[:max(0, bytes.IndexAny(tag, "/> \t\r\n"))]
 		name = name[bytes.IndexByte(name, ':')+1:]
 		switch string(name) {
-		case "BaseURL", "Location", "PatchLocation":
-			_, text, _ := bytes.Cut(tag, []byte(">"))
-			text = bytes.TrimSpace(bytes.TrimSuffix(text, []byte("<")))
-			at := bytes.LastIndex(tag, text)
-			edited = append(edited, tag[:at]...)
-			edited = append(edited, replace(string(name), string(text))...)
-			edited = append(edited, tag[at+len(text):]...)
 		case "", "S": // an end, or one of very many
 			edited = append(edited, tag...)
+		case "BaseURL", "Location", "PatchLocation":
+			edited = appendEdited(edited, tag, dashText, replace)
 		default:
 			edited = appendEdited(edited, tag, dashAttribute, replace)
 		}

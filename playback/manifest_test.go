@@ -55,6 +55,8 @@ func TestAddToken(t *testing.T) {
 		{"DASH with a space in a base", "/a/TOK/m.mpd", "<MPD><BaseURL>\n /a b/ </BaseURL><Period/></MPD>", "<MPD><BaseURL>\n /a b/TOK/ </BaseURL><Period/></MPD>"},
 		{"DASH with a base named like its place", "/a/TOK/m.mpd", `<MPD><BaseURL serviceLocation="/a/">/a/</BaseURL><BaseURL/><Period/></MPD>`, `<MPD><BaseURL serviceLocation="/a/">/a/TOK/</BaseURL><BaseURL/><Period/></MPD>`},
 		{"DASH whose queries do not climb", "/s/a/TOK/m.mpd", `<MPD><BaseURL>./</BaseURL><Period><SegmentURL media="1.mp4?a=../../.."/></Period></MPD>`, ""},
+		{"DASH with an empty base", "/s/a/TOK/m.mpd", `<MPD><BaseURL/><BaseURL>v/</BaseURL><Period><BaseURL>../../x/</BaseURL></Period></MPD>`,
+			`<MPD><BaseURL/><BaseURL>../../../TOK/s/a/v/</BaseURL><Period><BaseURL>../../x/</BaseURL></Period></MPD>`},
 		{"a remote period", "/a/TOK/p.mpd", `<Period><BaseURL>v/</BaseURL></Period>`, ""},
 		{"a patch", "/a/TOK/p.mpd", `<Patch><add sel="/MPD/Period" pos="after"><Period/></add></Patch>`, ""},
 		{"DASH cut off", "/a/TOK/p.mpd", `<MPD><Period/><BaseURL>`, `<MPD><BaseURL>./</BaseURL><Period/><BaseURL>`},
