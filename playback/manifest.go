@@ -65,8 +65,7 @@ func (t tokener) dash(mpd []byte) []byte {
 		switch in {
 		case "BaseURL":
 			byBase = max(byBase, climb(ref))
-		case "Location", "PatchLocation", "href":
-		default:
+		case "media", "initialization", "sourceURL", "index":
 			byOther = max(byOther, climb(ref))
 		}
 		return ref
@@ -76,10 +75,10 @@ func (t tokener) dash(mpd []byte) []byte {
 		switch in {
 		case "BaseURL":
 			return t.base(ref, up)
-		case "Location", "PatchLocation", "href": // go by the MPD's own URL
-			return t.anywhere(ref)
+		case "media", "initialization", "sourceURL", "index":
+			return t.absolute(ref)
 		}
-		return t.absolute(ref)
+		return t.anywhere(ref) // goes by the MPD's own URL
 	})
 	period := firstPeriod.FindSubmatchIndex(mpd)
 	if period == nil {
@@ -104,7 +103,7 @@ func (t tokener) dash(mpd []byte) []byte {
 var (
 	comment       = regexp.MustCompile(`(?s)<!--.*?-->`)
 	dashText      = regexp.MustCompile(`^(?:\w+:)?(\w+)[^>]*>\s*([^<]*[^<\s])`)
-	dashAttribute = regexp.MustCompile(`\s(?:\w+:)?(media|initialization|sourceURL|index|href)\s*=\s*["']([^"']*)`)
+	dashAttribute = regexp.MustCompile(`\s(?:\w+:)?(media|initialization|sourceURL|index|href|value)\s*=\s*["']([^"']*)`)
 	firstPeriod   = regexp.MustCompile(`(?s)<(?:\w+:)?MPD[\s>].*?(<((?:\w+:)?)Period[\s/>])`)
 )
 
@@ -117,7 +116,7 @@ func editMPD(mpd []byte, replace func(in, ref string) string) []byte {
 		switch string(name) {
 		case "", "S": // an end, or one of very many
 			edited = append(edited, tag...)
-		case "BaseURL", "Location", "PatchLocation":
+		case "BaseURL", "Location", "PatchLocation", "ContentSteering":
 			edited = appendEdited(edited, tag, dashText, replace)
 		default:
 			edited = appendEdited(edited, tag, dashAttribute, replace)
