@@ -60,20 +60,20 @@ func (t tokener) hls(playlist []byte) []byte {
 // them against what it asked for, not where it was sent.
 func (t tokener) dash(mpd []byte) []byte {
 	mpd = comment.ReplaceAll(mpd, nil) // they may hold what looks like URLs
-	var byBase, byOther int            // how far a URL climbs
+	climbs := make(map[string]int)
 	editMPD(mpd, func(in, ref string) string {
-		switch in {
-		case "BaseURL":
-			byBase = max(byBase, climb(ref))
-		case "media", "initialization", "sourceURL", "index":
-			byOther = max(byOther, climb(ref))
-		}
+		climbs[in] = max(climbs[in], climb(ref))
 		return ref
 	})
-	up := byBase + byOther
+	up := climbs["MPD"] + climbs["Period"] + climbs["AdaptationSet"] + climbs["Representation"] +
+		max(climbs["media"], climbs["initialization"], climbs["sourceURL"], climbs["index"])
+	own := t.own(up)
 	mpd = editMPD(mpd, func(in, ref string) string {
 		switch in {
-		case "BaseURL":
+		case "MPD", "Period", "AdaptationSet", "Representation":
+			if in == "MPD" && own != "./" && isRelative(ref) && !hasToken(ref) {
+				return own + ref
+			}
 			return t.base(ref, up)
 		case "media", "initialization", "sourceURL", "index":
 			return t.absolute(ref)
@@ -81,23 +81,11 @@ func (t tokener) dash(mpd []byte) []byte {
 		return t.anywhere(ref) // goes by the MPD's own URL
 	})
 	period := firstPeriod.FindSubmatchIndex(mpd)
-	if period == nil {
-		return mpd // a part of one: what is remote, or a patch
+	if _, based := climbs["MPD"]; based || period == nil { // nil: a part of one, remote or a patch
+		return mpd
 	}
-	head, periods := mpd[:period[2]], mpd[period[2]:]
-	own, prefix := t.own(up), string(mpd[period[4]:period[5]])
-	switch {
-	case !bytes.Contains(head, []byte("BaseURL")):
-		head = append(slices.Clip(head), "<"+prefix+"BaseURL>"+own+"</"+prefix+"BaseURL>"...)
-	case own != "./":
-		head = editMPD(head, func(in, ref string) string {
-			if in == "BaseURL" && isRelative(ref) && !hasToken(ref) {
-				return own + ref
-			}
-			return ref
-		})
-	}
-	return slices.Concat(head, periods)
+	prefix := string(mpd[period[4]:period[5]])
+	return slices.Insert(mpd, period[2], []byte("<"+prefix+"BaseURL>"+own+"</"+prefix+"BaseURL>")...)
 }
 
 var (
@@ -107,17 +95,23 @@ var (
 	firstPeriod   = regexp.MustCompile(`(?s)<(?:\w+:)?MPD[\s>].*?(<((?:\w+:)?)Period[\s/>])`)
 )
 
-// editMPD replaces the URLs of an MPD, saying in which element or attribute each is.
+// editMPD replaces the URLs of an MPD, saying in which element or attribute each
+// is; of a BaseURL, whose it is.
 func editMPD(mpd []byte, replace func(in, ref string) string) []byte {
-	edited := make([]byte, 0, len(mpd)*9/8)
+	edited, level := make([]byte, 0, len(mpd)*9/8), "MPD"
 	for tag := range bytes.SplitAfterSeq(mpd, []byte("<")) { // with the text behind it
 		name := tag[:max(0, bytes.IndexAny(tag, "/> \t\r\n"))]
 		name = name[bytes.IndexByte(name, ':')+1:]
 		switch string(name) {
 		case "", "S": // an end, or one of very many
 			edited = append(edited, tag...)
-		case "BaseURL", "Location", "PatchLocation", "ContentSteering":
+		case "BaseURL":
+			edited = appendEdited(edited, tag, dashText, func(_, ref string) string { return replace(level, ref) })
+		case "Location", "PatchLocation", "ContentSteering":
 			edited = appendEdited(edited, tag, dashText, replace)
+		case "Period", "AdaptationSet", "Representation":
+			level = string(name)
+			fallthrough
 		default:
 			edited = appendEdited(edited, tag, dashAttribute, replace)
 		}
