@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -257,9 +256,9 @@ func (h *Handler) caller(r *http.Request) (api.Caller, error) {
 func apiBase(original, path, mount string) string {
 	prefix, _ := strings.CutSuffix(original, path)
 	if prefix == original {
-		prefix = ""
+		return mount
 	}
-	return (&url.URL{Path: prefix + mount}).EscapedPath()
+	return prefix + mount
 }
 
 func (h *Handler) policyOf(r *http.Request, repl *caddy.Replacer) guard.Policy {
