@@ -53,26 +53,6 @@ func TestFloodOfRefusals(t *testing.T) {
 	})
 }
 
-// Endings are told by other nodes, which may have any number of them.
-func TestFloodOfEndings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := memstore.New()
-		defer s.Close()
-		k := New(s, s, nil)
-		defer k.Close()
-		for n := range MaxDenials + 1000 {
-			k.forget(stranger(n).ID)
-		}
-		if got := k.ended.Size(); got != MaxDenials {
-			t.Errorf("%d endings are remembered, want %d", got, MaxDenials)
-		}
-		time.Sleep(denialTime + sweepEvery)
-		if got := k.ended.Size(); got != 0 {
-			t.Errorf("afterwards %d endings are remembered", got)
-		}
-	})
-}
-
 // What is remembered of a refusal holds on neither to the request nor to all of
 // the store's answer.
 func TestRefusalsHoldOnToTheirOwnNamesOnly(t *testing.T) {

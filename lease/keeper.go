@@ -9,8 +9,9 @@ package lease
 
 import (
 	"context"
-	"encoding/binary"
+	"fmt"
 	"hash/maphash"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -54,13 +55,12 @@ type Keeper struct {
 	local   guard.Store // counts on this node while Store is away
 	onError func(error)
 
-	maxLeases  int
 	start      time.Time
 	streamSeed maphash.Seed
 	leases     *table
 	denials    *xsync.Map[guard.ID, denial]
-	inTheWay   atomic.Int64                 // guards that denials name
-	ended      *xsync.Map[guard.ID, moment] // guards released or revoked within denialTime
+	inTheWay   atomic.Int64 // guards that denials name
+	ended      endings
 	asking     singleflight.Group
 	left       chan struct{} // one for each call under way that a request did not wait for
 	due        chan guard.Request
@@ -77,8 +77,17 @@ type lease struct {
 	stream     uint32 // hash of its stream
 	held       uint16 // guards the user held then
 	refreshing bool
-	alone      bool // granted while the store did not answer, which has not heard of it
+	by         grant
 }
+
+// grant is who says that a playback may go on.
+type grant uint8
+
+const (
+	byStore   grant = iota
+	byNode          // this one, while the store did not answer, which has not heard of it
+	byAnother       // the store, for there is another playback's guard
+)
 
 // moment is in milliseconds since the Keeper's start. It starts again every 49
 // days: since tells which of two came first if they are not half of that apart.
@@ -92,7 +101,8 @@ func (m moment) since(earlier moment) time.Duration {
 type denial struct {
 	at      moment
 	starts  bool   // whether a start was refused, which may do more than others
-	stream  string // another one may be allowed
+	stream  string // another one may be allowed,
+	policy  guard.Policy
 	verdict *guard.Verdict
 }
 
@@ -113,12 +123,10 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 		Store:      store,
 		local:      local,
 		onError:    onError,
-		maxLeases:  maxLeases,
-		start:      time.Now(),
+		start:      time.Now().Add(-time.Millisecond), // when no guard has ended
 		streamSeed: maphash.MakeSeed(),
-		leases:     newTable(),
+		leases:     newTable(maxLeases),
 		denials:    xsync.NewMap[guard.ID, denial](),
-		ended:      xsync.NewMap[guard.ID, moment](),
 		left:       make(chan struct{}, maxLeft),
 		due:        make(chan guard.Request, queued),
 		cancel:     cancel,
@@ -162,8 +170,7 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 
 // answers reports whether a claim would be refused like the one before.
 func (d *denial) answers(c *guard.Claim, p *guard.Policy) bool {
-	return d.stream == c.Stream && d.verdict.Limit == p.Limit && (d.starts || !c.Intent.Starts()) &&
-		(d.verdict.Outcome == guard.Revoked || !p.Observe)
+	return d.stream == c.Stream && (d.starts || !c.Intent.Starts()) && reflect.DeepEqual(&d.policy, p)
 }
 
 // outdated reports whether any of the guards in the way has ended since.
@@ -171,10 +178,7 @@ func (k *Keeper) outdated(d denial) bool {
 	return slices.ContainsFunc(d.verdict.InTheWay, func(g guard.Guard) bool { return k.endedSince(g.ID, d.at) })
 }
 
-func (k *Keeper) endedSince(id guard.ID, at moment) bool {
-	ended, ok := k.ended.Load(id)
-	return ok && ended.since(at) >= 0
-}
+func (k *Keeper) endedSince(id guard.ID, at moment) bool { return k.ended.since(id, at, k.now()) }
 
 // Keep is Refresh for a sign of life of a playback that may be known: then the
 // outcome is Known and the store is not asked, or asked later.
@@ -229,18 +233,18 @@ func (k *Keeper) ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 	if err := ctx.Err(); err != nil { // an answer at once would race it
 		return guard.Verdict{}, err
 	}
-	ended, _ := k.ended.Load(c.ID) // what was asked before is no answer to who starts after
-	key := string(binary.BigEndian.AppendUint32(append(c.ID[:], byte(c.Intent)), uint32(ended))) + c.Stream
+	ended := k.ended.of(c.ID).Load() // what was asked before is no answer to who starts after
+	key := fmt.Sprint(c.ID, c.Intent, ended, p, c.Stream)
 	result := k.asking.DoChan(key, func() (any, error) {
 		v, err := k.acquire(context.WithoutCancel(ctx), c, p)
-		return &shared{verdict: v}, err
+		return &common{verdict: v}, err
 	})
 	select {
 	case r := <-result:
 		if r.Err != nil {
 			return guard.Verdict{}, r.Err
 		}
-		s := r.Val.(*shared)
+		s := r.Val.(*common)
 		v := s.verdict
 		if s.taken.Swap(true) && v.Outcome == guard.Admitted {
 			v.Outcome = guard.Refreshed
@@ -262,8 +266,8 @@ func (k *Keeper) ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 	}
 }
 
-// shared is a verdict for several requests.
-type shared struct {
+// common is a verdict for several requests.
+type common struct {
 	verdict guard.Verdict
 	taken   atomic.Bool // by one of them
 }
@@ -275,8 +279,7 @@ func (k *Keeper) acquire(ctx context.Context, c guard.Claim, p guard.Policy) (gu
 		return v, nil
 	}
 	if v, err = k.away(ctx, c, p, err); err == nil {
-		k.remember(at, c, p, v)
-		k.leases.update(c.ID, func(l *lease) { l.alone = true })
+		k.remember(at, c, p, v, byNode)
 	}
 	return v, err
 }
@@ -312,14 +315,14 @@ func (k *Keeper) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (gu
 	v, err := k.Store.Acquire(ctx, c, p)
 	if err == nil {
 		k.forgetLocal(c.User, c.ID)
-		k.remember(at, c, p, v)
+		k.remember(at, c, p, v, byStore)
 	}
 	return v, err
 }
 
-// Release implements guard.Store.
+// Release implements guard.Store. Who says goodbye may be gone before the answer.
 func (k *Keeper) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := k.Store.Release(ctx, user, id, p)
+	found, err := k.Store.Release(context.WithoutCancel(ctx), user, id, p)
 	k.forget(id)
 	k.forgetLocal(user, id)
 	return found, err
@@ -336,31 +339,38 @@ func (k *Keeper) Revoke(ctx context.Context, user string, id guard.ID, p guard.P
 // forget has the next request of a playback ask the store, and of those that
 // it stood in the way of.
 func (k *Keeper) forget(id guard.ID) {
-	if k.ended.Size() < MaxDenials {
-		k.ended.Store(id, k.now())
-	}
+	k.ended.of(id).Store(uint32(k.now()))
 	k.leases.delete(id)
 	k.forgetDenial(id)
 }
 
-func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict) {
+// remember keeps in mind the answer to what was asked at a moment.
+func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict, by grant) {
 	for _, id := range v.Replaced {
 		k.forget(id)
+	}
+	if k.endedSince(c.ID, at) { // it says nothing about what has started since
+		k.leases.update(c.ID, func(l *lease) { l.refreshing = false })
+		return
 	}
 	switch v.Outcome {
 	case guard.Admitted, guard.Refreshed:
 		k.forgetDenial(c.ID)
-		// The guard may have ended while the answer was on its way,
-		if k.leases.len() < k.maxLeases && !k.endedSince(c.ID, at) {
-			k.leases.put(c.ID, k.lease(at, p, v))
-			if k.endedSince(c.ID, at) { // or just now.
-				k.leases.delete(c.ID)
-			}
+		if v.Guard.ID != c.ID {
+			by = byAnother
 		}
+		k.leases.put(c.ID, lease{at: at, ttl: milliseconds(p.TTL), stream: k.streamHash(v.Guard.Stream), held: uint16(v.Held), by: by})
+		if k.endedSince(c.ID, at) { // just now
+			k.leases.delete(c.ID)
+		}
+	case guard.Released:
+		k.leases.delete(c.ID)
 	case guard.Rejected, guard.Revoked:
+		k.leases.delete(c.ID)
 		if k.denials.Size() < MaxDenials && k.inTheWay.Load() < maxInTheWay {
 			k.inTheWay.Add(int64(len(v.InTheWay)))
-			if before, there := k.denials.LoadAndStore(c.ID, denial{at, c.Intent.Starts(), strings.Clone(c.Stream), detached(v)}); there {
+			d := denial{at, c.Intent.Starts(), strings.Clone(c.Stream), p, detached(v)}
+			if before, there := k.denials.LoadAndStore(c.ID, d); there {
 				k.inTheWay.Add(-int64(len(before.verdict.InTheWay)))
 			}
 		}
@@ -383,10 +393,6 @@ func (k *Keeper) forgetDenial(id guard.ID) {
 	if d, there := k.denials.LoadAndDelete(id); there {
 		k.inTheWay.Add(-int64(len(d.verdict.InTheWay)))
 	}
-}
-
-func (k *Keeper) lease(at moment, p guard.Policy, v guard.Verdict) lease {
-	return lease{at: at, ttl: milliseconds(p.TTL), stream: k.streamHash(v.Guard.Stream), held: uint16(v.Held)}
 }
 
 // milliseconds of a ttl. What is longer than 12 days counts as that.
@@ -435,18 +441,21 @@ func (k *Keeper) refreshDue(ctx context.Context) {
 
 func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 	at := k.now()
+	before := make([]grant, len(batch))
 	for i := range batch {
-		c := &batch[i].Claim
+		c, p := &batch[i].Claim, &batch[i].Policy
 		l, there := k.leases.get(c.ID)
+		before[i] = l.by
 		switch {
-		case c.Intent == guard.Share:
-		case there && l.serves(&batch[i].Policy)-at.since(l.at) > resumeMargin:
+		case there && l.by == byAnother:
+			c.Intent = guard.Share
+		case there && l.serves(p)-at.since(l.at) > resumeMargin:
 			c.Intent = guard.Resume
-			if l.alone {
-				c.Alone = k.aloneFor(ctx, *c, batch[i].Policy)
+			if l.by == byNode {
+				c.Alone = k.aloneFor(ctx, *c, *p)
 			}
-		default: // its slot may be another's by now
-			c.Intent = guard.Continue
+		case c.Intent != guard.Share:
+			c.Intent = guard.Continue // its slot may be another's by now
 		}
 	}
 	answers := k.acquireAll(ctx, batch)
@@ -454,30 +463,21 @@ func (k *Keeper) refresh(ctx context.Context, batch []guard.Request) {
 		return // closed: calls that this cut short are no trouble with the store
 	}
 	for i, a := range answers {
-		c, p, v := batch[i].Claim, batch[i].Policy, a.Verdict
-		away := a.Err != nil
-		if away {
-			v, a.Err = k.away(ctx, c, p, a.Err)
-		} else {
+		c, p, v, by := batch[i].Claim, batch[i].Policy, a.Verdict, byStore
+		if a.Err == nil {
 			k.forgetLocal(c.User, c.ID)
+		} else {
+			v, a.Err = k.away(ctx, c, p, a.Err)
+			by = before[i]
 		}
-		switch {
-		case a.Err != nil:
-			k.onError(a.Err)
-			// The store is away: its viewers go on until it is back, and are
-			// restored then.
-			k.leases.update(c.ID, func(l *lease) { l.at, l.ttl, l.refreshing = at, milliseconds(p.TTL), false })
-		case v.Outcome == guard.Admitted || v.Outcome == guard.Refreshed:
-			// Only if it is still there: it may have been released meanwhile.
-			k.leases.update(c.ID, func(l *lease) {
-				alone := away && l.alone
-				*l = k.lease(at, p, v)
-				l.alone = alone
-			})
-		default:
-			k.leases.delete(c.ID)
-			k.remember(at, c, p, v)
+		if a.Err == nil {
+			k.remember(at, c, p, v, by)
+			continue
 		}
+		k.onError(a.Err)
+		// The store is away: its viewers go on until it is back, and are
+		// restored then.
+		k.leases.update(c.ID, func(l *lease) { l.at, l.ttl, l.refreshing = at, milliseconds(p.TTL), false })
 	}
 }
 
@@ -514,7 +514,6 @@ func (k *Keeper) sweep(ctx context.Context, together int) {
 				}
 				return true
 			})
-			k.ended.DeleteMatching(func(_ guard.ID, at moment) (bool, bool) { return now.since(at) >= denialTime, false })
 		}
 	}
 }

@@ -66,6 +66,9 @@ func (s *counter) ended(id guard.ID) {
 }
 
 func (s *counter) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
 	defer s.ended(id)
 	return s.Store.Release(ctx, user, id, p)
 }
@@ -806,4 +809,144 @@ func TestAStartWhileTheStoreIsAwayOutlivesAnEarlierRelease(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An ending is heard however many there are.
+func TestNoEndingIsLostAmongMany(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		one := policy
+		one.Limit = 1
+		for n := range 100_000 {
+			a.forget(stranger(n).ID)
+		}
+		time.Sleep(time.Second)
+		s.late.Store(int64(100 * time.Millisecond))
+		var asked sync.WaitGroup
+		asked.Go(func() { a.check(guard.Admitted, claim(1), one) })
+		time.Sleep(50 * time.Millisecond)
+		if found, err := b.Release(t.Context(), "user", claim(1).ID, one); !found || err != nil {
+			t.Fatal(found, err)
+		}
+		s.late.Store(0)
+		asked.Wait()
+		a.check(guard.Released, claim(1), one)
+
+		b.check(guard.Admitted, claim(2), one)
+		a.check(guard.Rejected, claim(3), one)
+		if found, err := b.Release(t.Context(), "user", claim(2).ID, one); !found || err != nil {
+			t.Fatal(found, err)
+		}
+		a.check(guard.Admitted, claim(3), one)
+	})
+}
+
+func sharing(n int) guard.Claim {
+	c := claim(n)
+	c.Intent = guard.Share
+	return c
+}
+
+// A playback without an id that holds a guard of its own is restored like others.
+func TestALostGuardOfAPlaybackWithoutIDIsRestored(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		one := policy
+		one.Limit = 1
+		start := claim(1)
+		start.Intent = guard.Start
+		a.check(guard.Admitted, start, one)
+		s.Store.Release(t.Context(), "user", start.ID, guard.Policy{}) // lost
+		other := claim(2)
+		other.Stream = "another"
+		b.check(guard.Admitted, other, one)
+		for range 20 {
+			time.Sleep(2 * time.Second)
+			a.check(guard.Known, sharing(1), one)
+		}
+		if guards, _ := s.List(t.Context(), "user"); len(guards) != 2 {
+			t.Errorf("the user holds %+v, want both who were admitted", guards)
+		}
+	})
+}
+
+// Who shares another playback's guard has none to be restored, whatever asks.
+func TestASharedGuardIsNotDoubled(t *testing.T) {
+	for _, intent := range []guard.Intent{guard.Start, guard.Continue, guard.Share} {
+		run(t, func(t *testing.T, s *counter, a, _ node) {
+			one := policy
+			one.Limit = 1
+			a.check(guard.Admitted, claim(1), one)
+			a.check(guard.Refreshed, sharing(9), one)
+			again := sharing(9)
+			again.Intent = intent
+			for range 30 {
+				time.Sleep(2 * time.Second)
+				a.check(guard.Known, again, one)
+			}
+			if guards, _ := s.List(t.Context(), "user"); len(guards) != 1 {
+				t.Errorf("the user holds %+v", guards)
+			}
+		})
+	}
+}
+
+// Two handlers with policies of their own share a store, but no answers.
+func TestEachPolicyHasItsOwnAnswers(t *testing.T) {
+	strict := policy
+	strict.Limit = 1
+	for name, generous := range map[string]guard.Policy{
+		"limit": policy,
+		"rule":  {Limit: 1, AtLimit: guard.ReplaceOldest, Interval: policy.Interval, TTL: policy.TTL},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(t *testing.T, s *counter, a, _ node) {
+				a.check(guard.Admitted, claim(1), strict)
+				start := claim(2)
+				start.Intent = guard.Start
+				a.check(guard.Rejected, start, strict)
+				a.check(guard.Admitted, start, generous)
+
+				s.delay.Store(int64(time.Second))
+				start.ID = claim(3).ID
+				var asked sync.WaitGroup
+				asked.Go(func() { a.check(guard.Rejected, start, strict) })
+				time.Sleep(time.Millisecond)
+				asked.Go(func() { a.check(guard.Admitted, start, generous) })
+				asked.Wait()
+			})
+		})
+	}
+}
+
+// Nor has who shares one a guard to be restored that its node gave it while the
+// store was away.
+func TestASharedGuardIsNotDoubledByAnOutage(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		one := policy
+		one.Limit, one.CountLocally = 1, true
+		a.check(guard.Admitted, claim(1), one)
+		a.check(guard.Refreshed, sharing(9), one)
+		for n := range 60 {
+			s.away.Store(n >= 5 && n < 30)
+			time.Sleep(2 * time.Second)
+			a.check(guard.Known, sharing(9), one)
+			if n < 5 || n > 20 {
+				a.check(guard.Known, claim(1), one)
+			}
+		}
+		if guards, _ := s.List(t.Context(), "user"); len(guards) != 1 {
+			t.Errorf("the user holds %+v", guards)
+		}
+	})
+}
+
+// Who says goodbye does not wait for the answer.
+func TestAReleaseOutlivesItsRequest(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, _ node) {
+		a.check(guard.Admitted, claim(1), policy)
+		ctx, leave := context.WithCancel(t.Context())
+		leave()
+		if found, err := a.Release(ctx, "user", claim(1).ID, policy); !found || err != nil {
+			t.Error(found, err)
+		}
+	})
 }

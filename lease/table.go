@@ -20,6 +20,7 @@ const (
 // (docs/performance.md). 32 bytes a slot, of which three to six in eight are
 // taken once a shard has grown.
 type table struct {
+	max    int // leases; one more is not kept
 	seed   maphash.Seed
 	shards [shards]shard
 	size   atomic.Int64
@@ -38,7 +39,7 @@ type slot struct {
 	lease lease
 }
 
-func newTable() *table { return &table{seed: maphash.MakeSeed()} }
+func newTable(max int) *table { return &table{max: max, seed: maphash.MakeSeed()} }
 
 // of locks the shard of an id and returns it with the id's hash.
 func (t *table) of(id *guard.ID) (*shard, uint64) {
@@ -62,6 +63,9 @@ func (t *table) put(id guard.ID, l lease) {
 	defer s.mu.Unlock()
 	i, found := s.find(&id, h)
 	if !found {
+		if t.len() >= t.max {
+			return
+		}
 		if s.taken+1 > len(s.slots)/4*3 {
 			t.resize(s, max(2*len(s.slots), minSlots))
 			i, _ = s.find(&id, h)

@@ -13,7 +13,7 @@ import (
 func TestTableIsAMap(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		table, want := newTable(), make(map[guard.ID]lease)
+		table, want := newTable(MaxLeases), make(map[guard.ID]lease)
 		ids := 1 << (4 + seed) // from a few to many in a shard
 		if seed >= 12 {
 			ids = 1 << 10
@@ -56,7 +56,7 @@ func TestTableIsAMap(t *testing.T) {
 }
 
 func TestTableShrinks(t *testing.T) {
-	table := newTable()
+	table := newTable(MaxLeases)
 	const many = 100_000
 	for n := range many {
 		table.put(testID(n), lease{ttl: 1})
