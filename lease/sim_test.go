@@ -25,7 +25,8 @@ var (
 // virtual time, with the faults below, and after them a time without. Always:
 //
 //  1. The store admits past the limit only to restore: a guard that it lost, or
-//     that a node granted or carried on alone while the store did not answer.
+//     that a node granted or carried on alone while the store did not answer; or
+//     one that was replaced, where it lost that.
 //  2. A viewer who plays is never refused, but for a guard of (1) where its node
 //     was replaced or has late news of an ending before its start, or where the
 //     store has come to hold what was over as in (3). One who was silent for longer
@@ -36,7 +37,9 @@ var (
 //  4. A playback that was revoked stops within a refresh period of when its node
 //     can ask the store, even if nobody tells it, unless the store lost that too.
 //  5. Who is refused may start as soon as another has stopped on this node.
-//  6. Once nothing fails any more, the store holds what is played and what was
+//  6. Nobody is answered by a policy other than the request's.
+//  7. Where a start replaces others it is never refused, and what it replaced does not come back.
+//  8. Once nothing fails any more, the store holds what is played and what was
 //     played within ttl, and when nobody plays nothing, nor do the nodes.
 //
 // While nothing fails, also: nobody plays without a slot, nor more than the limit.
@@ -179,6 +182,8 @@ func (w *world) run() {
 		}
 	}
 	act(w.revoked)
+	act(w.zapping)
+	act(w.sharing)
 	if w.faults != 0 {
 		act(w.fail)
 		act(w.fail)
@@ -300,7 +305,8 @@ func (w *world) acquired(c guard.Claim, p guard.Policy, v guard.Verdict) {
 		w.wrong("%s has %s restored, which was released", c.User, c.ID)
 	}
 	delete(w.freed, c.ID)
-	if v.Held > p.Limit && (c.Intent != guard.Resume || !w.unsure[c.ID]) {
+	restored := c.Intent == guard.Resume && (w.unsure[c.ID] || c.User == "zapping" && w.store.losses > 0)
+	if v.Held > p.Limit && !restored {
 		w.wrong("%s is admitted to %d of %d with intent %d", c.User, v.Held, p.Limit, c.Intent)
 	}
 }
@@ -319,6 +325,9 @@ func (w *world) ask(n *simNode, c guard.Claim, p guard.Policy) (guard.Verdict, e
 	h.Write(append(c.ID[:], byte(v.Outcome)))
 	w.trace += h.Sum64()
 	w.tell("%s %v: %v, held %d %v", c.User, c.ID, v.Outcome, v.Held, err)
+	if err == nil && v.Limit != p.Limit {
+		w.wrong("%s is judged by a limit of %d, not %d", c.User, v.Limit, p.Limit)
+	}
 	if v.Outcome == guard.Known && w.faults == 0 && !w.holds(c) && c.User != "revoked" {
 		w.wrong("%s plays %s without a slot", c.User, c.ID)
 	}
@@ -345,7 +354,7 @@ func (w *world) asks(id guard.ID) {
 
 func (w *world) holds(c guard.Claim) bool {
 	for _, g := range w.store.ledger(c.User).List(w.store.now()) {
-		if g.ID == c.ID {
+		if g.ID == c.ID || c.User == "sharing" && g.Stream == c.Stream {
 			return true
 		}
 	}
@@ -355,6 +364,10 @@ func (w *world) holds(c guard.Claim) bool {
 // play plays a video on one node and reports whether it came to its own end.
 func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest time.Duration) (ended bool) {
 	c := guard.Claim{User: user, ID: id, Stream: fmt.Sprint("movie", rng.IntN(3))}
+	segment := guard.Continue
+	if rng.IntN(3) == 0 { // without an id
+		segment, c.Stream = guard.Share, id.String()
+	}
 	p := w.policyOf(user)
 	defer w.plays(user, id, false)
 	first := w.node(at)
@@ -377,7 +390,10 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 		if time.Since(last) >= playing && v.Outcome == guard.Known {
 			back = time.Now() // the lease may be about to end, with the slot
 		}
-		c.Intent, last = guard.Continue, time.Now()
+		c.Intent, last = segment, time.Now()
+		if rng.IntN(10) == 0 { // it reports itself
+			n.Keep(context.Background(), guard.Claim{User: user, ID: id}, p)
+		}
 		pause := time.Duration(500+rng.IntN(6000)) * time.Millisecond
 		switch rng.IntN(60) {
 		case 0:
@@ -399,6 +415,9 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 func (w *world) policyOf(user string) guard.Policy {
 	p := policy
 	p.CountLocally = user != "greedy1" // for whom nobody counts while the store is away
+	if user == "greedy0" {             // whose requests come to two handlers, of which one allows less
+		p.Limit -= int(time.Now().UnixNano() % 2)
+	}
 	return p
 }
 
@@ -518,6 +537,61 @@ func (w *world) revoked(rng *rand.Rand) {
 			}
 		}
 		time.Sleep(time.Second + time.Duration(rng.Int64N(int64(time.Second))))
+	}
+	time.Sleep(silence)
+}
+
+// zapping starts one playback after the other, each in place of the one before,
+// and plays a little of both.
+func (w *world) zapping(rng *rand.Rand) {
+	const user = "zapping"
+	p := w.policyOf(user)
+	p.Limit, p.AtLimit = 1, guard.ReplaceOldest
+	var before guard.ID
+	for range 20 {
+		c := guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64()))}
+		at := rng.IntN(len(w.nodes))
+		v, err := w.ask(w.node(at), c, p)
+		if err != nil || !v.Outcome.Pass() {
+			w.wrong("who zaps is refused: %v, %v", v.Outcome, err)
+		}
+		for range rng.IntN(5) {
+			time.Sleep(time.Duration(rng.Int64N(int64(4 * time.Second))))
+			for _, c.ID = range []guard.ID{before, c.ID} {
+				c.Intent = guard.Continue
+				v, _ := w.ask(w.node(at), c, p)
+				if c.ID == before && w.faults == 0 && (v.Outcome == guard.Admitted || v.Outcome == guard.Refreshed) {
+					w.wrong("what was replaced is %v", v.Outcome)
+				}
+			}
+		}
+		if before = c.ID; w.over() {
+			break
+		}
+	}
+	time.Sleep(silence)
+}
+
+// sharing plays a video whose requests do not all have its id.
+func (w *world) sharing(rng *rand.Rand) {
+	const user = "sharing"
+	p := w.policyOf(user)
+	p.Limit = 1
+	stream := fmt.Sprint("movie", rng.Uint64())
+	named := guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64())), Stream: stream, Intent: guard.Continue}
+	nameless := guard.Claim{User: user, ID: guard.DeriveID(user, "", stream), Stream: stream}
+	n := w.node(rng.IntN(len(w.nodes)))
+	for range 30 {
+		w.ask(n, named, p)
+		nameless.Intent = guard.Share
+		if v, _ := w.ask(n, nameless, p); v.Outcome == guard.Known && rng.IntN(2) == 0 {
+			nameless.Intent = guard.Start
+			w.ask(n, nameless, p)
+		}
+		time.Sleep(time.Duration(rng.Int64N(int64(10 * time.Second))))
+		if w.over() {
+			break
+		}
 	}
 	time.Sleep(silence)
 }

@@ -242,6 +242,9 @@ func (l *link) AcquireAll(_ context.Context, requests []guard.Request) []guard.A
 		}
 	})
 	for i, r := range requests {
+		for _, id := range answers[i].Verdict.Replaced {
+			l.publish(id)
+		}
 		if err != nil {
 			answers[i] = guard.Answer{Err: err}
 			l.missed(r.Claim.User, r.Claim.ID)
