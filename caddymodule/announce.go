@@ -64,6 +64,9 @@ func announce(event string, data func() map[string]any) {
 
 // announceVerdict tells of what a claim has changed.
 func announceVerdict(c guard.Claim, v guard.Verdict) {
+	if v.Outcome == guard.Admitted {
+		c.ID = v.Guard.ID // which with guard.Share may be another
+	}
 	data := func() map[string]any {
 		return map[string]any{
 			"user": c.User, "guard": c.ID.String(), "stream": c.Stream, "device": c.Device, "held": v.Held, "limit": v.Limit,

@@ -297,6 +297,24 @@ func TestPathTokens(t *testing.T) {
 	})
 }
 
+// Segments at another host have no token; the manifest that led to them, asked
+// for again, is of the same playback.
+func TestSegmentsWithoutTheirManifestsTokenAreItsPlayback(t *testing.T) {
+	for _, onLimit := range []string{"reject", "replace_oldest"} {
+		withGate(t, Handler{Playback: "path", Limit: "1", OnLimit: onLimit}, func(g *gate) {
+			token, _, _ := strings.Cut(g.get(302, "/v/x/live.m3u8").Header().Get("Location"), "/")
+			for range 3 {
+				g.get(200, "/v/x/"+token+"/live.m3u8")
+				g.get(200, "/v/x/1.ts")
+				g.get(200, "/v/x/"+token+"/audio/1.ts")
+			}
+			if got := "~" + g.holds(1)[0].ID.String(); got != token {
+				t.Errorf("%s: guard %s, want %s", onLimit, got, token)
+			}
+		})
+	}
+}
+
 func TestATokenIsNeverRedirected(t *testing.T) {
 	withGate(t, Handler{Playback: "path"}, func(g *gate) {
 		foreign := "~" + guard.NewID("other", "").String()

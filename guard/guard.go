@@ -54,7 +54,8 @@ const (
 	// a manifest under several ids and play one.
 	Look
 	// Share is Continue for a request that has lost its id: any guard of the
-	// user on this stream and device serves.
+	// user on this stream and device serves, or one is made for the playback
+	// that a Look within Settle was about.
 	Share
 	// Resume is Continue for a playback that was admitted before: should its
 	// guard be lost, it comes back, limit or no limit. One that was released

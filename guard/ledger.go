@@ -35,7 +35,7 @@ type kind uint8
 
 const (
 	held   kind = iota
-	looked      // a manifest was, for a playback that may replace others
+	looked      // a manifest was, for a playback that has no guard yet
 	released
 	revoked
 )
@@ -61,6 +61,8 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	} else if first := l.share(now, c, p); first != nil {
 		v.Guard = *first
 		return Refreshed
+	} else if id := l.lookedAt(c); id != nil {
+		c.ID, c.Intent, g.ID = *id, Continue, *id
 	} else if mark := l.find(c.ID, released); mark != nil && c.isStraggler(now.Sub(mark.CreatedAt)) {
 		return Released
 	}
@@ -80,7 +82,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	}
 	v.Replaced = replaced
 	if own == nil && c.Intent == Look {
-		l.look(now, g, p)
+		l.look(now, g)
 		return Vacant
 	}
 	for _, id := range lapsed {
@@ -99,10 +101,10 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	return Admitted
 }
 
-// look leaves a mark for Settle where the policy replaces guards. On a device
-// the last stream that was looked at has it: under whichever of several ids.
-func (l *Ledger) look(now time.Time, g Guard, p Policy) {
-	if !p.replaces() || l.find(g.ID, released) != nil {
+// look leaves a mark for Settle. On a device the last stream that was looked at
+// has it: under whichever of several ids.
+func (l *Ledger) look(now time.Time, g Guard) {
+	if l.find(g.ID, released) != nil {
 		return
 	}
 	l.records = slices.DeleteFunc(l.records, func(r record) bool {
@@ -181,6 +183,18 @@ func (l *Ledger) share(now time.Time, c Claim, p Policy) (first *Guard) {
 		}
 	}
 	return first
+}
+
+// lookedAt is the playback that a claim which has lost its id begins: the one
+// whose manifest was looked at last on the claim's stream and device.
+func (l *Ledger) lookedAt(c Claim) *ID {
+	for i := range slices.Backward(l.records) {
+		r := &l.records[i]
+		if c.Intent == Share && r.kind == looked && r.Stream == c.Stream && r.Device == c.Device {
+			return &r.ID
+		}
+	}
+	return nil
 }
 
 // Refresh is Store.Refresh at a moment of the store's clock.

@@ -37,11 +37,6 @@ func (p *Policy) AllRules() []Rule {
 	return append(p.Rules[:len(p.Rules):len(p.Rules)], Rule{"", p.Limit, p.AtLimit})
 }
 
-// replaces reports whether a start may replace guards.
-func (p *Policy) replaces() bool {
-	return slices.ContainsFunc(p.AllRules(), func(r Rule) bool { return r.AtLimit != Reject })
-}
-
 // With is the policy with another AtLimit for all that do not replace anyway.
 func (p Policy) With(a AtLimit) Policy {
 	p.AtLimit, p.Rules = a, slices.Clone(p.Rules)

@@ -23,6 +23,9 @@ if not own and intent == SHARE then
     end
   end
   if shared then return { REFRESHED, now, save(id, ttl) } end
+  for _, r in ipairs(records) do -- the last that was looked at
+    if r.kind == 'V' and r.stream == stream and r.device == device then id, intent = r.id, CONTINUE end
+  end
 end
 local mark = find('L', id)
 if mark then
@@ -60,10 +63,9 @@ local function expires(r) return r.refreshed + r.interval end
 -- replaces them. Whose manifest was looked at is starting: a straggler of the
 -- playback before may have taken the room.
 local starts = intent == START or intent == LOOK or intent == CONTINUE and find('V', id)
-local going, replaced, replaces = {}, {}, false
+local going, replaced = {}, {}
 for i = 11, #ARGV, 3 do
   local per, limit, at_limit = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
-  replaces = replaces or at_limit ~= '0'
   if not own and intent == RESUME then
     per, limit = '', MAX_LIMIT
   end
@@ -114,7 +116,7 @@ else
 end
 if outcome ~= VACANT then
   save(id, ttl)
-elseif replaces and not mark then
+elseif not mark then
   -- On a device the last stream that was looked at has the mark: under
   -- whichever of several ids.
   for i = #records, 1, -1 do

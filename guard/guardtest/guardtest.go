@@ -52,6 +52,7 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"ClaimChangesTheLabelsItHas", (*suite).claimChangesTheLabelsItHas},
 		{"LookNeverCreates", (*suite).lookNeverCreates},
 		{"ShareRefreshesWhatTheUserHasOnTheStream", (*suite).shareRefreshesWhatTheUserHasOnTheStream},
+		{"ShareTakesTheSlotForThePlaybackThatWasLookedAt", (*suite).shareTakesTheSlotForThePlaybackThatWasLookedAt},
 		{"ResumeRestoresALostGuardPastTheLimit", (*suite).resumeRestoresALostGuardPastTheLimit},
 		{"RulesMustAllAllow", (*suite).rulesMustAllAllow},
 		{"RuleHoldsForAMove", (*suite).ruleHoldsForAMove},
@@ -487,6 +488,25 @@ func (s *suite) shareRefreshesWhatTheUserHasOnTheStream() {
 	elsewhere.Device = "phone"
 	s.acquire(guard.Rejected, elsewhere, policy)
 	s.holds(1, 2, 9)
+}
+
+// Who loses the id between manifest and segment has one guard, not two: its own
+// manifest neither is refused because of it nor replaces it.
+func (s *suite) shareTakesTheSlotForThePlaybackThatWasLookedAt() {
+	for n, atLimit := range []guard.AtLimit{guard.Reject, guard.ReplaceOldest} {
+		one := policy
+		one.Limit, one.AtLimit = 1, atLimit
+		looked, lost := with(claim(n+1), guard.Look), with(claim(9), guard.Share)
+		s.acquire(guard.Vacant, looked, one)
+		if g := s.acquire(guard.Admitted, lost, one).Guard; g.ID != looked.ID {
+			s.Errorf("admitted %v, want what was looked at", g.ID)
+		}
+		s.acquire(guard.Refreshed, looked, one)
+		s.acquire(guard.Refreshed, lost, one)
+		s.acquire(guard.Refreshed, claim(n+1), one)
+		s.holds(n + 1)
+		s.release(true, n+1)
+	}
 }
 
 func (s *suite) resumeRestoresALostGuardPastTheLimit() {
