@@ -310,6 +310,7 @@ func TestADenialAtALimitIsNotOfWhoIsObserved(t *testing.T) {
 		a.check(guard.Rejected, claim(2), enforced)
 		a.check(guard.Admitted, claim(2), observed)
 		a.Revoke(t.Context(), claim(2).User, claim(2).ID, policy)
+		time.Sleep(10 * time.Millisecond)
 		a.check(guard.Revoked, claim(2), observed)
 		if v := a.check(guard.Revoked, claim(2), observed); !v.Repeated {
 			t.Error("the store was asked again about a revoked playback")
