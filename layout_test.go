@@ -19,10 +19,11 @@ func TestImportsPointDown(t *testing.T) {
 		"redisstore/redistest": {},
 		"playback":             {"guard"},
 		"lease":                {"guard"},
-		"api":                  {"guard"},
-		"caddymodule":          {"guard", "lease", "memstore", "redisstore", "playback", "api"},
-		"":                     {"caddymodule", "guard", "lease", "memstore", "redisstore", "playback", "api"},
-		"cmd/caddy":            {"", "caddymodule", "guard", "lease", "memstore", "redisstore", "playback", "api"},
+		"problem":              {"guard"},
+		"api":                  {"guard", "problem"},
+		"caddymodule":          {"guard", "lease", "memstore", "redisstore", "playback", "problem", "api"},
+		"":                     {"caddymodule", "guard", "lease", "memstore", "redisstore", "playback", "problem", "api"},
+		"cmd/caddy":            {"", "caddymodule", "guard", "lease", "memstore", "redisstore", "playback", "problem", "api"},
 	}
 	for _, line := range goList(t, "-f", "{{.ImportPath}} {{join .Deps \" \"}}", "./...") {
 		path, deps, _ := strings.Cut(line, " ")

@@ -19,6 +19,7 @@ import (
 	"unicode"
 
 	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/problem"
 )
 
 // MaxBody is how many bytes a request's body may have.
@@ -152,7 +153,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NewResponseController(w).SetReadDeadline(time.Now().Add(maxReading)) // what cannot is no connection
 	}
 	if err := a.serve(answer, r, route, id); err != nil {
-		problem, ok := errors.AsType[*Problem](err)
+		p, ok := errors.AsType[*problem.Problem](err)
 		switch {
 		case ok:
 		case r.Context().Err() != nil:
@@ -162,12 +163,12 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if a.OnError != nil {
 				a.OnError(r, err)
 			}
-			problem = Unavailable()
+			p = problem.Unavailable()
 		}
 		if a.RequestID != nil {
-			problem.SetInstance(a.RequestID(r))
+			p.SetInstance(a.RequestID(r))
 		}
-		problem.Write(answer)
+		p.Write(answer)
 	}
 }
 
@@ -185,7 +186,7 @@ func (w *answer) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (w *answer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// serve makes a call. Its error is a *Problem, or the store's.
+// serve makes a call. Its error is a *problem.Problem, or the store's.
 func (a *API) serve(w http.ResponseWriter, r *http.Request, route *route, inPath string) error {
 	if route == nowhere {
 		return notFound(r)
@@ -199,11 +200,11 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, route *route, inPath
 	}
 	// What changes something waits until a replay is ruled out.
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		if p := Early(r); p != nil {
+		if p := problem.Early(r); p != nil {
 			return p
 		}
 		if a.CrossOrigin != nil && a.CrossOrigin.Check(r) != nil {
-			return NewProblem(http.StatusForbidden, CrossOrigin, "pages of the origin %q are not allowed to change guards", clip(r.Header.Get("Origin")))
+			return problem.New(http.StatusForbidden, problem.CrossOrigin, "pages of the origin %q are not allowed to change guards", clip(r.Header.Get("Origin")))
 		}
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -214,14 +215,14 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, route *route, inPath
 	var id guard.ID
 	if inPath != "" {
 		if id, err = guard.ParseID(inPath); err != nil {
-			return NewProblem(http.StatusBadRequest, InvalidGuardID, "guard id %q is %v", clip(inPath), err)
+			return problem.New(http.StatusBadRequest, problem.InvalidGuardID, "guard id %q is %v", clip(inPath), err)
 		}
 	}
 	return serve(a, w, r, c, id)
 }
 
-func notFound(r *http.Request) *Problem {
-	return NewProblem(http.StatusNotFound, NotFound, "there is nothing at %q", clip(r.URL.Path))
+func notFound(r *http.Request) *problem.Problem {
+	return problem.New(http.StatusNotFound, problem.NotFound, "there is nothing at %q", clip(r.URL.Path))
 }
 
 func notAllowed(w http.ResponseWriter, r *http.Request, methods calls) error {
@@ -238,7 +239,7 @@ func notAllowed(w http.ResponseWriter, r *http.Request, methods calls) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	p := NewProblem(http.StatusMethodNotAllowed, MethodNotAllowed, "%s is not one of %s", clip(r.Method), strings.Join(allow, ", "))
+	p := problem.New(http.StatusMethodNotAllowed, problem.MethodNotAllowed, "%s is not one of %s", clip(r.Method), strings.Join(allow, ", "))
 	p.Allow = strings.Join(allow, ", ")
 	return p
 }
@@ -251,16 +252,16 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 	for _, field := range [][2]string{{"streamId", body.StreamID}, {"deviceId", body.DeviceID}, {"playbackId", body.PlaybackID}} {
 		name, value := field[0], field[1]
 		if len(value) > guard.MaxLabel {
-			return NewProblem(http.StatusBadRequest, InvalidBody, "%s has %d bytes, at most %d are allowed", name, len(value), guard.MaxLabel)
+			return problem.New(http.StatusBadRequest, problem.InvalidBody, "%s has %d bytes, at most %d are allowed", name, len(value), guard.MaxLabel)
 		}
 		if strings.ContainsFunc(value, unicode.IsControl) {
-			return NewProblem(http.StatusBadRequest, InvalidBody, "%s has control characters", name)
+			return problem.New(http.StatusBadRequest, problem.InvalidBody, "%s has control characters", name)
 		}
 	}
 	if body.OnLimit != "" {
 		atLimit, known := AtLimit[body.OnLimit]
 		if !known {
-			return NewProblem(http.StatusBadRequest, InvalidBody, "onLimit %q is not one of %s", clip(body.OnLimit), strings.Join(slices.Sorted(maps.Keys(AtLimit)), ", "))
+			return problem.New(http.StatusBadRequest, problem.InvalidBody, "onLimit %q is not one of %s", clip(body.OnLimit), strings.Join(slices.Sorted(maps.Keys(AtLimit)), ", "))
 		}
 		c.Policy = c.Policy.With(atLimit)
 	}
@@ -284,13 +285,13 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 	case guard.Admitted:
 		location := url.URL{Path: c.Base + "/" + v.Guard.ID.String()}
 		w.Header().Set("Location", location.EscapedPath())
-		write(w, http.StatusCreated, "application/json", a.json(v.Guard))
+		problem.WriteJSON(w, http.StatusCreated, "application/json", a.json(v.Guard))
 	case guard.Refreshed:
-		write(w, http.StatusOK, "application/json", a.json(v.Guard))
+		problem.WriteJSON(w, http.StatusOK, "application/json", a.json(v.Guard))
 	case guard.Revoked:
 		return revoked()
 	default:
-		return Refused(v, a.RevealGuards)
+		return problem.Refused(v, a.RevealGuards)
 	}
 	return nil
 }
@@ -305,7 +306,7 @@ func (a *API) refresh(w http.ResponseWriter, r *http.Request, c Caller, id guard
 	}
 	switch v.Outcome {
 	case guard.Refreshed:
-		write(w, http.StatusOK, "application/json", a.json(v.Guard))
+		problem.WriteJSON(w, http.StatusOK, "application/json", a.json(v.Guard))
 	case guard.Revoked:
 		return revoked()
 	default:
@@ -338,7 +339,7 @@ func (a *API) list(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID)
 	for i, g := range guards {
 		answer.Guards[i] = a.json(g)
 	}
-	write(w, http.StatusOK, "application/json", answer)
+	problem.WriteJSON(w, http.StatusOK, "application/json", answer)
 	return nil
 }
 
@@ -349,7 +350,7 @@ func (a *API) get(w http.ResponseWriter, r *http.Request, c Caller, id guard.ID)
 	}
 	for _, g := range guards {
 		if g.ID == id {
-			write(w, http.StatusOK, "application/json", a.json(g))
+			problem.WriteJSON(w, http.StatusOK, "application/json", a.json(g))
 			return nil
 		}
 	}
@@ -379,12 +380,12 @@ func NewGuard(g guard.Guard) Guard {
 	}
 }
 
-func absent(id guard.ID) *Problem {
-	return NewProblem(http.StatusNotFound, GuardDoesNotExist, "there is no guard %v", id)
+func absent(id guard.ID) *problem.Problem {
+	return problem.New(http.StatusNotFound, problem.GuardDoesNotExist, "there is no guard %v", id)
 }
 
-func revoked() *Problem {
-	return NewProblem(http.StatusGone, GuardRevoked, "this playback was ended from elsewhere")
+func revoked() *problem.Problem {
+	return problem.New(http.StatusGone, problem.GuardRevoked, "this playback was ended from elsewhere")
 }
 
 // readAll reads a body of at most so many bytes; if there is any, it has to be
@@ -392,13 +393,13 @@ func revoked() *Problem {
 func readAll(w http.ResponseWriter, r *http.Request, limit int64, mediaType string) ([]byte, error) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, NewProblem(http.StatusRequestEntityTooLarge, BodyTooLarge, "the body has more than %d bytes", limit)
+		return nil, problem.New(http.StatusRequestEntityTooLarge, problem.BodyTooLarge, "the body has more than %d bytes", limit)
 	}
 	if err != nil {
-		return nil, NewProblem(http.StatusBadRequest, InvalidBody, "reading the body: %v", err)
+		return nil, problem.New(http.StatusBadRequest, problem.InvalidBody, "reading the body: %v", err)
 	}
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); len(body) > 0 && (err != nil || media != mediaType) {
-		return nil, NewProblem(http.StatusUnsupportedMediaType, UnsupportedMedia, "Content-Type is %q, want %s", clip(r.Header.Get("Content-Type")), mediaType)
+		return nil, problem.New(http.StatusUnsupportedMediaType, problem.UnsupportedMedia, "Content-Type is %q, want %s", clip(r.Header.Get("Content-Type")), mediaType)
 	}
 	return body, nil
 }
@@ -410,18 +411,18 @@ func readBody(w http.ResponseWriter, r *http.Request, into any) error {
 		return err
 	}
 	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-		return NewProblem(http.StatusBadRequest, InvalidBody, "the body is not a JSON object")
+		return problem.New(http.StatusBadRequest, problem.InvalidBody, "the body is not a JSON object")
 	}
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
 		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			return NewProblem(http.StatusBadRequest, InvalidBody, "%s is a JSON %s, want a %s", clip(wrong.Field), wrong.Value, wrong.Type)
+			return problem.New(http.StatusBadRequest, problem.InvalidBody, "%s is a JSON %s, want a %s", clip(wrong.Field), wrong.Value, wrong.Type)
 		}
-		return NewProblem(http.StatusBadRequest, InvalidBody, "the body is not the JSON object wanted: %s", clip(strings.TrimPrefix(err.Error(), "json: ")))
+		return problem.New(http.StatusBadRequest, problem.InvalidBody, "the body is not the JSON object wanted: %s", clip(strings.TrimPrefix(err.Error(), "json: ")))
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return NewProblem(http.StatusBadRequest, InvalidBody, "more follows after the body's JSON object")
+		return problem.New(http.StatusBadRequest, problem.InvalidBody, "more follows after the body's JSON object")
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/memstore"
+	"github.com/streamguard/streamguard/problem"
 )
 
 // fixture is an API over a store in memory. Its fields are what tests change.
@@ -93,22 +94,22 @@ func (f *fixture) list() api.Guards {
 	return decode[api.Guards](f, f.call(http.StatusOK, "GET /guards", ""))
 }
 
-// problem is a Problem as clients read it.
-type problem struct {
+// errorBody is a Problem as clients read it.
+type errorBody struct {
 	Status                 int
 	Title, Detail, Message string
-	ErrorCode              api.Code
+	ErrorCode              problem.Code
 	Limit                  int
 	Per                    string
-	Guards                 []api.Holder
+	Guards                 []problem.Holder
 	RetryAfter             int
 }
 
 // refused makes a call that is answered with a problem.
-func (f *fixture) refused(status int, code api.Code, call, body string, change ...func(*http.Request)) (problem, http.Header) {
+func (f *fixture) refused(status int, code problem.Code, call, body string, change ...func(*http.Request)) (errorBody, http.Header) {
 	f.Helper()
 	w := f.call(status, call, body, change...)
-	p := decode[problem](f, w)
+	p := decode[errorBody](f, w)
 	if p.Status != status || p.Title != http.StatusText(status) || p.ErrorCode != code || p.Detail == "" || p.Message != p.Detail {
 		f.Fatalf("%s %.100s: problem %+v, want %s", call, body, p, code)
 	}
@@ -261,9 +262,9 @@ func TestPagesOfOtherOriginsChangeNothing(t *testing.T) {
 	}
 	id := guard.NewID("ann", "").String()
 	for _, call := range []string{"POST /guards", "PATCH /guards/" + id, "DELETE /guards/" + id, "POST /guards/" + id + "/release"} {
-		f.refused(http.StatusForbidden, api.CrossOrigin, call, "", from("cross-site", "https://evil.example"))
+		f.refused(http.StatusForbidden, problem.CrossOrigin, call, "", from("cross-site", "https://evil.example"))
 	}
-	f.refused(http.StatusForbidden, api.CrossOrigin, events, "p is over", cmcd, from("cross-site", "https://evil.example"))
+	f.refused(http.StatusForbidden, problem.CrossOrigin, events, "p is over", cmcd, from("cross-site", "https://evil.example"))
 	f.call(http.StatusOK, "GET /guards", "", from("cross-site", "https://evil.example"))
 	f.call(http.StatusCreated, "POST /guards", "", from("same-origin", "https://example.com"))
 	f.call(http.StatusCreated, "POST /guards", "", from("cross-site", "https://player.example.com"))
@@ -281,7 +282,7 @@ func TestRefusalSaysWhichRuleAndOnlyWhatIsInItsWay(t *testing.T) {
 	f.caller.Labels = class("phone")
 	f.guard(http.StatusCreated, "POST /guards", `{"streamId": "two"}`)
 	f.caller.Labels = class("tv")
-	p, header := f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, "POST /guards", ``)
+	p, header := f.refused(http.StatusTooManyRequests, problem.ReachedMaxGuards, "POST /guards", ``)
 	if p.Limit != 1 || p.Per != "class" || len(p.Guards) != 1 || p.Guards[0].StreamID != "one" {
 		t.Errorf("refused with %+v", p)
 	}
@@ -297,15 +298,15 @@ func TestStartMayReplaceTheOldest(t *testing.T) {
 	f := open(t)
 	f.caller.Policy.Limit = 1
 	first := f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "first"}`)
-	f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, "POST /guards", `{"onLimit": "reject"}`)
-	f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, "POST /guards", `{"onLimit": "replace_device", "deviceId": "tv"}`)
-	f.refused(http.StatusBadRequest, api.InvalidBody, "POST /guards", `{"onLimit": "replace_all"}`)
+	f.refused(http.StatusTooManyRequests, problem.ReachedMaxGuards, "POST /guards", `{"onLimit": "reject"}`)
+	f.refused(http.StatusTooManyRequests, problem.ReachedMaxGuards, "POST /guards", `{"onLimit": "replace_device", "deviceId": "tv"}`)
+	f.refused(http.StatusBadRequest, problem.InvalidBody, "POST /guards", `{"onLimit": "replace_all"}`)
 	second := f.guard(http.StatusCreated, "POST /guards", `{"onLimit": "replace_oldest"}`)
 	if got := f.list().Guards; len(got) != 1 || got[0].GuardID != second.GuardID {
 		t.Errorf("the user holds %+v, want the second playback", got)
 	}
-	f.refused(http.StatusGone, api.GuardRevoked, "PATCH /guards/"+first.GuardID, ``)
-	f.refused(http.StatusGone, api.GuardRevoked, "POST /guards", `{"playbackId": "first", "onLimit": "replace_oldest"}`)
+	f.refused(http.StatusGone, problem.GuardRevoked, "PATCH /guards/"+first.GuardID, ``)
+	f.refused(http.StatusGone, problem.GuardRevoked, "POST /guards", `{"playbackId": "first", "onLimit": "replace_oldest"}`)
 }
 
 func TestStartAtTheLimitSaysWhatIsInTheWay(t *testing.T) {
@@ -326,7 +327,7 @@ func TestStartAtTheLimitSaysWhatIsInTheWay(t *testing.T) {
 				second := f.guard(http.StatusCreated, "POST /guards", ``)
 				time.Sleep(10*time.Second + time.Millisecond) // Retry-After rounds up
 				f.RevealGuards, f.caller.Policy.Limit = test.reveal, test.limit
-				p, header := f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, "POST /guards", ``)
+				p, header := f.refused(http.StatusTooManyRequests, problem.ReachedMaxGuards, "POST /guards", ``)
 
 				for name, want := range map[string]string{
 					"Retry-After":      fmt.Sprint(test.retryAfter),
@@ -342,7 +343,7 @@ func TestStartAtTheLimitSaysWhatIsInTheWay(t *testing.T) {
 					t.Fatalf("%+v", p)
 				}
 				for i, g := range []api.Guard{first, second} {
-					want := api.Holder{StreamID: g.StreamID, DeviceID: g.DeviceID, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt}
+					want := problem.Holder{StreamID: g.StreamID, DeviceID: g.DeviceID, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt}
 					if test.reveal {
 						want.GuardID = g.GuardID
 					}
@@ -372,7 +373,7 @@ func TestRefreshMovesBothTimesUntilTheGuardIsGone(t *testing.T) {
 			}
 		}
 		time.Sleep(90 * time.Second)
-		f.refused(http.StatusNotFound, api.GuardDoesNotExist, call, ``)
+		f.refused(http.StatusNotFound, problem.GuardDoesNotExist, call, ``)
 	})
 }
 
@@ -386,9 +387,9 @@ func TestRevokedPlaybackIsGone(t *testing.T) {
 	if found, err := f.store.Revoke(t.Context(), "ann", id, f.caller.Policy); !found || err != nil {
 		t.Fatal(found, err)
 	}
-	f.refused(http.StatusGone, api.GuardRevoked, "PATCH /guards/"+g.GuardID, ``)
-	f.refused(http.StatusGone, api.GuardRevoked, "POST /guards", `{"playbackId": "p"}`)
-	f.refused(http.StatusNotFound, api.GuardDoesNotExist, "GET /guards/"+g.GuardID, ``)
+	f.refused(http.StatusGone, problem.GuardRevoked, "PATCH /guards/"+g.GuardID, ``)
+	f.refused(http.StatusGone, problem.GuardRevoked, "POST /guards", `{"playbackId": "p"}`)
+	f.refused(http.StatusNotFound, problem.GuardDoesNotExist, "GET /guards/"+g.GuardID, ``)
 }
 
 func TestReleaseFreesTheSlotOnce(t *testing.T) {
@@ -402,7 +403,7 @@ func TestReleaseFreesTheSlotOnce(t *testing.T) {
 			f.caller.Policy.Limit = 1
 			call := onGuard(call, f.guard(http.StatusCreated, "POST /guards", ``).GuardID)
 			f.call(http.StatusNoContent, call, body, beacon)
-			f.refused(http.StatusNotFound, api.GuardDoesNotExist, call, body, beacon)
+			f.refused(http.StatusNotFound, problem.GuardDoesNotExist, call, body, beacon)
 			f.call(http.StatusCreated, "POST /guards", ``)
 		})
 	}
@@ -463,7 +464,7 @@ func TestGuardOfAnotherUserDoesNotExist(t *testing.T) {
 			f := open(t)
 			g := f.guard(http.StatusCreated, "POST /guards", ``)
 			f.caller.User = "bob"
-			f.refused(http.StatusNotFound, api.GuardDoesNotExist, onGuard(call, g.GuardID), ``)
+			f.refused(http.StatusNotFound, problem.GuardDoesNotExist, onGuard(call, g.GuardID), ``)
 			if got := f.list(); len(got.Guards) != 0 {
 				t.Errorf("bob's list: %+v", got)
 			}
@@ -482,7 +483,7 @@ func TestGuardIDMustBeAUUID(t *testing.T) {
 			continue
 		}
 		for _, id := range []string{"x", "release", someID[1:], someID + "0", "{" + someID[2:] + "}", strings.Replace(someID, "-", "g", 1), strings.Repeat("0", 4000)} {
-			p, _ := f.refused(http.StatusBadRequest, api.InvalidGuardID, onGuard(call, id), ``)
+			p, _ := f.refused(http.StatusBadRequest, problem.InvalidGuardID, onGuard(call, id), ``)
 			if len(p.Detail) > 200 {
 				t.Errorf("a detail of %d bytes", len(p.Detail))
 			}
@@ -501,7 +502,7 @@ func TestBody(t *testing.T) {
 		name, body string
 		mediaType  func(*http.Request)
 		status     int
-		code       api.Code
+		code       problem.Code
 	}{
 		{name: "empty"},
 		{name: "empty, of any media type", mediaType: typed("text/plain")},
@@ -509,26 +510,26 @@ func TestBody(t *testing.T) {
 		{name: "with a charset", body: `{}`, mediaType: typed("application/json;charset=utf-8")},
 		{name: "media type in capitals", body: `{}`, mediaType: typed("Application/JSON")},
 		{name: "4096 bytes", body: padded(api.MaxBody)},
-		{"4097 bytes", padded(api.MaxBody + 1), nil, http.StatusRequestEntityTooLarge, api.BodyTooLarge},
-		{"another media type", `{}`, typed("text/plain"), http.StatusUnsupportedMediaType, api.UnsupportedMedia},
-		{"of JSON's family", `{}`, typed("application/merge-patch+json"), http.StatusUnsupportedMediaType, api.UnsupportedMedia},
-		{"no media type", `{}`, typed(""), http.StatusUnsupportedMediaType, api.UnsupportedMedia},
-		{"space only", ` `, nil, http.StatusBadRequest, api.InvalidBody},
-		{"array", `[]`, nil, http.StatusBadRequest, api.InvalidBody},
-		{"null", `null`, nil, http.StatusBadRequest, api.InvalidBody},
-		{"string", `"movie"`, nil, http.StatusBadRequest, api.InvalidBody},
-		{"cut off", `{"streamId": "mov`, nil, http.StatusBadRequest, api.InvalidBody},
-		{"two objects", `{} {}`, nil, http.StatusBadRequest, api.InvalidBody},
-		{"trailing text", `{}x`, nil, http.StatusBadRequest, api.InvalidBody},
-		{"unknown member", `{"stream": "movie"}`, nil, http.StatusBadRequest, api.InvalidBody},
-		{"user", `{"user": "bob"}`, nil, http.StatusBadRequest, api.InvalidBody},
-		{"number", `{"streamId": 1}`, nil, http.StatusBadRequest, api.InvalidBody},
-		{"object inside", `{"deviceId": {}}`, nil, http.StatusBadRequest, api.InvalidBody},
-		{"control character", stream(`a\u0000b`), nil, http.StatusBadRequest, api.InvalidBody},
-		{"control character of C1", stream("a\u0085b"), nil, http.StatusBadRequest, api.InvalidBody},
-		{"256 bytes in fewer characters", stream("y" + label), nil, http.StatusBadRequest, api.InvalidBody},
-		{"256 bytes of playback", fmt.Sprintf(`{"playbackId": %q}`, "y"+label), nil, http.StatusBadRequest, api.InvalidBody},
-		{"256 bytes of device", fmt.Sprintf(`{"deviceId": %q}`, "y"+label), nil, http.StatusBadRequest, api.InvalidBody},
+		{"4097 bytes", padded(api.MaxBody + 1), nil, http.StatusRequestEntityTooLarge, problem.BodyTooLarge},
+		{"another media type", `{}`, typed("text/plain"), http.StatusUnsupportedMediaType, problem.UnsupportedMedia},
+		{"of JSON's family", `{}`, typed("application/merge-patch+json"), http.StatusUnsupportedMediaType, problem.UnsupportedMedia},
+		{"no media type", `{}`, typed(""), http.StatusUnsupportedMediaType, problem.UnsupportedMedia},
+		{"space only", ` `, nil, http.StatusBadRequest, problem.InvalidBody},
+		{"array", `[]`, nil, http.StatusBadRequest, problem.InvalidBody},
+		{"null", `null`, nil, http.StatusBadRequest, problem.InvalidBody},
+		{"string", `"movie"`, nil, http.StatusBadRequest, problem.InvalidBody},
+		{"cut off", `{"streamId": "mov`, nil, http.StatusBadRequest, problem.InvalidBody},
+		{"two objects", `{} {}`, nil, http.StatusBadRequest, problem.InvalidBody},
+		{"trailing text", `{}x`, nil, http.StatusBadRequest, problem.InvalidBody},
+		{"unknown member", `{"stream": "movie"}`, nil, http.StatusBadRequest, problem.InvalidBody},
+		{"user", `{"user": "bob"}`, nil, http.StatusBadRequest, problem.InvalidBody},
+		{"number", `{"streamId": 1}`, nil, http.StatusBadRequest, problem.InvalidBody},
+		{"object inside", `{"deviceId": {}}`, nil, http.StatusBadRequest, problem.InvalidBody},
+		{"control character", stream(`a\u0000b`), nil, http.StatusBadRequest, problem.InvalidBody},
+		{"control character of C1", stream("a\u0085b"), nil, http.StatusBadRequest, problem.InvalidBody},
+		{"256 bytes in fewer characters", stream("y" + label), nil, http.StatusBadRequest, problem.InvalidBody},
+		{"256 bytes of playback", fmt.Sprintf(`{"playbackId": %q}`, "y"+label), nil, http.StatusBadRequest, problem.InvalidBody},
+		{"256 bytes of device", fmt.Sprintf(`{"deviceId": %q}`, "y"+label), nil, http.StatusBadRequest, problem.InvalidBody},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := open(t)
@@ -552,7 +553,7 @@ func TestBody(t *testing.T) {
 }
 
 func TestAMemberOfTheWrongTypeIsNamed(t *testing.T) {
-	p, _ := open(t).refused(http.StatusBadRequest, api.InvalidBody, "POST /guards", `{"deviceId": 1}`)
+	p, _ := open(t).refused(http.StatusBadRequest, problem.InvalidBody, "POST /guards", `{"deviceId": 1}`)
 	if want := "deviceId is a JSON number, want a string"; p.Detail != want {
 		t.Errorf("the problem is %q, want %q", p.Detail, want)
 	}
@@ -573,7 +574,7 @@ func TestMethods(t *testing.T) {
 				if strings.Contains(allow, method) {
 					continue
 				}
-				if _, header := f.refused(http.StatusMethodNotAllowed, api.MethodNotAllowed, method+" "+path, ``); header.Get("Allow") != allow {
+				if _, header := f.refused(http.StatusMethodNotAllowed, problem.MethodNotAllowed, method+" "+path, ``); header.Get("Allow") != allow {
 					t.Errorf("%s: Allow %q, want %q", method, header.Get("Allow"), allow)
 				}
 			}
@@ -588,7 +589,7 @@ func TestUnknownPath(t *testing.T) {
 	f := open(t)
 	for _, path := range []string{"/", "/other", "/guardsx", "/guards" + someID, "/guards/" + someID + "/other", "/guards/" + someID + "/release/x", "/guards/a/b/" + strings.Repeat("c", 4000)} {
 		for _, method := range []string{"GET", "POST", "OPTIONS"} {
-			if p, _ := f.refused(http.StatusNotFound, api.NotFound, method+" "+path, ``); len(p.Detail) > 200 {
+			if p, _ := f.refused(http.StatusNotFound, problem.NotFound, method+" "+path, ``); len(p.Detail) > 200 {
 				t.Errorf("a detail of %d bytes", len(p.Detail))
 			}
 		}
@@ -608,19 +609,19 @@ func TestTrailingSlashChangesNothing(t *testing.T) {
 }
 
 func TestEveryCallNeedsACaller(t *testing.T) {
-	missing := api.NewProblem(http.StatusUnauthorized, api.MissingUser, "no user")
+	missing := problem.New(http.StatusUnauthorized, problem.MissingUser, "no user")
 	away := errors.New("user database is away")
 	for _, test := range []struct {
 		name   string
 		err    error
 		status int
-		code   api.Code
+		code   problem.Code
 		heard  []error
 	}{
-		{"missing", missing, http.StatusUnauthorized, api.MissingUser, nil},
-		{"missing, with context", fmt.Errorf("asking who calls: %w", missing), http.StatusUnauthorized, api.MissingUser, nil},
-		{"invalid", api.NewProblem(http.StatusBadRequest, api.InvalidUser, "user has 257 bytes"), http.StatusBadRequest, api.InvalidUser, nil},
-		{"not to be found out", away, http.StatusServiceUnavailable, api.StoreUnavailable, []error{away}},
+		{"missing", missing, http.StatusUnauthorized, problem.MissingUser, nil},
+		{"missing, with context", fmt.Errorf("asking who calls: %w", missing), http.StatusUnauthorized, problem.MissingUser, nil},
+		{"invalid", problem.New(http.StatusBadRequest, problem.InvalidUser, "user has 257 bytes"), http.StatusBadRequest, problem.InvalidUser, nil},
+		{"not to be found out", away, http.StatusServiceUnavailable, problem.StoreUnavailable, []error{away}},
 	} {
 		for _, call := range calls {
 			t.Run(test.name+"/"+call, func(t *testing.T) {
@@ -659,7 +660,7 @@ func TestStoreThatCannotAnswerIsNotARefusal(t *testing.T) {
 		t.Run(call, func(t *testing.T) {
 			f := open(t)
 			f.Store = away{}
-			p, header := f.refused(http.StatusServiceUnavailable, api.StoreUnavailable, onGuard(call, someID), ``)
+			p, header := f.refused(http.StatusServiceUnavailable, problem.StoreUnavailable, onGuard(call, someID), ``)
 			if p.RetryAfter != 1 || header.Get("Retry-After") != "1" {
 				t.Errorf("retry after %d, Retry-After %s, want 1", p.RetryAfter, header.Get("Retry-After"))
 			}
@@ -738,9 +739,9 @@ func TestEarlyDataChangesNothing(t *testing.T) {
 				f.call(http.StatusOK, call, ``, early)
 				return
 			}
-			f.refused(http.StatusTooEarly, api.TooEarly, call, ``, early)
-			f.refused(http.StatusTooEarly, api.TooEarly, call, ``, atProxy)
-			f.refused(http.StatusTooEarly, api.TooEarly, call, ``, twice)
+			f.refused(http.StatusTooEarly, problem.TooEarly, call, ``, early)
+			f.refused(http.StatusTooEarly, problem.TooEarly, call, ``, atProxy)
+			f.refused(http.StatusTooEarly, problem.TooEarly, call, ``, twice)
 			if got := f.list(); len(got.Guards) != 1 || !reflect.DeepEqual(got.Guards[0], g) {
 				t.Errorf("held after early data: %+v, want %+v", got, g)
 			}
@@ -753,9 +754,9 @@ func TestEarlyDataChangesNothing(t *testing.T) {
 
 func TestRefusalOfARevokedPlaybackHasNoLimit(t *testing.T) {
 	w := httptest.NewRecorder()
-	api.Refused(guard.Verdict{Outcome: guard.Revoked, FreeIn: 1500 * time.Millisecond}, true).Write(w)
-	p := decode[problem](t, w)
-	if w.Code != http.StatusTooManyRequests || p.ErrorCode != api.GuardRevoked || p.RetryAfter != 2 || w.Header().Get("Retry-After") != "2" {
+	problem.Refused(guard.Verdict{Outcome: guard.Revoked, FreeIn: 1500 * time.Millisecond}, true).Write(w)
+	p := decode[errorBody](t, w)
+	if w.Code != http.StatusTooManyRequests || p.ErrorCode != problem.GuardRevoked || p.RetryAfter != 2 || w.Header().Get("Retry-After") != "2" {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
 	if w.Header().Get("RateLimit") != "" || strings.Contains(w.Body.String(), `"limit"`) {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/problem"
 )
 
 // MaxEvents is how many bytes a body of events may have: some hundred reports,
@@ -41,7 +42,7 @@ func (a *API) events(w http.ResponseWriter, r *http.Request, c Caller, _ guard.I
 	}
 	reports, ok := a.Events.Read(r, c, string(body))
 	if !ok {
-		return NewProblem(http.StatusBadRequest, InvalidBody, "no line of the body is a CMCD report with a sid")
+		return problem.New(http.StatusBadRequest, problem.InvalidBody, "no line of the body is a CMCD report with a sid")
 	}
 	ctx := context.WithoutCancel(r.Context()) // a page's last report need not wait for the answer
 	var gone error

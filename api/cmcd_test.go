@@ -13,6 +13,7 @@ import (
 
 	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/problem"
 )
 
 // readPlain reads events that say it plainly, one a line: the playback, then
@@ -78,7 +79,7 @@ func TestAReportThatItIsOverFreesTheSlot(t *testing.T) {
 		f := open(t)
 		f.caller.Policy.Limit = 1
 		f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p"}`)
-		f.refused(http.StatusTooManyRequests, api.ReachedMaxGuards, "POST /guards", `{"playbackId": "q"}`)
+		f.refused(http.StatusTooManyRequests, problem.ReachedMaxGuards, "POST /guards", `{"playbackId": "q"}`)
 		f.tell(http.StatusNoContent, "p is over")
 		f.tell(http.StatusNoContent, "p is over") // players say so as long as their page is open
 		f.tell(http.StatusNoContent, "p goes on") // under way at the time
@@ -109,7 +110,7 @@ func TestAReportOfARevokedPlaybackIsToldToStop(t *testing.T) {
 	f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p"}`)
 	f.revoke("p")
 	for _, body := range []string{"p goes on", "q goes on\np goes on", "q goes on\nr goes on\ns goes on\np goes on\nq goes on", "p goes on\ns goes on"} {
-		f.refused(http.StatusGone, api.GuardRevoked, events, body, cmcd)
+		f.refused(http.StatusGone, problem.GuardRevoked, events, body, cmcd)
 	}
 	f.tell(http.StatusNoContent, "p is over")
 	f.tell(http.StatusNoContent, "q goes on")
@@ -128,7 +129,7 @@ func TestReportsReachNoGuardOfAnotherUser(t *testing.T) {
 	f.tell(http.StatusNoContent, "p is over", "p goes on")
 	f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p"}`)
 	f.revoke("p")
-	f.refused(http.StatusGone, api.GuardRevoked, events, "p goes on", cmcd)
+	f.refused(http.StatusGone, problem.GuardRevoked, events, "p goes on", cmcd)
 	f.caller.User = "ann"
 	if got := f.list().Guards; len(got) != 1 || !reflect.DeepEqual(got[0], want) {
 		t.Errorf("ann holds %+v, want %+v", got, want)
@@ -146,21 +147,21 @@ func TestEventBody(t *testing.T) {
 		name, body string
 		mediaType  string
 		status     int
-		code       api.Code
+		code       problem.Code
 	}{
 		{"one report", report, "application/cmcd", http.StatusNoContent, ""},
 		{"with a charset, in capitals", report, "Application/CMCD;charset=utf-8", http.StatusNoContent, ""},
 		{"one report among what is none", "\nnonsense\n" + report + "\n", "application/cmcd", http.StatusNoContent, ""},
 		{"64 KB", padded(api.MaxEvents), "application/cmcd", http.StatusNoContent, ""},
-		{"a byte more", padded(api.MaxEvents + 1), "application/cmcd", http.StatusRequestEntityTooLarge, api.BodyTooLarge},
-		{"1 MB of another type", padded(1 << 20), "text/plain", http.StatusRequestEntityTooLarge, api.BodyTooLarge},
-		{"empty", "", "application/cmcd", http.StatusBadRequest, api.InvalidBody},
-		{"empty, of no type", "", "", http.StatusBadRequest, api.InvalidBody},
-		{"no report", "nonsense\n\n", "application/cmcd", http.StatusBadRequest, api.InvalidBody},
-		{"a beacon's type", report, "text/plain;charset=UTF-8", http.StatusUnsupportedMediaType, api.UnsupportedMedia},
-		{"a form's type", report, "application/x-www-form-urlencoded", http.StatusUnsupportedMediaType, api.UnsupportedMedia},
-		{"JSON", "{}", "application/json", http.StatusUnsupportedMediaType, api.UnsupportedMedia},
-		{"no type", report, "", http.StatusUnsupportedMediaType, api.UnsupportedMedia},
+		{"a byte more", padded(api.MaxEvents + 1), "application/cmcd", http.StatusRequestEntityTooLarge, problem.BodyTooLarge},
+		{"1 MB of another type", padded(1 << 20), "text/plain", http.StatusRequestEntityTooLarge, problem.BodyTooLarge},
+		{"empty", "", "application/cmcd", http.StatusBadRequest, problem.InvalidBody},
+		{"empty, of no type", "", "", http.StatusBadRequest, problem.InvalidBody},
+		{"no report", "nonsense\n\n", "application/cmcd", http.StatusBadRequest, problem.InvalidBody},
+		{"a beacon's type", report, "text/plain;charset=UTF-8", http.StatusUnsupportedMediaType, problem.UnsupportedMedia},
+		{"a form's type", report, "application/x-www-form-urlencoded", http.StatusUnsupportedMediaType, problem.UnsupportedMedia},
+		{"JSON", "{}", "application/json", http.StatusUnsupportedMediaType, problem.UnsupportedMedia},
+		{"no type", report, "", http.StatusUnsupportedMediaType, problem.UnsupportedMedia},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := open(t)
@@ -185,11 +186,11 @@ func TestEventBody(t *testing.T) {
 func TestEventsNeedACallerAndTheStore(t *testing.T) {
 	for _, body := range []string{"p goes on", "p is over", "q is over\np goes on"} {
 		f := open(t)
-		f.callerErr = api.NewProblem(http.StatusUnauthorized, api.MissingUser, "no user")
-		f.refused(http.StatusUnauthorized, api.MissingUser, events, body, cmcd)
+		f.callerErr = problem.New(http.StatusUnauthorized, problem.MissingUser, "no user")
+		f.refused(http.StatusUnauthorized, problem.MissingUser, events, body, cmcd)
 		f.callerErr = nil
 		f.Store, f.Events.Keep = away{}, away{}.Acquire
-		if p, _ := f.refused(http.StatusServiceUnavailable, api.StoreUnavailable, events, body, cmcd); p.RetryAfter != 1 {
+		if p, _ := f.refused(http.StatusServiceUnavailable, problem.StoreUnavailable, events, body, cmcd); p.RetryAfter != 1 {
 			t.Errorf("%+v", p)
 		}
 		if len(f.heard) != 1 || !errors.Is(f.heard[0], errAway) {
@@ -204,5 +205,5 @@ func TestEventsInEarlyDataChangeNothing(t *testing.T) {
 		t.Error("the store was asked")
 		return guard.Verdict{}, nil
 	}
-	f.refused(http.StatusTooEarly, api.TooEarly, events, "p goes on", cmcd, func(r *http.Request) { r.TLS = &tls.ConnectionState{} })
+	f.refused(http.StatusTooEarly, problem.TooEarly, events, "p goes on", cmcd, func(r *http.Request) { r.TLS = &tls.ConnectionState{} })
 }

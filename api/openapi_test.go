@@ -182,7 +182,7 @@ func TestDocumentIsValid(t *testing.T) {
 }
 
 func TestDocumentHasTheErrorCodesOfTheCode(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "problem.go", nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), "../problem/problem.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

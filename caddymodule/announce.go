@@ -5,8 +5,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/problem"
 )
 
 // Events of Caddy's events app, and what their data hold:
@@ -78,7 +78,7 @@ func announceVerdict(c guard.Claim, v guard.Verdict) {
 	case guard.Rejected, guard.Revoked:
 		announce(guardRefused, func() map[string]any {
 			d := data()
-			d["code"] = string(api.Refused(v, false).ErrorCode)
+			d["code"] = string(problem.Refused(v, false).ErrorCode)
 			return d
 		})
 	}

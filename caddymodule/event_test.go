@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/playback"
+	"github.com/streamguard/streamguard/problem"
 )
 
 // tell reports events to a URL and expects an answer.
@@ -67,7 +67,7 @@ func TestEventsOfARevokedPlaybackAreGone(t *testing.T) {
 			t.Fatal(found, err)
 		}
 		for range 3 {
-			if w := g.tell(410, "/guards/cmcd", `e=t,sid="a",sta=a`); !strings.Contains(w.Body.String(), string(api.GuardRevoked)) {
+			if w := g.tell(410, "/guards/cmcd", `e=t,sid="a",sta=a`); !strings.Contains(w.Body.String(), string(problem.GuardRevoked)) {
 				t.Errorf("%s", w.Body)
 			}
 		}

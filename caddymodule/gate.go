@@ -16,6 +16,7 @@ import (
 	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/playback"
+	"github.com/streamguard/streamguard/problem"
 )
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
@@ -45,18 +46,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	d := &p.decision
 	d.users, d.held, d.limit = h.LogUsers, unknown, unknown
 	repl := d.attach(r, h.logged)
-	problem := h.judge(d, r, repl, kind, token)
-	if problem != nil && h.observes() && problem.ErrorCode != api.MissingUser {
-		h.wouldRefuse(r, d, problem)
-		problem = nil
+	refusal := h.judge(d, r, repl, kind, token)
+	if refusal != nil && h.observes() && refusal.ErrorCode != problem.MissingUser {
+		h.wouldRefuse(r, d, refusal)
+		refusal = nil
 	}
-	d.count(problem)
+	d.count(refusal)
 	d.trace(r)
 	switch {
 	case d.verdict == redirected:
 		return h.redirect(w, r, d)
-	case problem != nil:
-		return h.refuse(w, r, d, problem)
+	case refusal != nil:
+		return h.refuse(w, r, d, refusal)
 	case d.err != nil:
 		return caddyhttp.Error(499, d.err) // the client has gone
 	}
@@ -78,17 +79,17 @@ type passage struct {
 
 // judge decides about a request and says in d what it found. It returns what
 // stands in the way of passing, if anything.
-func (h *Handler) judge(d *decision, r *http.Request, repl *caddy.Replacer, kind playback.Kind, token *guard.ID) *api.Problem {
-	if early := api.Early(r); early != nil {
+func (h *Handler) judge(d *decision, r *http.Request, repl *caddy.Replacer, kind playback.Kind, token *guard.ID) *problem.Problem {
+	if early := problem.Early(r); early != nil {
 		return early
 	}
-	p, problem := h.identify(r, repl, token)
-	if problem != nil {
-		if problem.ErrorCode == api.MissingUser && h.Anonymous == "allow" {
+	p, refusal := h.identify(r, repl, token)
+	if refusal != nil {
+		if refusal.ErrorCode == problem.MissingUser && h.Anonymous == "allow" {
 			d.verdict = anonymous
 			return nil
 		}
-		return problem
+		return refusal
 	}
 	d.claim = guard.Claim{
 		User:   p.user,
@@ -134,7 +135,7 @@ func (h *Handler) judge(d *decision, r *http.Request, repl *caddy.Replacer, kind
 
 // ask has the keeper judge a request whose playback is not known: by the policy,
 // or by the one asked where the handler only observes.
-func (h *Handler) ask(d *decision, r *http.Request, policy, asked guard.Policy) *api.Problem {
+func (h *Handler) ask(d *decision, r *http.Request, policy, asked guard.Policy) *problem.Problem {
 	start := time.Now()
 	v, err := h.keeper.Check(r.Context(), d.claim, asked)
 	decisionDuration.Observe(time.Since(start).Seconds())
@@ -145,7 +146,7 @@ func (h *Handler) ask(d *decision, r *http.Request, policy, asked guard.Policy) 
 		d.verdict = unavailable
 		h.storeFailed(r, err)
 		if h.OnStoreError == "deny" {
-			return api.Unavailable()
+			return problem.Unavailable()
 		}
 	default:
 		d.verdict, d.guard, d.held = v.Outcome.String(), v.Guard.ID, v.Held
@@ -156,7 +157,7 @@ func (h *Handler) ask(d *decision, r *http.Request, policy, asked guard.Policy) 
 			if v.Repeated && h.tarpit != nil && !h.observes() {
 				h.tarpit.hold(r.Context())
 			}
-			return api.Refused(v, h.RevealGuards)
+			return problem.Refused(v, h.RevealGuards)
 		}
 	}
 	return nil
@@ -182,17 +183,17 @@ func (p *player) is(id guard.ID) {
 // identify finds out who asks. What names the playback is, in this order: the
 // path token, the guard query parameter or the X-Guard-Id header; the CMCD
 // session id; X-Playback-Session-Id; the configured placeholder.
-func (h *Handler) identify(r *http.Request, repl *caddy.Replacer, token *guard.ID) (p player, problem *api.Problem) {
+func (h *Handler) identify(r *http.Request, repl *caddy.Replacer, token *guard.ID) (p player, refusal *problem.Problem) {
 	p.user = h.user(r, repl)
 	if p.user == "" {
-		return p, api.NewProblem(http.StatusUnauthorized, api.MissingUser, "nobody is logged in")
+		return p, problem.New(http.StatusUnauthorized, problem.MissingUser, "nobody is logged in")
 	}
 	// A proxy that adds its header to the client's own would make a new user of each.
 	if strings.Contains(p.user, ",") && len(r.Header[h.userIn]) > 1 {
-		return p, api.NewProblem(http.StatusBadRequest, api.InvalidUser, "%s comes more than once", h.userIn)
+		return p, problem.New(http.StatusBadRequest, problem.InvalidUser, "%s comes more than once", h.userIn)
 	}
 	if err := playback.CheckUser(p.user); err != nil {
-		return p, api.NewProblem(http.StatusBadRequest, api.InvalidUser, "%v", err)
+		return p, problem.New(http.StatusBadRequest, problem.InvalidUser, "%v", err)
 	}
 	if h.device != nil {
 		p.device = playback.Label(h.device(r, repl))
@@ -234,9 +235,9 @@ func (h *Handler) identify(r *http.Request, repl *caddy.Replacer, token *guard.I
 // caller is identify for the API.
 func (h *Handler) caller(r *http.Request) (api.Caller, error) {
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	p, problem := h.identify(r, repl, nil)
-	if problem != nil {
-		return api.Caller{}, problem
+	p, refusal := h.identify(r, repl, nil)
+	if refusal != nil {
+		return api.Caller{}, refusal
 	}
 	c := api.Caller{
 		User:   p.user,
@@ -289,27 +290,27 @@ func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, d *decision) 
 }
 
 // refuse leaves the answer to the site's error routes. Where none matches,
-// Caddy would answer without a body: then it writes the problem itself.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d *decision, problem *api.Problem) error {
-	d.problem = problem
-	problem.SetInstance(requestID(r))
+// Caddy would answer without a body: then it writes the refusal itself.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d *decision, refusal *problem.Problem) error {
+	d.refusal = refusal
+	refusal.SetInstance(requestID(r))
 	h.allowOrigin(w, r)
 	h.logRefusal("refused", r, d)
-	err := caddyhttp.Error(problem.Status, problem)
+	err := caddyhttp.Error(refusal.Status, refusal)
 	srv, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if srv == nil || srv.Errors != nil && anyMatches(srv.Errors.Routes, srv.Errors.WithError(asReceived(r), err)) {
-		problem.SetHeader(w.Header())
+		refusal.SetHeader(w.Header())
 		return err
 	}
-	problem.Write(w)
+	refusal.Write(w)
 	return nil
 }
 
 func (h *Handler) logRefusal(what string, r *http.Request, d *decision) {
 	h.logger.Info(what,
 		zap.String("request_id", requestID(r)),
-		zap.String("code", string(d.problem.ErrorCode)),
-		zap.String("detail", d.problem.Detail),
+		zap.String("code", string(d.refusal.ErrorCode)),
+		zap.String("detail", d.refusal.Detail),
 		zap.Object("stream_guard", d))
 }
 
@@ -373,10 +374,10 @@ type decision struct {
 	claim       guard.Claim
 	users       string // log_users
 	verdict     string
-	guard       guard.ID     // that the verdict is about; with guard.Share not the claim's
-	held, limit int          // or unknown
-	problem     *api.Problem // what the request was refused with
-	err         error        // the client has gone before there was a verdict
+	guard       guard.ID         // that the verdict is about; with guard.Share not the claim's
+	held, limit int              // or unknown
+	refusal     *problem.Problem // what the request was refused with
+	err         error            // the client has gone before there was a verdict
 }
 
 // unknown is how many guards are held, or may be, where nobody has asked.
@@ -401,16 +402,16 @@ func (d *decision) attach(r *http.Request, logged bool) *caddy.Replacer {
 	return repl
 }
 
-// count counts the decision, having named it after the problem if it has no
+// count counts the decision, having named it after the refusal if it has no
 // name yet.
-func (d *decision) count(problem *api.Problem) {
+func (d *decision) count(refusal *problem.Problem) {
 	switch {
 	case d.verdict == known:
 		knownVerdicts.Inc()
 		return
 	case d.verdict != "":
-	case problem != nil:
-		d.verdict = strings.ToLower(string(problem.ErrorCode))
+	case refusal != nil:
+		d.verdict = strings.ToLower(string(refusal.ErrorCode))
 	case d.err != nil:
 		d.verdict = gone
 	}
@@ -438,15 +439,15 @@ func (d *decision) placeholder(key string) (any, bool) {
 	case "limit":
 		return orEmpty(d.limit), true
 	case "retry_after":
-		if d.problem == nil {
+		if d.refusal == nil {
 			return "", true
 		}
-		return d.problem.RetryIn.String(), true
+		return d.refusal.RetryIn.String(), true
 	case "problem":
-		if d.problem == nil {
+		if d.refusal == nil {
 			return "", true
 		}
-		b, err := json.Marshal(d.problem)
+		b, err := json.Marshal(d.refusal)
 		return string(b), err == nil
 	}
 	return nil, false

@@ -21,10 +21,10 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
 	"github.com/streamguard/streamguard/memstore"
+	"github.com/streamguard/streamguard/problem"
 )
 
 // gate is a provisioned handler in front of an origin that counts.
@@ -143,12 +143,12 @@ func TestTheOneTooManyIsRefusedAndNeverReachesTheOrigin(t *testing.T) {
 				t.Errorf("%s: %q, want %q", name, got, want)
 			}
 		}
-		var problem api.Problem
-		if err := json.Unmarshal(w.Body.Bytes(), &problem); err != nil {
+		var p problem.Problem
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 			t.Fatal(err)
 		}
-		if problem.ErrorCode != api.ReachedMaxGuards || len(problem.Guards) != 3 || problem.Guards[0].StreamID != "vod/alien" || problem.Guards[0].GuardID != "" {
-			t.Errorf("problem %+v", problem)
+		if p.ErrorCode != problem.ReachedMaxGuards || len(p.Guards) != 3 || p.Guards[0].StreamID != "vod/alien" || p.Guards[0].GuardID != "" {
+			t.Errorf("problem %+v", p)
 		}
 		// The three go on, and another user is not concerned.
 		g.get(200, "/vod/alien/7.m4s", sid, `sid="b"`)
@@ -337,12 +337,12 @@ func TestWhoIsWatching(t *testing.T) {
 	for _, c := range []struct {
 		name, anonymous, user string
 		want                  int
-		code                  api.Code
+		code                  problem.Code
 	}{
-		{"nobody", "deny", "", 401, api.MissingUser},
+		{"nobody", "deny", "", 401, problem.MissingUser},
 		{"nobody, allowed", "allow", "", 200, ""},
-		{"too long", "allow", strings.Repeat("x", 257), 400, api.InvalidUser},
-		{"control characters", "allow", "a\tb", 400, api.InvalidUser},
+		{"too long", "allow", strings.Repeat("x", 257), 400, problem.InvalidUser},
+		{"control characters", "allow", "a\tb", 400, problem.InvalidUser},
 		{"placeholder syntax is just a name", "deny", "{env.HOME}", 200, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -365,7 +365,7 @@ func TestWhoIsWatching(t *testing.T) {
 	withGate(t, Handler{}, func(g *gate) {
 		twice := ask("GET", "/v/x/1.ts", "X-User-Id", "mallory")
 		twice.Header.Add("X-User-Id", "alice")
-		if w := g.do(twice); w.Code != 400 || !strings.Contains(w.Body.String(), string(api.InvalidUser)) {
+		if w := g.do(twice); w.Code != 400 || !strings.Contains(w.Body.String(), string(problem.InvalidUser)) {
 			t.Errorf("two users at once: %d %s", w.Code, w.Body)
 		}
 		g.get(200, "/v/x/1.ts", "X-User-Id", "alice,bob") // a name like any other

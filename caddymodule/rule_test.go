@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/streamguard/streamguard/api"
+	"github.com/streamguard/streamguard/problem"
 )
 
 const onTV = "X-Device"
@@ -54,7 +54,7 @@ func TestZapping(t *testing.T) {
 	}
 }
 
-func problemOf(t *testing.T, w *httptest.ResponseRecorder) (p api.Problem) {
+func problemOf(t *testing.T, w *httptest.ResponseRecorder) (p problem.Problem) {
 	t.Helper()
 	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 		t.Fatalf("%v: %s", err, w.Body)
@@ -68,7 +68,7 @@ func TestReplacedPlaybackIsToldAndCannotCarryOn(t *testing.T) {
 		g.get(200, "/vod/a/1.m4s", sid, `sid="1"`)
 		g.get(200, "/vod/b/master.m3u8", sid, `sid="2"`)
 		for _, url := range []string{"/vod/a/2.m4s", "/vod/a/video.m3u8"} {
-			if p := problemOf(t, g.get(429, url, sid, `sid="1"`)); p.ErrorCode != api.GuardRevoked {
+			if p := problemOf(t, g.get(429, url, sid, `sid="1"`)); p.ErrorCode != problem.GuardRevoked {
 				t.Errorf("the one replaced is told %+v", p)
 			}
 		}

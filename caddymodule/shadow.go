@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
+	"github.com/streamguard/streamguard/problem"
 )
 
 // With mode observe everybody is admitted and gets a guard, so that the store
@@ -29,12 +29,12 @@ func raised(p guard.Policy) guard.Policy {
 
 // started counts a playback that has just been admitted. It returns what the
 // policy would have refused it with.
-func (h *Handler) started(d *decision, r *http.Request, policy guard.Policy, v guard.Verdict) *api.Problem {
+func (h *Handler) started(d *decision, r *http.Request, policy guard.Policy, v guard.Verdict) *problem.Problem {
 	h.tally.start(d.claim.User, v.Held)
 	would := h.wouldBe(r.Context(), d.claim, policy, v)
 	switch {
 	case !would.Outcome.Pass():
-		return api.Refused(would, h.RevealGuards)
+		return problem.Refused(would, h.RevealGuards)
 	case len(would.Replaced) > 0:
 		d.verdict = wouldReplace
 	}
@@ -62,8 +62,8 @@ func (h *Handler) wouldBe(ctx context.Context, c guard.Claim, policy guard.Polic
 
 // wouldRefuse says of a request that passes what it would have been refused
 // with.
-func (h *Handler) wouldRefuse(r *http.Request, d *decision, problem *api.Problem) {
-	d.problem, d.verdict = problem, wouldReject
+func (h *Handler) wouldRefuse(r *http.Request, d *decision, refusal *problem.Problem) {
+	d.refusal, d.verdict = refusal, wouldReject
 	h.logRefusal("would have been refused", r, d)
 }
 

@@ -1,4 +1,6 @@
-package api
+// Package problem is the answer that says why a request was not served: an RFC
+// 9457 problem document, with the header fields that belong to it.
+package problem
 
 import (
 	"encoding/json"
@@ -78,8 +80,8 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// NewProblem returns the problem with this status and code.
-func NewProblem(status int, code Code, format string, args ...any) *Problem {
+// New returns the problem with this status and code.
+func New(status int, code Code, format string, args ...any) *Problem {
 	detail := fmt.Sprintf(format, args...)
 	return &Problem{Status: status, Title: http.StatusText(status), Detail: detail, Message: detail, ErrorCode: code}
 }
@@ -101,13 +103,13 @@ func Early(r *http.Request) *Problem {
 	if (r.TLS == nil || r.TLS.HandshakeComplete) && len(r.Header["Early-Data"]) == 0 {
 		return nil
 	}
-	return NewProblem(http.StatusTooEarly, TooEarly, "sent in early data, which could be a replay: repeat it")
+	return New(http.StatusTooEarly, TooEarly, "sent in early data, which could be a replay: repeat it")
 }
 
 // Refused returns the 429 of a Rejected or Revoked verdict.
 func Refused(v guard.Verdict, revealGuards bool) *Problem {
 	if v.Outcome == guard.Revoked {
-		p := NewProblem(http.StatusTooManyRequests, GuardRevoked, "this playback was ended from elsewhere")
+		p := New(http.StatusTooManyRequests, GuardRevoked, "this playback was ended from elsewhere")
 		p.RetryIn = Seconds(v.FreeIn)
 		return p
 	}
@@ -115,7 +117,7 @@ func Refused(v guard.Verdict, revealGuards bool) *Problem {
 	if r.Per != "" {
 		held, per = len(v.InTheWay), " per "+r.Per
 	}
-	p := NewProblem(http.StatusTooManyRequests, ReachedMaxGuards, "stream limit reached: %d of %d guards held%s", held, r.Limit, per)
+	p := New(http.StatusTooManyRequests, ReachedMaxGuards, "stream limit reached: %d of %d guards held%s", held, r.Limit, per)
 	p.RetryIn = Seconds(max(v.FreeIn, 1))
 	p.Limit, p.Per = &r.Limit, r.Per
 	for _, g := range v.InTheWay {
@@ -130,7 +132,7 @@ func Refused(v guard.Verdict, revealGuards bool) *Problem {
 
 // Unavailable returns the 503 of a store that could not answer.
 func Unavailable() *Problem {
-	p := NewProblem(http.StatusServiceUnavailable, StoreUnavailable, "guards cannot be looked up at the moment")
+	p := New(http.StatusServiceUnavailable, StoreUnavailable, "guards cannot be looked up at the moment")
 	p.RetryIn = Seconds(time.Second)
 	return p
 }
@@ -159,10 +161,11 @@ func (p *Problem) SetHeader(h http.Header) {
 // Write answers with the problem.
 func (p *Problem) Write(w http.ResponseWriter) {
 	p.SetHeader(w.Header())
-	write(w, p.Status, "application/problem+json", p)
+	WriteJSON(w, p.Status, "application/problem+json", p)
 }
 
-func write(w http.ResponseWriter, status int, contentType string, v any) {
+// WriteJSON answers with v as JSON of this media type.
+func WriteJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
