@@ -56,8 +56,6 @@ type API struct {
 	Events Events
 	// RefreshAfter is what clients are told to wait between two refreshes.
 	RefreshAfter time.Duration
-	// RevealGuards shows the ids of the guards in the way of a refused playback.
-	RevealGuards bool
 	// CrossOrigin keeps pages of other sites from changing anything in the name
 	// of whoever opens them; nil allows them.
 	CrossOrigin *http.CrossOriginProtection
@@ -291,7 +289,7 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 	case guard.Revoked:
 		return revoked()
 	default:
-		return problem.Refused(v, a.RevealGuards)
+		return problem.Refused(v)
 	}
 	return nil
 }

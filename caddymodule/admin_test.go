@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -14,7 +13,9 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/operate"
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
 
@@ -49,40 +50,40 @@ func administer[A any](t *testing.T, want int, method, path, body string) (answe
 
 // Users have any bytes.
 func TestOperatorsFindEveryUserAndEndAPlayback(t *testing.T) {
-	withGate(t, Handler{}, func(g *gate) {
+	withGate(t, Handler{}, func(g *site) {
 		for _, user := range []string{"alice", "a/b", ".", "..", "../..", "a//b/", "%2F", "a b?c#d&e", "ü\n\x00", "\xff\xfe", "*", "users"} {
 			var ids []string
 			for n := range 2 {
 				id := guard.NewID(user, "")
-				if _, err := g.keeper.Acquire(context.Background(), guard.Claim{User: user, ID: id, Stream: fmt.Sprint("s", n), Device: "tv"}, g.policy); err != nil {
+				if _, err := g.store.Keeper.Acquire(context.Background(), guard.Claim{User: user, ID: id, Stream: fmt.Sprint("s", n), Device: "tv"}, g.read.policy); err != nil {
 					t.Fatal(err)
 				}
 				ids = append(ids, id.String())
 			}
-			held, _ := administer[[]StoreGuards](t, 200, "GET", userPath(user), "")
+			held, _ := administer[[]operate.Guards](t, 200, "GET", operate.UserPath(user), "")
 			if len(held) != 1 || !strings.HasPrefix(held[0].Store, "memory ") || len(held[0].Guards) != 2 || held[0].Guards[0].GuardID != ids[0] || held[0].Guards[1].StreamID != "s1" {
 				t.Errorf("%q holds %+v", user, held)
 			}
-			one, _ := administer[[]StoreGuards](t, 200, "DELETE", userPath(user)+"/guards/"+ids[0], "")
+			one, _ := administer[[]operate.Guards](t, 200, "DELETE", operate.UserPath(user)+"/guards/"+ids[0], "")
 			if len(one) != 1 || len(one[0].Guards) != 1 || one[0].Guards[0].GuardID != ids[0] {
 				t.Errorf("of %q revoked %+v", user, one)
 			}
-			administer[any](t, 404, "DELETE", userPath(user)+"/guards/"+ids[0], "")
-			all, _ := administer[[]StoreGuards](t, 200, "DELETE", userPath(user), "")
+			administer[any](t, 404, "DELETE", operate.UserPath(user)+"/guards/"+ids[0], "")
+			all, _ := administer[[]operate.Guards](t, 200, "DELETE", operate.UserPath(user), "")
 			if len(all) != 1 || len(all[0].Guards) != 1 || all[0].Guards[0].GuardID != ids[1] {
 				t.Errorf("of %q revoked %+v", user, all)
 			}
-			administer[any](t, 404, "DELETE", userPath(user), "")
-			administer[any](t, 404, "GET", userPath(user), "")
+			administer[any](t, 404, "DELETE", operate.UserPath(user), "")
+			administer[any](t, 404, "GET", operate.UserPath(user), "")
 		}
 	})
 }
 
 func TestARevokedPlaybackIsRefusedAtItsNextRequest(t *testing.T) {
-	withGate(t, Handler{TTL: caddy.Duration(300e9)}, func(g *gate) {
+	withGate(t, Handler{TTL: caddy.Duration(300e9)}, func(g *site) {
 		g.get(200, "/v/x/1.ts", sid, `sid="a"`)
 		g.get(200, "/v/x/2.ts", sid, `sid="a"`)
-		administer[any](t, 200, "DELETE", userPath("u"), "")
+		administer[any](t, 200, "DELETE", operate.UserPath("u"), "")
 		w := g.get(429, "/v/x/3.ts", sid, `sid="a"`)
 		if !strings.Contains(w.Body.String(), "GUARD_REVOKED") || w.Header().Get("Retry-After") != "300" {
 			t.Errorf("%v %s", w.Header(), w.Body)
@@ -92,7 +93,7 @@ func TestARevokedPlaybackIsRefusedAtItsNextRequest(t *testing.T) {
 }
 
 func TestOperatorsMistakesAreNamed(t *testing.T) {
-	withGate(t, Handler{}, func(g *gate) {
+	withGate(t, Handler{}, func(g *site) {
 		g.get(200, "/v/x/1.ts", sid, `sid="a"`)
 		for _, c := range []struct {
 			status             int
@@ -154,38 +155,38 @@ SITE {
 		}
 	}
 	held := func(path string) (names []string) {
-		answer, _ := administer[[]StoreGuards](t, 200, "GET", path, "")
+		answer, _ := administer[[]operate.Guards](t, 200, "GET", path, "")
 		for _, part := range answer {
 			names = append(names, part.Store)
 		}
 		return names
 	}
 	s.call(200, "GET", "/a/v/x/1.ts", sid, `sid="a"`)
-	names(held(userPath("u")), both[0])
+	names(held(operate.UserPath("u")), both[0])
 	s.call(200, "GET", "/b/v/x/1.ts", sid, `sid="a"`)
-	names(held(userPath("u")), both...)
-	names(held(userPath("u")+"?store=memory+one"), both[0])
+	names(held(operate.UserPath("u")), both...)
+	names(held(operate.UserPath("u")+"?store=memory+one"), both[0])
 
-	health, _ := administer[[]StoreHealth](t, 200, "GET", "/stream_guard/stores", "")
+	health, _ := administer[[]operate.Health](t, 200, "GET", "/stream_guard/stores", "")
 	if len(health) != 2 || health[0].Store != both[0] || !health[0].Answers || health[0].Leases != 1 || health[1].Store != both[1] || !health[1].Answers || health[1].Leases != 1 {
 		t.Errorf("health: %+v", health)
 	}
 	if got := health[1].Servers; len(got) != 1 || got[0].Server != redis.Addr || !got[0].Answers {
 		t.Errorf("servers: %+v", got)
 	}
-	top, _ := administer[[]StoreTop](t, 200, "GET", "/stream_guard/top", "")
+	top, _ := administer[[]operate.Top](t, 200, "GET", "/stream_guard/top", "")
 	for i, part := range top {
 		if part.Store != both[i] || part.Users != 1 || part.Guards != 1 || len(part.Top) != 1 || part.Top[0].User != "u" {
 			t.Errorf("top: %+v", part)
 		}
 	}
-	report, _ := administer[[]Report](t, 200, "GET", "/stream_guard/report", "")
+	report, _ := administer[[]gate.Report](t, 200, "GET", "/stream_guard/report", "")
 	if len(report) != 1 || report[0].Store != both[0] || report[0].Playbacks != 1 {
 		t.Errorf("report: %+v", report)
 	}
 
 	// Where it is not said, a revocation is of all stores that have the user.
-	revoked, _ := administer[[]StoreGuards](t, 200, "DELETE", userPath("u"), "")
+	revoked, _ := administer[[]operate.Guards](t, 200, "DELETE", operate.UserPath("u"), "")
 	if len(revoked) != 2 {
 		t.Errorf("revoked: %+v", revoked)
 	}
@@ -195,23 +196,23 @@ SITE {
 	// One store away: the other answers.
 	s.call(200, "GET", "/a/v/x/1.ts", sid, `sid="b"`)
 	redis.Kill()
-	some, _ := administer[[]StoreGuards](t, 200, "GET", userPath("u"), "")
+	some, _ := administer[[]operate.Guards](t, 200, "GET", operate.UserPath("u"), "")
 	if len(some) != 2 || some[0].Error != "" || len(some[0].Guards) != 1 || some[1].Store != both[1] || some[1].Error == "" {
 		t.Errorf("with a store away: %+v", some)
 	}
-	if _, message := administer[any](t, 503, "GET", userPath("nobody"), ""); !strings.Contains(message, both[1]) {
+	if _, message := administer[any](t, 503, "GET", operate.UserPath("nobody"), ""); !strings.Contains(message, both[1]) {
 		t.Errorf("with a store away: %s", message)
 	}
-	health, _ = administer[[]StoreHealth](t, 200, "GET", "/stream_guard/stores", "")
+	health, _ = administer[[]operate.Health](t, 200, "GET", "/stream_guard/stores", "")
 	if !health[0].Answers || health[1].Answers || health[1].Error == "" || health[1].Servers[0].Answers || health[1].Servers[0].Error == "" {
 		t.Errorf("health: %+v", health)
 	}
 	s.call(200, "GET", "/b/v/x/2.ts", sid, `sid="z"`)
-	health, _ = administer[[]StoreHealth](t, 200, "GET", "/stream_guard/stores", "")
+	health, _ = administer[[]operate.Health](t, 200, "GET", "/stream_guard/stores", "")
 	if health[1].LastError == nil || health[1].LastError.Error == "" {
 		t.Errorf("health: %+v", health[1])
 	}
-	top, _ = administer[[]StoreTop](t, 200, "GET", "/stream_guard/top", "")
+	top, _ = administer[[]operate.Top](t, 200, "GET", "/stream_guard/top", "")
 	if top[0].Guards != 1 || top[0].Error != "" || top[1].Error == "" {
 		t.Errorf("top: %+v", top)
 	}
@@ -223,23 +224,23 @@ SITE {
 		if err := s.load(observing); err != nil {
 			t.Fatal(err)
 		}
-		report, _ = administer[[]Report](t, 200, "GET", "/stream_guard/report", "")
+		report, _ = administer[[]gate.Report](t, 200, "GET", "/stream_guard/report", "")
 		if len(report) != 1 || report[0].Playbacks != 2 {
 			t.Errorf("after the reload: %+v", report)
 		}
 	}
 	eventually(t, "the end of the redis store", func() bool {
-		health, _ = administer[[]StoreHealth](t, 200, "GET", "/stream_guard/stores", "")
+		health, _ = administer[[]operate.Health](t, 200, "GET", "/stream_guard/stores", "")
 		return len(health) == 1
 	})
 	if err := s.load("SITE {\nrespond ok\n}"); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the end of all stores", func() bool {
-		health, _ = administer[[]StoreHealth](t, 200, "GET", "/stream_guard/stores", "")
+		health, _ = administer[[]operate.Health](t, 200, "GET", "/stream_guard/stores", "")
 		return len(health) == 0
 	})
-	administer[any](t, 404, "GET", userPath("u"), "")
+	administer[any](t, 404, "GET", operate.UserPath("u"), "")
 }
 
 // Whatever becomes of the viewers meanwhile.
@@ -248,46 +249,12 @@ func TestLastErrorIsKeptUnderEachPolicy(t *testing.T) {
 		t.Run(policy, func(t *testing.T) {
 			s := serve(t, "SITE {\nstream_guard {\n"+user+"on_store_error "+policy+"\nstore redis redis://127.0.0.1:"+redistest.FreePort(t)+"\n}\nrespond ok\n}")
 			s.call(status, "GET", "/v/x/1.ts", sid, `sid="a"`)
-			health, _ := administer[[]StoreHealth](t, 200, "GET", "/stream_guard/stores", "")
+			health, _ := administer[[]operate.Health](t, 200, "GET", "/stream_guard/stores", "")
 			if len(health) != 1 || health[0].LastError == nil || !strings.Contains(health[0].LastError.Error, "refused") {
 				t.Errorf("health: %+v", health)
 			}
 		})
 	}
-}
-
-func TestTopIsThoseWhoHoldTheMost(t *testing.T) {
-	withGate(t, Handler{}, func(g *gate) {
-		p := inUse()[0]
-		users := rand.Perm(50)
-		policy := g.policy
-		policy.Limit = 100
-		for _, n := range users {
-			for range n + 1 {
-				user := fmt.Sprint("user", n)
-				if _, err := p.keeper.Acquire(context.Background(), guard.Claim{User: user, ID: guard.NewID(user, "")}, policy); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		top := p.top(context.Background(), 7)
-		if top.Users != 50 || top.Guards != 50*51/2 || len(top.Top) != 7 || top.Error != "" {
-			t.Errorf("%+v", top)
-		}
-		for i, u := range top.Top {
-			if u.User != fmt.Sprint("user", 49-i) || u.Guards != 50-i || u.Path != "/stream_guard/users/"+u.User {
-				t.Errorf("place %d: %+v", i, u)
-			}
-		}
-		// A store may show somebody twice.
-		top.rank(top.Top[3], 7)
-		if len(top.Top) != 7 || top.Top[3].User == top.Top[4].User {
-			t.Errorf("%+v", top.Top)
-		}
-		if all := p.top(context.Background(), 1000); len(all.Top) != 50 {
-			t.Errorf("%d of 50 users", len(all.Top))
-		}
-	})
 }
 
 func TestNothingReachesATerminalRaw(t *testing.T) {

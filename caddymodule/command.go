@@ -22,6 +22,9 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/streamguard/streamguard/gate"
+	"github.com/streamguard/streamguard/operate"
 )
 
 func init() {
@@ -120,25 +123,25 @@ func (o *operator) topCommand() *cobra.Command {
 			}
 		}),
 	}
-	cmd.Flags().IntVarP(&n, "number", "n", defaultTop, "How many users of each store to show")
+	cmd.Flags().IntVarP(&n, "number", "n", operate.DefaultTop, "How many users of each store to show")
 	cmd.Flags().BoolVar(&once, "once", false, "Show it once, on a terminal too")
 	return cmd
 }
 
 func (o *operator) list(user string) error {
-	var answer []StoreGuards
-	if err := o.ask(http.MethodGet, userPath(user), &answer); err != nil {
+	var answer []operate.Guards
+	if err := o.ask(http.MethodGet, operate.UserPath(user), &answer); err != nil {
 		return err
 	}
 	return o.printGuards(answer)
 }
 
 func (o *operator) revoke(user string, id ...string) error {
-	path := userPath(user)
+	path := operate.UserPath(user)
 	if len(id) > 0 {
 		path += "/guards/" + url.PathEscape(id[0])
 	}
-	var answer []StoreGuards
+	var answer []operate.Guards
 	if err := o.ask(http.MethodDelete, path, &answer); err != nil {
 		return err
 	}
@@ -152,7 +155,7 @@ func (o *operator) revoke(user string, id ...string) error {
 	return o.printGuards(answer)
 }
 
-func (o *operator) printGuards(answer []StoreGuards) error {
+func (o *operator) printGuards(answer []operate.Guards) error {
 	var failed []error
 	rows := [][]string{{"STORE", "GUARD", "STREAM", "DEVICE", "SINCE", "UNTIL"}}
 	for _, s := range answer {
@@ -166,7 +169,7 @@ func (o *operator) printGuards(answer []StoreGuards) error {
 }
 
 func (o *operator) top(n int) error {
-	var answer []StoreTop
+	var answer []operate.Top
 	if err := o.ask(http.MethodGet, "/stream_guard/top?n="+strconv.Itoa(n), &answer); err != nil {
 		return err
 	}
@@ -174,7 +177,7 @@ func (o *operator) top(n int) error {
 	rows := [][]string{{"STORE", "USER", "GUARDS", "SINCE"}}
 	for _, s := range answer {
 		for _, u := range s.Top {
-			if user, err := url.PathUnescape(strings.TrimPrefix(u.Path, usersPath)); err == nil {
+			if user, err := url.PathUnescape(strings.TrimPrefix(u.Path, operate.Path+"users/")); err == nil {
 				u.User = user
 			}
 			rows = append(rows, []string{s.Store, u.User, strconv.Itoa(u.Guards), clock(u.Since)})
@@ -190,8 +193,8 @@ func (o *operator) top(n int) error {
 
 func (o *operator) check() error {
 	var answer struct {
-		Config string        `json:"config,omitempty"` // "valid"
-		Stores []StoreHealth `json:"stores"`
+		Config string           `json:"config,omitempty"` // "valid"
+		Stores []operate.Health `json:"stores"`
 	}
 	if o.config != "" {
 		if err := o.validateConfig(); err != nil {
@@ -214,7 +217,7 @@ func (o *operator) check() error {
 		}
 		servers := s.Servers
 		if servers == nil {
-			servers = []ServerHealth{{Answers: s.Answers, Took: s.Took}}
+			servers = []operate.ServerHealth{{Answers: s.Answers, Took: s.Took}}
 		}
 		for _, server := range servers {
 			rows = append(rows, []string{s.Store, server.Server, yes(server.Answers), milliseconds(server.Took), strconv.Itoa(s.Leases), cmp.Or(server.Error, last)})
@@ -241,7 +244,7 @@ func (o *operator) validateConfig() (err error) {
 }
 
 func (o *operator) report() error {
-	var answer []Report
+	var answer []gate.Report
 	if err := o.ask(http.MethodGet, "/stream_guard/report", &answer); err != nil {
 		return err
 	}

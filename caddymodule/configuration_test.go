@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/streamguard/streamguard/caddymodule/storage"
 )
 
 const configurationDoc = "../docs/configuration.md"
@@ -29,9 +31,9 @@ func TestConfigurationIsDocumented(t *testing.T) {
 		value    any
 	}{
 		{"## Options of stream_guard", "Handler", *defaults},
-		{"## Options of store memory", "Memory", Memory{}},
-		{"## Options of store redis", "Redis", Redis{}},
-		{"### Options of tls", "RedisTLS", RedisTLS{}},
+		{"## Options of store memory", "Memory", storage.Memory{}},
+		{"## Options of store redis", "Redis", storage.Redis{}},
+		{"### Options of tls", "RedisTLS", storage.RedisTLS{}},
 	} {
 		rows := table(t, doc, section.heading)
 		var syntax, names []string
@@ -207,14 +209,14 @@ func TestPlaceholdersAreDocumented(t *testing.T) {
 	for _, row := range table(t, readDoc(t), "## Placeholders") {
 		documented = append(documented, code(row[0]))
 	}
-	source, err := os.ReadFile("module.go")
+	source, err := os.ReadFile("handler.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	inComment := regexp.MustCompile(`\{http\.stream_guard\.\w+\}`).FindAllString(string(source), -1)
 	same(t, "placeholders", documented, inComment)
 	for _, p := range documented {
-		if _, ok := new(decision).placeholder(strings.Trim(p, "{}")); !ok {
+		if _, ok := new(visit).placeholder(strings.Trim(p, "{}")); !ok {
 			t.Errorf("%s is not set", p)
 		}
 	}

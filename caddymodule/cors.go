@@ -16,6 +16,8 @@ func checkOrigin(origin string) error {
 	}
 	u, err := url.Parse(origin)
 	switch {
+	case strings.HasSuffix(origin, ","):
+		return fmt.Errorf("%q: origins are separated by spaces, without commas", origin)
 	case err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != origin || strings.HasSuffix(origin, ":"):
 		return fmt.Errorf("%q is neither * nor an origin (scheme, host and nothing else) like https://player.example.com", origin)
 	case strings.Contains(origin, "*"):

@@ -11,6 +11,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"github.com/streamguard/streamguard/caddymodule/storage"
 )
 
 // held is a socket that lets its reader wait.
@@ -101,7 +103,7 @@ func TestEarlyDataMakesNoGuard(t *testing.T) {
 		t.Errorf("media in early data: %d, want 425", got)
 	}
 	guards := func() int {
-		list, err := inUse()[0].store.List(t.Context(), "u")
+		list, err := storage.InUse()[0].Store.List(t.Context(), "u")
 		if err != nil {
 			t.Fatal(err)
 		}

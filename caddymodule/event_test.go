@@ -16,7 +16,7 @@ import (
 )
 
 // tell reports events to a URL and expects an answer.
-func (g *gate) tell(want int, url, body string, fields ...string) *httptest.ResponseRecorder {
+func (g *site) tell(want int, url, body string, fields ...string) *httptest.ResponseRecorder {
 	g.t.Helper()
 	r := ask("POST", url, append([]string{"Content-Type", "application/cmcd"}, fields...)...)
 	r.Body = io.NopCloser(strings.NewReader(body))
@@ -28,7 +28,7 @@ func (g *gate) tell(want int, url, body string, fields ...string) *httptest.Resp
 }
 
 func TestEventsKeepAPausedPlaybackPastItsTTL(t *testing.T) {
-	withGate(t, Handler{Limit: "1"}, func(g *gate) {
+	withGate(t, Handler{Limits: []Limit{{Limit: "1"}}}, func(g *site) {
 		g.get(200, "/v/x/master.m3u8", sid, `cid="movie",sid="a"`)
 		want := g.holds(1)[0]
 		for i := range 20 {
@@ -47,7 +47,7 @@ func TestEventsKeepAPausedPlaybackPastItsTTL(t *testing.T) {
 
 func TestEventsFreeTheSlotForAnother(t *testing.T) {
 	for _, state := range []string{"e", "f", "q"} {
-		withGate(t, Handler{Limit: "1"}, func(g *gate) {
+		withGate(t, Handler{Limits: []Limit{{Limit: "1"}}}, func(g *site) {
 			g.get(200, "/v/x/master.m3u8", sid, `sid="a"`)
 			g.get(429, "/v/y/master.m3u8", sid, `sid="b"`)
 			g.tell(204, "/guards/cmcd", "e=ps,sid=\"a\",sta=p,ts=1\ne=ps,sid=\"a\",sta="+state+",ts=2\n")
@@ -60,10 +60,10 @@ func TestEventsFreeTheSlotForAnother(t *testing.T) {
 }
 
 func TestEventsOfARevokedPlaybackAreGone(t *testing.T) {
-	withGate(t, Handler{}, func(g *gate) {
+	withGate(t, Handler{}, func(g *site) {
 		g.get(200, "/v/x/1.ts", sid, `sid="a"`)
 		g.tell(204, "/guards/cmcd", `sid="a",sta=p`)
-		if found, err := g.keeper.Revoke(context.Background(), "u", g.holds(1)[0].ID, g.policy); !found || err != nil {
+		if found, err := g.store.Keeper.Revoke(context.Background(), "u", g.holds(1)[0].ID, g.read.policy); !found || err != nil {
 			t.Fatal(found, err)
 		}
 		for range 3 {
@@ -77,7 +77,7 @@ func TestEventsOfARevokedPlaybackAreGone(t *testing.T) {
 }
 
 func TestEventsOfWhatHasNotBegunClaimNothing(t *testing.T) {
-	withGate(t, Handler{}, func(g *gate) {
+	withGate(t, Handler{}, func(g *site) {
 		g.tell(204, "/guards/cmcd", "e=ps,sid=\"a\",sta=d\ne=ps,sid=\"b\",sta=s")
 		g.holds(0)
 		g.get(200, "/v/x/1.ts", sid, `sid="a"`)
@@ -100,11 +100,11 @@ func TestEventsFindTheGuardOfTheMedia(t *testing.T) {
 		{"session", "/v/x/1.ts?CMCD=" + url.QueryEscape(`sid="a b"`), "/guards/cmcd", nil},
 		{"token", "/v/x/~" + token + "/1.ts", "/~" + token + "/guards/cmcd", nil},
 		{"query", "/v/x/1.ts?guard=" + token, "/guards/cmcd?guard=" + token, nil},
-		{"header", "/v/x/1.ts", "/guards/cmcd", []string{"X-Guard-Id", token}},
+		{"header", "/v/x/1.ts", "/guards/cmcd", []string{"Stream-Guard-Id", token}},
 		{"id of another user", "/v/x/1.ts?guard=" + foreign, "/guards/cmcd?guard=" + foreign, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withGate(t, Handler{Device: "{http.request.header.Device}", Playback: "{http.request.header.Session}"}, func(g *gate) {
+			withGate(t, Handler{Device: "{http.request.header.Device}", Playback: "{http.request.header.Session}"}, func(g *site) {
 				fields := append([]string{"Device", "tv", "Session", "all the user's"}, c.fields...)
 				g.get(200, c.media, fields...)
 				want := g.holds(1)[0].ID
@@ -122,7 +122,7 @@ func TestEventsFindTheGuardOfTheMedia(t *testing.T) {
 // Nobody ends or keeps what another user or device plays: the same words of
 // theirs are about a playback of their own.
 func TestEventsReachNobodyElse(t *testing.T) {
-	withGate(t, Handler{Device: "{http.request.header.Device}"}, func(g *gate) {
+	withGate(t, Handler{Device: "{http.request.header.Device}"}, func(g *site) {
 		g.get(200, "/v/x/1.ts", "Device", "tv", sid, `sid="a"`)
 		id := g.holds(1)[0].ID.String()
 		for _, fields := range [][]string{{"X-User-Id", "v", "Device", "tv"}, {"Device", "phone"}} {
@@ -144,7 +144,7 @@ func TestEventsReachNobodyElse(t *testing.T) {
 
 // A report may come late: from before the player went on to another stream.
 func TestEventsMoveNothing(t *testing.T) {
-	withGate(t, Handler{Stream: "cmcd"}, func(g *gate) {
+	withGate(t, Handler{Stream: "cmcd"}, func(g *site) {
 		g.get(200, "/v/x/1.ts", sid, `cid="next",sid="a"`)
 		for range 5 {
 			time.Sleep(30 * time.Second)
@@ -158,7 +158,7 @@ func TestEventsMoveNothing(t *testing.T) {
 
 func TestEventsWhileTheStoreIsAway(t *testing.T) {
 	for _, mode := range []string{"local", "allow", "deny"} {
-		withGate(t, Handler{OnStoreError: mode}, func(g *gate) {
+		withGate(t, Handler{OnStoreError: mode}, func(g *site) {
 			g.storeAway()
 			g.tell(503, "/guards/cmcd", `e=t,sid="a",sta=p`)
 			g.tell(503, "/guards/cmcd", `e=ps,sid="a",sta=q`)
@@ -167,7 +167,7 @@ func TestEventsWhileTheStoreIsAway(t *testing.T) {
 }
 
 func TestBrokenAndHugeEventsDoLittle(t *testing.T) {
-	withGate(t, Handler{Limit: "1000"}, func(g *gate) {
+	withGate(t, Handler{Limits: []Limit{{Limit: "1000"}}}, func(g *site) {
 		for body, want := range map[string]int{
 			"":                          400,
 			`sid="a`:                    400,
@@ -200,7 +200,7 @@ func TestBrokenAndHugeEventsDoLittle(t *testing.T) {
 
 // A viewer is not to blame for what a player makes of CMCD.
 func TestBrokenCMCDIsAsIfAbsent(t *testing.T) {
-	withGate(t, Handler{Limit: "1", Stream: "cmcd"}, func(g *gate) {
+	withGate(t, Handler{Limits: []Limit{{Limit: "1"}}, Stream: "cmcd"}, func(g *site) {
 		g.get(200, "/v/x/1.ts")
 		want := g.holds(1)[0]
 		for _, data := range []string{

@@ -32,8 +32,8 @@ func FuzzRequest(f *testing.F) {
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	f.Cleanup(cancel)
 	var gates []*Handler
-	for _, h := range []*Handler{{Playback: "path", Stream: "name"}, {Playback: "{http.request.uri.query.p}", Stream: "cmcd", Device: "{http.request.header.X-Device}", Anonymous: "allow"}} {
-		h.User, h.Limit, h.CORS = "{http.request.header.X-User-Id}", "0", []string{"http://h"}
+	for _, h := range []*Handler{{Playback: "auto", Stream: "name"}, {Playback: "{http.request.uri.query.p}", Stream: "cmcd", Device: "{http.request.header.X-Device}", Anonymous: "allow"}} {
+		h.User, h.Limits, h.CORS = "{http.request.header.X-User-Id}", []Limit{{Limit: "0"}}, []string{"http://h"}
 		if err := h.Provision(ctx); err != nil {
 			f.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func FuzzRequest(f *testing.F) {
 			w := httptest.NewRecorder()
 			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
 			next := caddyhttp.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) error {
-				film := kinds[strings.ToLower(path.Ext(path.Clean(r.URL.Path)))] != playback.Other
+				film := kinds.Of(path.Clean(r.URL.Path)) != playback.Other
 				if film && r.Method != http.MethodOptions && (h.Anonymous == "deny" || r.Header.Get("X-User-Id") != "") {
 					t.Errorf("%q passed", r.URL.Path)
 				}

@@ -27,8 +27,8 @@ import (
 	"github.com/streamguard/streamguard/problem"
 )
 
-// gate is a provisioned handler in front of an origin that counts.
-type gate struct {
+// site is a provisioned handler in front of an origin that counts.
+type site struct {
 	*Handler
 	t      *testing.T
 	logs   *observer.ObservedLogs
@@ -40,9 +40,12 @@ type gate struct {
 }
 
 // withGate runs a test of a handler with its own memory store, in virtual time.
-func withGate(t *testing.T, h Handler, test func(*gate)) {
+func withGate(t *testing.T, h Handler, test func(*site)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		if h.Playback == "" {
+			h.Playback = "stream" // what most of these tests are not about
+		}
 		if h.User == "" {
 			h.User = "{http.request.header.X-User-Id}"
 		}
@@ -59,14 +62,14 @@ func withGate(t *testing.T, h Handler, test func(*gate)) {
 		defer h.Cleanup()
 		core, logs := observer.New(zap.DebugLevel)
 		h.logger = zap.New(core)
-		g := &gate{Handler: &h, t: t, logs: logs, header: http.Header{}, away: func() {}}
+		g := &site{Handler: &h, t: t, logs: logs, header: http.Header{}, away: func() {}}
 		test(g)
 		g.away()
 	})
 }
 
 // do sends a request and follows what Caddy does with an error: no error routes.
-func (g *gate) do(r *http.Request) *httptest.ResponseRecorder {
+func (g *site) do(r *http.Request) *httptest.ResponseRecorder {
 	g.t.Helper()
 	w := httptest.NewRecorder()
 	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, &caddyhttp.Server{})
@@ -98,7 +101,7 @@ func ask(method, url string, fields ...string) *http.Request {
 	return r
 }
 
-func (g *gate) get(want int, url string, fields ...string) *httptest.ResponseRecorder {
+func (g *site) get(want int, url string, fields ...string) *httptest.ResponseRecorder {
 	g.t.Helper()
 	w := g.do(ask("GET", url, fields...))
 	if w.Code != want {
@@ -108,9 +111,9 @@ func (g *gate) get(want int, url string, fields ...string) *httptest.ResponseRec
 }
 
 // holds expects the number of guards of user "u".
-func (g *gate) holds(want int) []guard.Guard {
+func (g *site) holds(want int) []guard.Guard {
 	g.t.Helper()
-	guards, err := g.keeper.Store.List(context.Background(), "u")
+	guards, err := g.store.Keeper.Store.List(context.Background(), "u")
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -123,7 +126,7 @@ func (g *gate) holds(want int) []guard.Guard {
 const sid = "Cmcd-Session"
 
 func TestTheOneTooManyIsRefusedAndNeverReachesTheOrigin(t *testing.T) {
-	withGate(t, Handler{}, func(g *gate) {
+	withGate(t, Handler{}, func(g *site) {
 		for _, s := range []string{"a", "b", "c"} {
 			g.get(200, "/vod/alien/master.m3u8", sid, `sid="`+s+`"`)
 		}
@@ -164,7 +167,7 @@ func TestTheOneTooManyIsRefusedAndNeverReachesTheOrigin(t *testing.T) {
 }
 
 func TestOtherRequestsPassUntouched(t *testing.T) {
-	withGate(t, Handler{}, func(g *gate) {
+	withGate(t, Handler{}, func(g *site) {
 		g.header.Set("Cache-Control", "public, s-maxage=60")
 		for _, r := range []*http.Request{
 			ask("GET", "/index.html"), ask("OPTIONS", "/vod/alien/7.m4s"), ask("GET", "/"), ask("POST", "/login"),
@@ -198,7 +201,7 @@ func TestWhatIsOnePlayback(t *testing.T) {
 		{"other sid", ask("GET", "/v/x/1.m4s", sid, `sid="a"`), ask("GET", "/v/x/1.m4s", sid, `sid="b"`), 2},
 		{"same AVPlayer session", ask("GET", "/v/x/1.ts", "X-Playback-Session-Id", "a"), ask("GET", "/v/x/2.ts", "X-Playback-Session-Id", "a"), 1},
 		{"other AVPlayer session", ask("GET", "/v/x/1.ts", "X-Playback-Session-Id", "a"), ask("GET", "/v/x/2.ts", "X-Playback-Session-Id", "b"), 2},
-		{"guard id everywhere it can be", ask("GET", "/v/x/1.ts?guard="+id), ask("GET", "/v/x/1.ts", "X-Guard-Id", strings.ToUpper(id)), 1},
+		{"guard id everywhere it can be", ask("GET", "/v/x/1.ts?guard="+id), ask("GET", "/v/x/1.ts", "Stream-Guard-Id", strings.ToUpper(id)), 1},
 		{"guard id in query and path", ask("GET", "/v/x/1.ts?guard="+id), ask("GET", "/v/x/~"+id+"/1.ts"), 1},
 		{"guard id before sid", ask("GET", "/v/x/1.ts?guard="+id, sid, `sid="a"`), ask("GET", "/v/x/1.ts?guard="+id, sid, `sid="b"`), 1},
 		{"another user's id is an id of its own", ask("GET", "/v/x/1.ts?guard="+other), ask("GET", "/v/x/~"+other+"/1.ts"), 1},
@@ -209,7 +212,7 @@ func TestWhatIsOnePlayback(t *testing.T) {
 		{"broken sid is none", ask("GET", "/v/x/1.ts", sid, `sid="a`), ask("GET", "/v/x/2.ts"), 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withGate(t, Handler{}, func(g *gate) {
+			withGate(t, Handler{}, func(g *site) {
 				g.do(c.a)
 				g.do(c.b)
 				g.holds(c.guards)
@@ -219,7 +222,7 @@ func TestWhatIsOnePlayback(t *testing.T) {
 }
 
 func TestAnIdOnAnotherDeviceIsAnotherPlayback(t *testing.T) {
-	withGate(t, Handler{Device: "{http.request.header.Device}"}, func(g *gate) {
+	withGate(t, Handler{Device: "{http.request.header.Device}"}, func(g *site) {
 		id := guard.NewID("u", "tv").String()
 		g.get(200, "/v/x/1.ts?guard="+id, "Device", "tv")
 		g.get(200, "/v/x/1.ts?guard="+id, "Device", "phone")
@@ -237,7 +240,7 @@ func TestAnIdOnAnotherDeviceIsAnotherPlayback(t *testing.T) {
 }
 
 func TestAPlaceholderNamesThePlayback(t *testing.T) {
-	withGate(t, Handler{Playback: "{http.request.header.Player}"}, func(g *gate) {
+	withGate(t, Handler{Playback: "{http.request.header.Player}"}, func(g *site) {
 		g.get(200, "/v/x/1.ts", "Player", "a")
 		g.get(200, "/v/x/2.ts", "Player", "a")
 		g.get(200, "/v/x/1.ts", "Player", "b")
@@ -246,7 +249,7 @@ func TestAPlaceholderNamesThePlayback(t *testing.T) {
 }
 
 func TestPathTokens(t *testing.T) {
-	withGate(t, Handler{Playback: "path"}, func(g *gate) {
+	withGate(t, Handler{Playback: "auto"}, func(g *site) {
 		w := g.get(302, "/v/x/master%20m.m3u8?a=1")
 		location := w.Header().Get("Location")
 		if !strings.HasPrefix(location, "~") || !strings.HasSuffix(location, "/master%20m.m3u8?a=1") || w.Header().Get("Cache-Control") != "no-store" {
@@ -300,8 +303,8 @@ func TestPathTokens(t *testing.T) {
 // Segments at another host have no token; the manifest that led to them, asked
 // for again, is of the same playback.
 func TestSegmentsWithoutTheirManifestsTokenAreItsPlayback(t *testing.T) {
-	for _, onLimit := range []string{"reject", "replace_oldest"} {
-		withGate(t, Handler{Playback: "path", Limit: "1", OnLimit: onLimit}, func(g *gate) {
+	for _, onLimit := range []string{"", "oldest"} {
+		withGate(t, Handler{Playback: "auto", Limits: []Limit{{Limit: "1", Replace: onLimit}}}, func(g *site) {
 			token, _, _ := strings.Cut(g.get(302, "/v/x/live.m3u8").Header().Get("Location"), "/")
 			for range 3 {
 				g.get(200, "/v/x/"+token+"/live.m3u8")
@@ -316,7 +319,7 @@ func TestSegmentsWithoutTheirManifestsTokenAreItsPlayback(t *testing.T) {
 }
 
 func TestATokenIsNeverRedirected(t *testing.T) {
-	withGate(t, Handler{Playback: "path"}, func(g *gate) {
+	withGate(t, Handler{Playback: "auto"}, func(g *site) {
 		foreign := "~" + guard.NewID("other", "").String()
 		g.get(200, "/v/x/"+foreign+"/master.m3u8")
 		g.get(200, "/v/x/"+foreign+"/1.ts")
@@ -346,7 +349,7 @@ func TestWhoIsWatching(t *testing.T) {
 		{"placeholder syntax is just a name", "deny", "{env.HOME}", 200, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			withGate(t, Handler{Anonymous: c.anonymous}, func(g *gate) {
+			withGate(t, Handler{Anonymous: c.anonymous}, func(g *site) {
 				for range 5 { // anonymous viewers have no limit
 					w := g.get(c.want, "/v/"+c.name[:1]+"/1.ts", "X-User-Id", c.user)
 					if c.code != "" && !strings.Contains(w.Body.String(), string(c.code)) {
@@ -362,7 +365,7 @@ func TestWhoIsWatching(t *testing.T) {
 			})
 		})
 	}
-	withGate(t, Handler{}, func(g *gate) {
+	withGate(t, Handler{}, func(g *site) {
 		twice := ask("GET", "/v/x/1.ts", "X-User-Id", "mallory")
 		twice.Header.Add("X-User-Id", "alice")
 		if w := g.do(twice); w.Code != 400 || !strings.Contains(w.Body.String(), string(problem.InvalidUser)) {
@@ -370,13 +373,13 @@ func TestWhoIsWatching(t *testing.T) {
 		}
 		g.get(200, "/v/x/1.ts", "X-User-Id", "alice,bob") // a name like any other
 	})
-	withGate(t, Handler{User: "{http.auth.user.id}"}, func(g *gate) {
+	withGate(t, Handler{User: "{http.auth.user.id}"}, func(g *site) {
 		g.get(401, "/v/x/1.ts") // an unknown placeholder is nobody, not one user for all
 	})
 }
 
 func TestLimitFromAPlaceholder(t *testing.T) {
-	withGate(t, Handler{Limit: "{http.request.header.Plan}"}, func(g *gate) {
+	withGate(t, Handler{Limits: []Limit{{Limit: "{http.request.header.Plan}"}}}, func(g *site) {
 		g.get(200, "/v/a/1.ts", "Plan", "1")
 		g.get(429, "/v/b/1.ts", "Plan", "1")
 		g.get(200, "/v/b/1.ts", "Plan", "2")
@@ -401,14 +404,14 @@ func TestStreamNames(t *testing.T) {
 		"{http.request.header.Title}":   "Alien",
 		"t-{http.request.header.Title}": "t-Alien",
 	} {
-		withGate(t, Handler{Stream: option}, func(g *gate) {
+		withGate(t, Handler{Stream: option}, func(g *site) {
 			g.get(200, "/vod/./alien//1080p/movie-7.m4s", sid, `sid="a",cid="tt0078748"`, "Title", "Alien")
 			if got := g.holds(1)[0].Stream; got != want {
 				t.Errorf("stream %q: %q, want %q", option, got, want)
 			}
 		})
 	}
-	withGate(t, Handler{Stream: "cmcd"}, func(g *gate) {
+	withGate(t, Handler{Stream: "cmcd"}, func(g *site) {
 		g.get(200, "/vod/alien/7.m4s")
 		if got := g.holds(1)[0].Stream; got != "vod/alien" {
 			t.Errorf("without a content id: %q", got)
@@ -427,7 +430,7 @@ func TestSharedCachesDoNotServeAroundTheGate(t *testing.T) {
 		{"no-store", "private, no-store"},
 		{"public, must-understand, no-store", "private, must-understand, no-store"}, // stored by those who understand
 	} {
-		withGate(t, Handler{}, func(g *gate) {
+		withGate(t, Handler{}, func(g *site) {
 			if c[0] != "" {
 				g.header.Set("Cache-Control", c[0])
 			}
@@ -443,7 +446,7 @@ func TestSharedCachesDoNotServeAroundTheGate(t *testing.T) {
 			}
 		})
 	}
-	withGate(t, Handler{}, func(g *gate) {
+	withGate(t, Handler{}, func(g *site) {
 		w := httptest.NewRecorder()
 		r := caddyhttp.PrepareRequest(ask("GET", "/v/x/1.ts"), caddy.NewReplacer(), w, &caddyhttp.Server{})
 		if err := g.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
@@ -456,7 +459,7 @@ func TestSharedCachesDoNotServeAroundTheGate(t *testing.T) {
 			t.Errorf("by io.Copy: Cache-Control %q, %q", got, w.Body)
 		}
 	})
-	withGate(t, Handler{CacheControl: "keep"}, func(g *gate) {
+	withGate(t, Handler{CacheControl: "keep"}, func(g *site) {
 		g.header.Set("Cache-Control", "public")
 		if got := g.get(200, "/v/x/1.ts").Header().Get("Cache-Control"); got != "public" {
 			t.Errorf("keep: %q", got)
@@ -466,7 +469,7 @@ func TestSharedCachesDoNotServeAroundTheGate(t *testing.T) {
 
 func TestOtherOriginsCanReadWhy(t *testing.T) {
 	const page = "https://player.example.com"
-	withGate(t, Handler{CORS: []string{page}, Limit: "0", Playback: "path"}, func(g *gate) {
+	withGate(t, Handler{CORS: []string{page}, Limits: []Limit{{Limit: "0"}}}, func(g *site) {
 		for _, c := range []struct {
 			code int
 			r    *http.Request
@@ -494,7 +497,7 @@ func TestOtherOriginsCanReadWhy(t *testing.T) {
 			}
 		}
 	})
-	withGate(t, Handler{CORS: []string{"*"}}, func(g *gate) {
+	withGate(t, Handler{CORS: []string{"*"}}, func(g *site) {
 		h := g.get(200, "/guards", "Origin", page).Header()
 		if h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Access-Control-Allow-Credentials") != "" {
 			t.Errorf("any origin: %v", h)
@@ -503,7 +506,7 @@ func TestOtherOriginsCanReadWhy(t *testing.T) {
 }
 
 func TestEarlyDataTakesNoSlot(t *testing.T) {
-	withGate(t, Handler{}, func(g *gate) {
+	withGate(t, Handler{}, func(g *site) {
 		r := ask("GET", "/v/x/1.ts")
 		r.TLS = &tls.ConnectionState{}
 		if w := g.do(r); w.Code != 425 {
@@ -518,7 +521,7 @@ func TestEarlyDataTakesNoSlot(t *testing.T) {
 }
 
 func TestTarpitHoldsRepeatsBack(t *testing.T) {
-	withGate(t, Handler{Limit: "0", Tarpit: caddy.Duration(time.Second)}, func(g *gate) {
+	withGate(t, Handler{Limits: []Limit{{Limit: "0"}}}, func(g *site) {
 		took := func(f func()) time.Duration {
 			start := time.Now()
 			f()
@@ -582,11 +585,12 @@ func (away) Release(context.Context, string, guard.ID, guard.Policy) (bool, erro
 
 func (away) List(context.Context, string) ([]guard.Guard, error) { return nil, errAway }
 
-func (g *gate) storeAway() {
+func (g *site) storeAway() {
 	local := memstore.New()
-	g.keeper, g.local = lease.New(away{}, local, nil), local
-	g.api.Store, g.api.Events.Keep = g.keeper, g.keeper.Keep
-	g.away = func() { g.keeper.Close(); local.Close() }
+	keeper := lease.New(away{}, local, nil)
+	g.Handler.gate.Keeper, g.Handler.gate.Local = keeper, local
+	g.api.Store, g.api.Events.Keep = keeper, keeper.Keep
+	g.away = func() { keeper.Close(); local.Close() }
 }
 
 func TestWhileTheStoreIsAway(t *testing.T) {
@@ -596,7 +600,7 @@ func TestWhileTheStoreIsAway(t *testing.T) {
 	}{
 		{"local", 200, 429}, {"allow", 200, 200}, {"deny", 503, 503},
 	} {
-		withGate(t, Handler{OnStoreError: c.option}, func(g *gate) {
+		withGate(t, Handler{OnStoreError: c.option}, func(g *site) {
 			g.storeAway()
 			for _, s := range []string{"a", "b", "c"} {
 				g.get(c.first, "/v/x/1.ts", sid, `sid="`+s+`"`)
@@ -614,7 +618,7 @@ func TestWhileTheStoreIsAway(t *testing.T) {
 }
 
 func TestAClientThatHasGoneGetsNoVerdict(t *testing.T) {
-	withGate(t, Handler{}, func(g *gate) {
+	withGate(t, Handler{}, func(g *site) {
 		g.storeAway()
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -631,7 +635,7 @@ func TestAClientThatHasGoneGetsNoVerdict(t *testing.T) {
 }
 
 func TestDecisionIsInPlaceholdersAndLogs(t *testing.T) {
-	withGate(t, Handler{Limit: "1", Device: "{http.request.header.Device}"}, func(g *gate) {
+	withGate(t, Handler{Limits: []Limit{{Limit: "1"}}, Device: "{http.request.header.Device}"}, func(g *site) {
 		g.get(200, "/v/x/1.ts", "Device", "tv")
 		repl := g.last.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 		id := g.holds(1)[0].ID.String()
@@ -661,7 +665,7 @@ func TestDecisionIsInPlaceholdersAndLogs(t *testing.T) {
 
 // What nobody has asked for is not said to be 0.
 func TestWhatIsNotKnownIsNotZero(t *testing.T) {
-	withGate(t, Handler{Playback: "path", OnStoreError: "deny"}, func(g *gate) {
+	withGate(t, Handler{OnStoreError: "deny"}, func(g *site) {
 		g.storeAway()
 		for url, want := range map[string]string{"/v/x/master.m3u8": "redirected /", "/v/x/1.ts": "unavailable /3"} {
 			spans := tracetest.NewSpanRecorder()
@@ -689,7 +693,7 @@ func TestWhatIsNotKnownIsNotZero(t *testing.T) {
 }
 
 func TestTheAPIKnowsThePlaybackOfTheRequest(t *testing.T) {
-	withGate(t, Handler{}, func(g *gate) {
+	withGate(t, Handler{}, func(g *site) {
 		w := g.do(ask("POST", "/guards", sid, `sid="a"`))
 		if w.Code != 201 || !strings.HasPrefix(w.Header().Get("Location"), "/guards/") {
 			t.Fatalf("%d %v", w.Code, w.Header())
@@ -711,13 +715,13 @@ func TestTheAPIKnowsThePlaybackOfTheRequest(t *testing.T) {
 			t.Errorf("API below a token: %d, want 200, the guard it names", w.Code)
 		}
 	})
-	withGate(t, Handler{API: "off"}, func(g *gate) {
+	withGate(t, Handler{API: "off"}, func(g *site) {
 		g.get(200, "/guards")
 		if g.origin != 1 {
 			t.Error("api off: the origin was not asked")
 		}
 	})
-	withGate(t, Handler{API: "/api/v1/guards/"}, func(g *gate) {
+	withGate(t, Handler{API: "/api/v1/guards/"}, func(g *site) {
 		g.get(200, "/api/v1/guards")
 		g.get(404, "/api/v1/guards/"+guard.NewID("u", "").String())
 		g.get(200, "/api/v1/guardsmen") // not the API's

@@ -29,6 +29,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard"
+
+	"github.com/streamguard/streamguard/caddymodule/storage"
 )
 
 var update = goflag.Bool("update", false, "rewrite what the golden files expect")
@@ -63,7 +65,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			input, want, _ := strings.Cut(string(b), goldenLine)
-			before := storesInUse()
+			before := len(storage.InUse())
 
 			kind, base, _ := strings.Cut(name, "/")
 			var got string
@@ -84,7 +86,7 @@ func TestGolden(t *testing.T) {
 			if kind != "json" && (err != nil) != (kind == "error") {
 				t.Errorf("%s: error: %v", name, err)
 			}
-			if left := storesInUse(); left != before {
+			if left := len(storage.InUse()); left != before {
 				t.Errorf("%d stores in use, %d before", left, before)
 			}
 			got += "\n"
@@ -117,14 +119,6 @@ func goldenFiles(t testing.TB) (names []string) {
 		t.Fatalf("no golden files, error: %v", err)
 	}
 	return names
-}
-
-func storesInUse() (n int) {
-	stores.Range(func(_, _ any) bool {
-		n++
-		return true
-	})
-	return n
 }
 
 // adaptAndValidate returns the configuration of a Caddyfile.
@@ -253,7 +247,7 @@ func TestOptionsAreDocumented(t *testing.T) {
 		write    string // a directive with the option %s
 	}{
 		{"Handler", []reflect.Type{reflect.TypeFor[Handler]()}, "stream_guard {\n%s\n}"},
-		{"Redis", []reflect.Type{reflect.TypeFor[Redis](), reflect.TypeFor[RedisTLS]()}, "stream_guard {\nstore redis {\n%s\n}\n}"},
+		{"Redis", []reflect.Type{reflect.TypeFor[storage.Redis](), reflect.TypeFor[storage.RedisTLS]()}, "stream_guard {\nstore redis {\n%s\n}\n}"},
 	} {
 		documented := documentedOptions(t, directive.receiver)
 		var fields []string
@@ -320,6 +314,7 @@ func unmarshalComment(t *testing.T, receiver string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	files = append(files, "storage/redis.go")
 	for _, file := range files {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 		if err != nil {

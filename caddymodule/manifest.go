@@ -25,7 +25,7 @@ func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next cad
 	if err := next.ServeHTTP(m, r); err != nil {
 		return err
 	}
-	return m.finish(func(body []byte) []byte { return h.kinds.AddToken(body, path, host, token) })
+	return m.finish(func(body []byte) []byte { return h.read.kinds.AddToken(body, path, host, token) })
 }
 
 // manifestWriter holds a manifest back until it is whole.

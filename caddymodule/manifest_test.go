@@ -99,7 +99,7 @@ func TestManifestsWithATokenAreCompressed(t *testing.T) {
 
 // What FFmpeg's DASH reader needs to carry the token.
 func TestMPDWithoutABaseIsGivenItsOwn(t *testing.T) {
-	withGate(t, Handler{Playback: "path"}, func(g *gate) {
+	withGate(t, Handler{Playback: "auto"}, func(g *site) {
 		token := "~" + guard.NewID("u", "").String()
 		g.body = []byte("<MPD><Period/></MPD>")
 		if body := g.get(200, "/v/x/"+token+"/m.mpd").Body.Bytes(); !bytes.Contains(body, []byte("<BaseURL>./</BaseURL><Period/>")) {

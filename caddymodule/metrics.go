@@ -1,16 +1,15 @@
 package caddymodule
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/streamguard/streamguard/redisstore"
+	"github.com/streamguard/streamguard/caddymodule/storage"
+	"github.com/streamguard/streamguard/gate"
 )
 
 // What is counted is counted for the process: it outlives configs, and every
@@ -23,47 +22,29 @@ var (
 	apiDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "caddy_stream_guard_api_request_duration_seconds",
 		Help:    "Time to answer a call to the guards API.",
-		Buckets: durations,
+		Buckets: storage.Durations,
 	}, []string{"endpoint", "method", "code"})
 	decisionDuration = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "caddy_stream_guard_decision_duration_seconds",
-		Help:    "Time to decide about a request whose playback this node did not know. One that it knows takes less than a microsecond.",
-		Buckets: durations,
-	})
-	storeDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "caddy_stream_guard_store_operation_duration_seconds",
-		Help:    "Time that the store took for an operation; a batch is many refreshes in one.",
-		Buckets: durations,
-	}, []string{"verb", "result"})
-	batchSize = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "caddy_stream_guard_refresh_batch_size",
-		Help:    "Refreshes in a batch.",
-		Buckets: prometheus.ExponentialBuckets(1, 2, 10),
-	})
-	userGuards = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name:    "caddy_stream_guard_user_guards",
-		Help:    "Guards that a user holds, the new one among them, when a playback is admitted.",
-		Buckets: prometheus.LinearBuckets(1, 1, 10),
-	})
-	localGrants = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "caddy_stream_guard_local_grants_total",
-		Help: "Playbacks that this node admitted by itself while the store was away.",
+		Help:    "Time to decide about a request whose playback this Caddy did not know. One that it knows takes less than a microsecond.",
+		Buckets: storage.Durations,
 	})
 	brokenCMCD = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_stream_guard_cmcd_broken_total",
 		Help: "Requests with CMCD that cannot be read or names no session.",
 	})
 
-	durations = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}
+	panics = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_stream_guard_panics_total",
+		Help: "Requests that went on uncounted because the gate itself failed. The log has the fault.",
+	})
 
-	knownVerdicts = verdicts.WithLabelValues(known)
+	knownVerdicts = verdicts.WithLabelValues(string(gate.Known))
 )
 
-// registerMetrics shows them in a config's /metrics, once for all its handlers.
-func registerMetrics(registry *prometheus.Registry) error {
-	for _, c := range []prometheus.Collector{
-		verdicts, apiDuration, decisionDuration, storeDuration, batchSize, userGuards, localGrants, brokenCMCD, droppedEvents, theStores,
-	} {
+// registerMetrics shows collectors in a config's /metrics, once for all its handlers.
+func registerMetrics(registry *prometheus.Registry, collectors ...prometheus.Collector) error {
+	for _, c := range collectors {
 		if err := registry.Register(c); err != nil {
 			if _, before := errors.AsType[prometheus.AlreadyRegisteredError](err); !before {
 				return err
@@ -73,6 +54,21 @@ func registerMetrics(registry *prometheus.Registry) error {
 	return nil
 }
 
+// countDecision counts a decision.
+func countDecision(d *gate.Decision) {
+	if d.Asked > 0 {
+		decisionDuration.Observe(d.Asked.Seconds())
+	}
+	if d.BrokenCMCD {
+		brokenCMCD.Inc()
+	}
+	if d.Word == gate.Known {
+		knownVerdicts.Inc()
+		return
+	}
+	verdicts.WithLabelValues(string(d.Word)).Inc()
+}
+
 func countAPI(endpoint, method string, status int, took time.Duration) {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodDelete, http.MethodOptions:
@@ -80,137 +76,4 @@ func countAPI(endpoint, method string, status int, took time.Duration) {
 		method = "other"
 	}
 	apiDuration.WithLabelValues(endpoint, method, strconv.Itoa(status)).Observe(took.Seconds())
-}
-
-// theStores collects what the stores in use are like at the moment.
-var theStores = new(storeCollector)
-
-type storeCollector struct {
-	mu    sync.Mutex
-	nodes []redisstore.Node // as they were
-	at    time.Time
-}
-
-const (
-	nodesBound = 500 * time.Millisecond // servers that take longer are down
-	nodesCache = time.Second            // scrapes within it share what servers say
-)
-
-func describe(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("caddy_stream_guard_"+name, help, labels, nil)
-}
-
-var (
-	leasesDesc       = describe("leases", "Playbacks that this node knows, and need not ask the store about.", "store")
-	denialsDesc      = describe("denials", "Refusals that this node remembers.", "store")
-	breakerDesc      = describe("breaker_open", "1 while a server is held to be away and called once a second only.", "store", "server")
-	poolDesc         = describe("redis_pool_connections", "Connections to Redis.", "store", "state")
-	poolTimeoutsDesc = describe("redis_pool_timeouts_total", "Times that no connection to Redis became free.", "store")
-	upDesc           = describe("redis_up", "Whether a server answers INFO.", "node")
-	nodeDescs        = []struct {
-		*prometheus.Desc
-		kind  prometheus.ValueType
-		value func(redisstore.Node) float64
-		label []string
-	}{
-		{describe("redis_memory_used_bytes", "Memory that Redis uses.", "node"), prometheus.GaugeValue, func(n redisstore.Node) float64 { return n.Memory }, nil},
-		{describe("redis_memory_max_bytes", "Memory that Redis may use; 0 is no bound.", "node"), prometheus.GaugeValue, func(n redisstore.Node) float64 { return n.MaxMemory }, nil},
-		{cpuDesc, prometheus.CounterValue, func(n redisstore.Node) float64 { return n.CPUUser }, []string{"user"}},
-		{cpuDesc, prometheus.CounterValue, func(n redisstore.Node) float64 { return n.CPUSystem }, []string{"system"}},
-		{describe("redis_commands_total", "Commands that Redis processed, those in scripts among them.", "node"), prometheus.CounterValue, func(n redisstore.Node) float64 { return n.Commands }, nil},
-		{describe("redis_reads_total", "GET and MGET commands that Redis processed.", "node"), prometheus.CounterValue, func(n redisstore.Node) float64 { return n.Reads }, nil},
-		{describe("redis_writes_total", "SET commands that Redis processed.", "node"), prometheus.CounterValue, func(n redisstore.Node) float64 { return n.Writes }, nil},
-		{describe("redis_connected_clients", "Clients connected to Redis.", "node"), prometheus.GaugeValue, func(n redisstore.Node) float64 { return n.Clients }, nil},
-		{describe("redis_replication_lag_bytes", "What the last of a server's replicas is behind.", "node"), prometheus.GaugeValue, func(n redisstore.Node) float64 { return n.ReplicationLag }, nil},
-	}
-	cpuDesc = describe("redis_cpu_seconds_total", "CPU time of Redis.", "node", "mode")
-)
-
-// Describe implements prometheus.Collector.
-func (*storeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leasesDesc, denialsDesc, breakerDesc, poolDesc, poolTimeoutsDesc, upDesc} {
-		ch <- d
-	}
-	for _, d := range nodeDescs {
-		ch <- d.Desc
-	}
-}
-
-// Collect implements prometheus.Collector.
-func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
-	// Two stores may go by one name, as when a password has just been changed.
-	type key struct {
-		*prometheus.Desc
-		store, label string
-	}
-	sums := make(map[key]float64)
-	var redises []*redisstore.Store
-	for _, p := range inUse() {
-		leases, denials := p.keeper.Size()
-		sums[key{leasesDesc, p.name, ""}] += float64(leases)
-		sums[key{denialsDesc, p.name, ""}] += float64(denials)
-		s, ok := p.store.(*redisstore.Store)
-		if !ok {
-			continue
-		}
-		redises = append(redises, s)
-		for server, away := range s.Away() {
-			k := key{breakerDesc, p.name, server}
-			sums[k] += 0
-			if away {
-				sums[k] = 1
-			}
-		}
-		pool := s.Pool()
-		sums[key{poolDesc, p.name, "idle"}] += float64(pool.Idle)
-		sums[key{poolDesc, p.name, "used"}] += float64(pool.Used)
-		sums[key{poolTimeoutsDesc, p.name, ""}] += float64(pool.Timeouts)
-	}
-	for k, v := range sums {
-		kind, labels := prometheus.GaugeValue, []string{k.store}
-		if k.Desc == poolTimeoutsDesc {
-			kind = prometheus.CounterValue
-		}
-		if k.label != "" {
-			labels = append(labels, k.label)
-		}
-		ch <- prometheus.MustNewConstMetric(k.Desc, kind, v, labels...)
-	}
-	seen := make(map[string]bool)
-	for _, n := range c.ask(redises) {
-		if seen[n.Server] {
-			continue // two stores on one server
-		}
-		seen[n.Server] = true
-		up := 0.
-		if n.Err == nil {
-			up = 1
-			for _, d := range nodeDescs {
-				ch <- prometheus.MustNewConstMetric(d.Desc, d.kind, d.value(n), append([]string{n.Server}, d.label...)...)
-			}
-		}
-		ch <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, up, n.Server)
-	}
-}
-
-// ask asks all servers what they are like, unless it was done just now.
-func (c *storeCollector) ask(redises []*redisstore.Store) []redisstore.Node {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if time.Since(c.at) < nodesCache {
-		return c.nodes
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), nodesBound)
-	defer cancel()
-	answers := make([][]redisstore.Node, len(redises))
-	var wg sync.WaitGroup
-	for i, s := range redises {
-		wg.Go(func() { answers[i] = s.Nodes(ctx) })
-	}
-	wg.Wait()
-	c.nodes, c.at = nil, time.Now()
-	for _, nodes := range answers {
-		c.nodes = append(c.nodes, nodes...)
-	}
-	return c.nodes
 }

@@ -11,12 +11,11 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/streamguard/streamguard/operate"
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
 
@@ -30,7 +29,7 @@ func TestTraces(t *testing.T) {
 			sampler = sdktrace.AlwaysSample()
 		}
 		tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans), sdktrace.WithSampler(sampler)).Tracer("test")
-		withGate(t, Handler{Limit: "1"}, func(g *gate) {
+		withGate(t, Handler{Limits: []Limit{{Limit: "1"}}}, func(g *site) {
 			for _, session := range []string{"a", "a", "b"} {
 				r := ask("GET", "/vod/x%ff/1.ts", sid, `sid="`+session+`"`)
 				ctx, span := tracer.Start(r.Context(), "request")
@@ -62,31 +61,6 @@ func TestTraces(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("recorded %v: got %q, want %q", recorded, got, want)
-		}
-	}
-}
-
-func TestOperationsOfClientsThatHaveGoneAreNoErrors(t *testing.T) {
-	count := func(result string) uint64 {
-		var m dto.Metric
-		if err := storeDuration.WithLabelValues("list", result).(prometheus.Histogram).Write(&m); err != nil {
-			t.Fatal(err)
-		}
-		return m.GetHistogram().GetSampleCount()
-	}
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	late, cancel := context.WithTimeout(t.Context(), 0)
-	defer cancel()
-	for _, c := range []struct {
-		ctx            context.Context
-		result, failed string
-	}{{gone, "canceled", ""}, {late, "error", errAway.Error()}, {t.Context(), "error", errAway.Error()}} {
-		failed := ""
-		before := count(c.result)
-		observe(away{}, func(err error) { failed += err.Error() }).List(c.ctx, "u")
-		if n := count(c.result) - before; n != 1 || failed != c.failed {
-			t.Errorf("%v: %d %s more, and heard %q, want %q", c.ctx.Err(), n, c.result, failed, c.failed)
 		}
 	}
 }
@@ -126,7 +100,7 @@ func (listener) Handle(_ context.Context, e caddy.Event) error {
 func TestEventsAreAnnounced(t *testing.T) {
 	redis := redistest.Start(t)
 	config := "{\nevents {\n"
-	for _, event := range []string{guardCreated, guardRefused, guardRevoked, storeLost, storeBack} {
+	for _, event := range []string{"guard_created", "guard_refused", "guard_revoked", "store_lost", "store_back"} {
 		config += "on " + event + " test_listener\n"
 	}
 	s := serve(t, config+"}\n}\nSITE {\nstream_guard {\n"+user+"limit 1\non_limit replace_oldest\nstore redis redis://"+redis.Addr+" {\ntimeout 2s\n}\n}\nrespond ok\n}")
@@ -152,9 +126,9 @@ func TestEventsAreAnnounced(t *testing.T) {
 	wait("guard_created u v/z of 1")
 	wait("guard_revoked u")
 	redis.Pause()
-	wait(storeLost)
+	wait("store_lost")
 	redis.Resume()
-	wait(storeBack)
+	wait("store_back")
 }
 
 // With mode observe nobody is refused, so no event says so.
@@ -164,7 +138,7 @@ func TestEventsOfObserving(t *testing.T) {
 	for _, session := range []string{"a", "b"} {
 		s.call(200, "GET", "/observed/"+session+"/master.m3u8", sid, `sid="`+session+`"`)
 	}
-	administer[any](t, 200, "DELETE", userPath("u"), "")
+	administer[any](t, 200, "DELETE", operate.UserPath("u"), "")
 	s.call(200, "GET", "/observed/a/1.ts", sid, `sid="a"`) // revoked, and passes
 	s.call(201, "POST", "/guards", sid, `sid="a"`)
 	s.call(200, "GET", "/observed/c/master.m3u8", sid, `sid="c"`)

@@ -17,7 +17,7 @@ func devices() Handler { return Handler{Device: "{http.request.header.X-Device}"
 
 // open plays a manifest as a player of path tokens does, and returns the folder
 // of its segments.
-func (g *gate) open(manifest string, fields ...string) string {
+func (g *site) open(manifest string, fields ...string) string {
 	g.t.Helper()
 	w := g.get(302, manifest, fields...)
 	token, file := path.Split(w.Header().Get("Location"))
@@ -28,14 +28,14 @@ func (g *gate) open(manifest string, fields ...string) string {
 
 // A television whose channel is changed every two seconds, with a limit of one.
 func TestZapping(t *testing.T) {
-	for _, way := range []string{"path", "auto"} {
+	for _, way := range []string{"auto", "stream"} {
 		t.Run(way, func(t *testing.T) {
 			h := devices()
-			h.Playback, h.Limit, h.PerDevice = way, "1", 1
-			withGate(t, h, func(g *gate) {
+			h.Playback, h.Limits = way, []Limit{{Limit: "1"}, {Limit: "1", Per: "device", Replace: "oldest"}}
+			withGate(t, h, func(g *site) {
 				for i := range 30 {
 					manifest := fmt.Sprintf("/live/channel%d/master.m3u8", i)
-					if way == "path" {
+					if way == "auto" {
 						dir := g.open(manifest, onTV, "tv")
 						g.get(200, dir+"1.m4s", onTV, "tv")
 					} else {
@@ -63,7 +63,7 @@ func problemOf(t *testing.T, w *httptest.ResponseRecorder) (p problem.Problem) {
 }
 
 func TestReplacedPlaybackIsToldAndCannotCarryOn(t *testing.T) {
-	withGate(t, Handler{Limit: "1", OnLimit: "replace_oldest"}, func(g *gate) {
+	withGate(t, Handler{Limits: []Limit{{Limit: "1", Replace: "oldest"}}}, func(g *site) {
 		g.get(200, "/vod/a/master.m3u8", sid, `sid="1"`)
 		g.get(200, "/vod/a/1.m4s", sid, `sid="1"`)
 		g.get(200, "/vod/b/master.m3u8", sid, `sid="2"`)
@@ -86,11 +86,10 @@ func TestReplacedPlaybackIsToldAndCannotCarryOn(t *testing.T) {
 
 func TestRulesPerLabel(t *testing.T) {
 	h := Handler{
-		Limit:  "3",
-		Rules:  []Rule{{Limit: 1, Per: "class"}, {Limit: 2, Per: "stream"}},
+		Limits: []Limit{{Limit: "3"}, {Limit: "1", Per: "class"}, {Limit: "2", Per: "stream"}},
 		Labels: map[string]string{"class": "{http.request.header.X-Class}"},
 	}
-	withGate(t, h, func(g *gate) {
+	withGate(t, h, func(g *site) {
 		const class = "X-Class"
 		g.get(200, "/vod/a/master.m3u8", sid, `sid="1"`, class, "tv")
 		p := problemOf(t, g.get(429, "/vod/b/master.m3u8", sid, `sid="2"`, class, "tv"))

@@ -20,6 +20,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/streamguard/streamguard/api"
+	"github.com/streamguard/streamguard/caddymodule/storage"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/redisstore"
 	"github.com/streamguard/streamguard/redisstore/redistest"
@@ -172,10 +173,9 @@ func TestReloadKeepsGuards(t *testing.T) {
 			if err := caddy.Stop(); err != nil {
 				t.Fatal(err)
 			}
-			stores.Range(func(key, _ any) bool {
-				t.Errorf("store %v is still open", key)
-				return true
-			})
+			for _, p := range storage.InUse() {
+				t.Errorf("the store %s is still open", p.Name)
+			}
 			http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 			eventually(t, "as many goroutines as before", func() bool { return runtime.NumGoroutine() <= before+2 })
 		})

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,17 +14,18 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
 )
 
 // verdict is what the placeholders say of the last request that reached the
 // origin: verdict, held and limit.
-func (g *gate) verdict() string {
+func (g *site) verdict() string {
 	repl := g.last.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	return repl.ReplaceAll("{http.stream_guard.verdict} {http.stream_guard.held}/{http.stream_guard.limit}", "")
 }
 
-func (g *gate) passes(verdict, url string, fields ...string) {
+func (g *site) passes(verdict, url string, fields ...string) {
 	g.t.Helper()
 	g.get(200, url, fields...)
 	if got := g.verdict(); got != verdict {
@@ -34,7 +34,7 @@ func (g *gate) passes(verdict, url string, fields ...string) {
 }
 
 func TestObservingRefusesNobodyAndSaysWhomItWould(t *testing.T) {
-	withGate(t, Handler{Mode: "observe", Limit: "2", Tarpit: caddy.Duration(time.Second), Labels: map[string]string{"plan": "{http.request.header.Plan}"}}, func(g *gate) {
+	withGate(t, Handler{Mode: "observe", Limits: []Limit{{Limit: "2"}}, Labels: map[string]string{"plan": "{http.request.header.Plan}"}}, func(g *site) {
 		g.passes("admitted 1/2", "/v/x/1.ts", sid, `sid="a"`)
 		g.passes("admitted 2/2", "/v/x/1.ts", sid, `sid="b"`)
 		g.passes("would_reject 3/2", "/v/x/1.ts", sid, `sid="c"`)
@@ -61,10 +61,10 @@ func TestObservingRefusesNobodyAndSaysWhomItWould(t *testing.T) {
 }
 
 func TestObservingPassesWhatWasRevoked(t *testing.T) {
-	withGate(t, Handler{Mode: "observe", Tarpit: caddy.Duration(30 * time.Second)}, func(g *gate) {
+	withGate(t, Handler{Mode: "observe"}, func(g *site) {
 		g.get(200, "/v/x/1.ts", sid, `sid="a"`)
 		id := g.holds(1)[0].ID
-		if found, err := g.keeper.Revoke(context.Background(), "u", id, g.policy); !found || err != nil {
+		if found, err := g.store.Keeper.Revoke(context.Background(), "u", id, g.read.policy); !found || err != nil {
 			t.Fatal(found, err)
 		}
 		start := time.Now()
@@ -83,19 +83,19 @@ func TestObservingPassesWhatWasRevoked(t *testing.T) {
 }
 
 func TestObservingPassesWhateverElseIsRefused(t *testing.T) {
-	withGate(t, Handler{Mode: "observe", OnStoreError: "deny"}, func(g *gate) {
+	withGate(t, Handler{Mode: "observe", OnStoreError: "deny"}, func(g *site) {
 		g.passes("would_reject /", "/v/x/1.ts", "X-User-Id", strings.Repeat("u", 300))
 		g.get(401, "/v/x/1.ts", "X-User-Id", "")
 		g.storeAway()
 		g.passes("would_reject /3", "/v/x/1.ts")
 	})
-	withGate(t, Handler{Mode: "observe", Anonymous: "allow"}, func(g *gate) {
+	withGate(t, Handler{Mode: "observe", Anonymous: "allow"}, func(g *site) {
 		g.get(200, "/v/x/1.ts", "X-User-Id", "")
 	})
 }
 
 func TestObservingCountsHereWhileTheStoreIsAway(t *testing.T) {
-	withGate(t, Handler{Mode: "observe", Limit: "1"}, func(g *gate) {
+	withGate(t, Handler{Mode: "observe", Limits: []Limit{{Limit: "1"}}}, func(g *site) {
 		g.storeAway()
 		g.passes("admitted 1/1", "/v/x/1.ts", sid, `sid="a"`)
 		g.passes("would_reject 2/1", "/v/x/1.ts", sid, `sid="b"`)
@@ -103,19 +103,19 @@ func TestObservingCountsHereWhileTheStoreIsAway(t *testing.T) {
 }
 
 func TestObservingFollowsRulesAndReplacements(t *testing.T) {
-	rule := Handler{Mode: "observe", Rules: []Rule{{Per: "stream", Limit: 1}}}
-	withGate(t, rule, func(g *gate) {
+	rule := Handler{Mode: "observe", Limits: []Limit{{Per: "stream", Limit: "1"}}}
+	withGate(t, rule, func(g *site) {
 		g.passes("admitted 1/3", "/v/x/1.ts", sid, `sid="a"`)
 		g.passes("admitted 2/3", "/v/y/1.ts", sid, `sid="b"`)
 		g.passes("would_reject 3/3", "/v/x/1.ts", sid, `sid="c"`)
 	})
-	withGate(t, Handler{Mode: "observe", Limit: "1", OnLimit: "replace_oldest"}, func(g *gate) {
+	withGate(t, Handler{Mode: "observe", Limits: []Limit{{Limit: "1", Replace: "oldest"}}}, func(g *site) {
 		g.passes("admitted 1/1", "/v/x/master.m3u8", sid, `sid="a"`)
 		g.passes("would_replace 2/1", "/v/x/master.m3u8", sid, `sid="b"`)
 		g.passes("known 1/1", "/v/x/1.ts", sid, `sid="a"`)
 		g.holds(2)
 	})
-	withGate(t, Handler{Mode: "observe", Limit: "1", ReclaimLapsed: true}, func(g *gate) {
+	withGate(t, Handler{Mode: "observe", Limits: []Limit{{Limit: "1"}}, Reclaim: "lapsed"}, func(g *site) {
 		g.passes("admitted 1/1", "/v/x/1.ts", sid, `sid="a"`)
 		time.Sleep(70 * time.Second)
 		g.passes("admitted 2/1", "/v/x/1.ts", sid, `sid="b"`) // the first has lapsed
@@ -126,7 +126,7 @@ func TestObservingFollowsRulesAndReplacements(t *testing.T) {
 // Under a token the manifest only looks; the first segment starts, as it would
 // if the manifest had made room.
 func TestObservingFollowsReplacementsUnderTokens(t *testing.T) {
-	withGate(t, Handler{Mode: "observe", Playback: "path", Limit: "1", OnLimit: "replace_oldest"}, func(g *gate) {
+	withGate(t, Handler{Mode: "observe", Limits: []Limit{{Limit: "1", Replace: "oldest"}}}, func(g *site) {
 		for held, want := range []string{"admitted 1/1", "would_replace 2/1"} {
 			token := "/v/x/~" + guard.NewID("u", "").String()
 			g.passes(fmt.Sprintf("vacant %d/1", held), token+"/master.m3u8")
@@ -136,7 +136,7 @@ func TestObservingFollowsReplacementsUnderTokens(t *testing.T) {
 }
 
 func TestObservingAPIRefusesNobody(t *testing.T) {
-	withGate(t, Handler{Mode: "observe", Limit: "1", OnLimit: "replace_oldest"}, func(g *gate) {
+	withGate(t, Handler{Mode: "observe", Limits: []Limit{{Limit: "1", Replace: "oldest"}}}, func(g *site) {
 		for range 4 {
 			if w := g.do(ask("POST", "/guards")); w.Code != 201 {
 				t.Fatalf("%d %s", w.Code, w.Body)
@@ -156,7 +156,7 @@ func TestObservingAPIRefusesNobody(t *testing.T) {
 		if code != 201 || err != nil {
 			t.Fatal(code, h)
 		}
-		if found, err := g.keeper.Revoke(context.Background(), "u", first, g.policy); !found || err != nil {
+		if found, err := g.store.Keeper.Revoke(context.Background(), "u", first, g.read.policy); !found || err != nil {
 			t.Fatal(found, err)
 		}
 		code, h = post()
@@ -170,14 +170,14 @@ func TestObservingAPIRefusesNobody(t *testing.T) {
 		if w := g.do(ask("PATCH", again)); w.Code != 200 {
 			t.Errorf("PATCH: %d %s", w.Code, w.Body)
 		}
-		if r := g.tally.report(""); r.Playbacks != 6 {
+		if r := report(t, g); r.Playbacks != 6 {
 			t.Errorf("%d playbacks counted, want 6", r.Playbacks)
 		}
 	})
 }
 
 func TestReportSaysWhomEachLimitWouldHaveRefused(t *testing.T) {
-	withGate(t, Handler{Mode: "observe"}, func(g *gate) {
+	withGate(t, Handler{Mode: "observe"}, func(g *site) {
 		for user, playbacks := range map[string]int{"one": 1, "two": 2, "three": 3, "also three": 3, "twelve": 12} {
 			for n := range playbacks {
 				for range 2 { // only the first of a playback's requests counts
@@ -185,10 +185,10 @@ func TestReportSaysWhomEachLimitWouldHaveRefused(t *testing.T) {
 				}
 			}
 		}
-		got := g.tally.report("memory")
-		want := Report{Store: "memory", Since: got.Since, Playbacks: 21}
+		got := report(t, g)
+		want := gate.Report{Store: "memory", Since: got.Since, Playbacks: 21}
 		for i, refused := range [][2]int64{{4, 16}, {3, 12}, {1, 9}, {1, 8}, {1, 7}, {1, 6}, {1, 5}, {1, 4}, {1, 3}, {1, 2}} {
-			want.Limits = append(want.Limits, LimitReport{Limit: i + 1, Users: refused[0], Playbacks: refused[1]})
+			want.Limits = append(want.Limits, gate.LimitReport{Limit: i + 1, Users: refused[0], Playbacks: refused[1]})
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("got\n%+v\nwant\n%+v", got, want)
@@ -206,8 +206,8 @@ func (s slow) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard
 
 // Requests that a player sends at once are one start.
 func TestObservingCountsAPlaybackOnce(t *testing.T) {
-	withGate(t, Handler{Mode: "observe"}, func(g *gate) {
-		g.keeper.Store = slow{g.keeper.Store}
+	withGate(t, Handler{Mode: "observe"}, func(g *site) {
+		g.store.Keeper.Store = slow{g.store.Keeper.Store}
 		var all sync.WaitGroup
 		for range 20 {
 			all.Go(func() {
@@ -220,20 +220,17 @@ func TestObservingCountsAPlaybackOnce(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if r := g.tally.report(""); r.Playbacks != 1 {
+		if r := report(t, g); r.Playbacks != 1 {
 			t.Errorf("%d playbacks counted, want 1", r.Playbacks)
 		}
 	})
 }
 
-func TestReportIsBounded(t *testing.T) {
-	o := newTally()
-	for n := range maxWatchers + 10 {
-		o.start(strconv.Itoa(n), 2)
+func report(t *testing.T, g *site) gate.Report {
+	t.Helper()
+	r, ok := g.store.Tally.Report("memory")
+	if !ok {
+		t.Fatal("nobody has watched")
 	}
-	o.start("0", 3)
-	r := o.report("")
-	if !r.UsersAtLeast || r.Limits[0].Users != maxWatchers || r.Limits[1].Users != 1 || r.Limits[0].Playbacks != maxWatchers+11 {
-		t.Errorf("%+v", r.Limits[:2])
-	}
+	return r
 }

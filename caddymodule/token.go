@@ -70,19 +70,11 @@ func (h *Handler) token(r *http.Request) (token *guard.ID, cut bool) {
 			return &id, false
 		}
 	}
-	if !strings.Contains(r.URL.Path, "/~") || h.user(r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)) == "" {
+	if !strings.Contains(r.URL.Path, "/~") || h.read.user(r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)) == "" {
 		return nil, false
 	}
 	token = cutToken(r)
 	return token, token != nil
-}
-
-// received is the URL as the client sent it, before anything was rewritten.
-func received(r *http.Request) *url.URL {
-	if orig, ok := r.Context().Value(caddyhttp.OriginalRequestCtxKey).(http.Request); ok {
-		return orig.URL
-	}
-	return r.URL
 }
 
 // plainly sends a request that the gate does not count to its URL without the

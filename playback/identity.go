@@ -9,7 +9,7 @@ import (
 )
 
 // ExplicitID is the guard id that a request carries beside its path: the guard
-// query parameter or the X-Guard-Id header. What is not a UUID is as if absent.
+// query parameter or the Stream-Guard-Id header. What is not a UUID is as if absent.
 func ExplicitID(r *http.Request) (guard.ID, bool) {
 	if raw, ok := rawQueryValue(r.URL.RawQuery, "guard"); ok {
 		if s, err := url.QueryUnescape(raw); err == nil {
@@ -18,7 +18,7 @@ func ExplicitID(r *http.Request) (guard.ID, bool) {
 			}
 		}
 	}
-	if s := r.Header["X-Guard-Id"]; len(s) > 0 {
+	if s := r.Header["Stream-Guard-Id"]; len(s) > 0 {
 		if id, err := guard.ParseID(s[0]); err == nil {
 			return id, true
 		}

@@ -5,8 +5,10 @@ package playback
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -19,41 +21,107 @@ const (
 	Media                // segment, initialization, audio, text
 )
 
-func (k Kind) String() string { return [...]string{"other", "manifest", "media"}[k] }
+var kindNames = []string{"other", "manifest", "media"}
 
-// MediaExtensions is what Media means by default.
-var MediaExtensions = []string{
-	".ts", ".m4s", ".mp4", ".m4v", ".m4a", ".m4f", ".m4i", ".dash", ".cmfv", ".cmfa", ".cmft",
-	".webm", ".aac", ".ac3", ".ec3", ".mp3", ".vtt", ".webvtt",
+func (k Kind) String() string { return kindNames[k] }
+
+// ManifestExtensions and MediaExtensions are what Manifest and Media mean by default.
+var (
+	ManifestExtensions = []string{".m3u8", ".mpd"}
+	MediaExtensions    = []string{
+		".ts", ".m4s", ".mp4", ".m4v", ".m4a", ".m4f", ".m4i", ".dash", ".cmfv", ".cmfa", ".cmft",
+		".webm", ".aac", ".ac3", ".ec3", ".mp3", ".vtt", ".webvtt",
+	}
+)
+
+// KindRule says that paths are of a kind: "manifest", "media" or "other". A
+// path is a file extension (".ts") or a pattern as Caddy's path matcher has it.
+type KindRule struct {
+	Kind  string
+	Paths []string
 }
 
-// Kinds maps a lower-case file extension to its kind.
-type Kinds map[string]Kind
+// Kinds tells the kind of a path.
+type Kinds struct {
+	extensions map[string]Kind // in lower case
+	patterns   []pattern       // in place of the extensions, all rules in their order; nil if these are extensions only
+}
 
-// NewKinds returns the kinds for these media extensions (".ts"); none means
-// MediaExtensions. The manifests are always .m3u8 and .mpd.
-func NewKinds(media []string) (Kinds, error) {
-	if len(media) == 0 {
-		media = MediaExtensions
+type pattern struct {
+	text string // in lower case
+	kind Kind
+}
+
+// NewKinds returns the defaults with what the rules say in addition. Of all
+// rules that fit a path the last decides.
+func NewKinds(rules []KindRule) (Kinds, error) {
+	k := Kinds{extensions: make(map[string]Kind)}
+	for _, ext := range ManifestExtensions {
+		k.extensions[ext] = Manifest
 	}
-	kinds := Kinds{".m3u8": Manifest, ".mpd": Manifest}
-	for _, ext := range media {
-		if len(ext) < 2 || ext[0] != '.' || strings.ContainsAny(ext[1:], "./") {
-			return nil, fmt.Errorf("%q is not a file extension like .ts", ext)
-		}
-		if kinds[strings.ToLower(ext)] == Manifest {
-			return nil, fmt.Errorf("%q is always a manifest", ext)
-		}
-		kinds[strings.ToLower(ext)] = Media
+	for _, ext := range MediaExtensions {
+		k.extensions[ext] = Media
 	}
-	return kinds, nil
+	var all []pattern
+	given := make(map[string]string)
+	for _, r := range rules {
+		i := slices.Index(kindNames, r.Kind)
+		if i < 0 {
+			return Kinds{}, fmt.Errorf("%q is not one of %s", r.Kind, strings.Join(kindNames, ", "))
+		}
+		if len(r.Paths) == 0 {
+			return Kinds{}, fmt.Errorf("%s comes without an extension or a path pattern", r.Kind)
+		}
+		for _, text := range r.Paths {
+			if err := checkPattern(text); err != nil {
+				return Kinds{}, err
+			}
+			text = strings.ToLower(text)
+			if before := given[text]; before != "" && before != r.Kind {
+				return Kinds{}, fmt.Errorf("%q is given as %s and as %s", text, before, r.Kind)
+			}
+			given[text] = r.Kind
+			all = append(all, pattern{text, Kind(i)})
+		}
+	}
+	if slices.ContainsFunc(all, func(p pattern) bool { return p.text[0] != '.' }) {
+		k.patterns = all
+		return k, nil
+	}
+	for _, p := range all {
+		k.extensions[p.text] = p.kind
+	}
+	return k, nil
+}
+
+func checkPattern(text string) error {
+	switch {
+	case len(text) > 1 && text[0] == '.' && !strings.ContainsAny(text[1:], "./*"):
+		return nil
+	case text == "" || text[0] != '/' && text[0] != '*':
+		return fmt.Errorf("%q is neither a file extension like .ts nor a path pattern like /live/*/seg", text)
+	case strings.ContainsAny(text, "?#"):
+		return fmt.Errorf("%q: a query is no part of a path", text)
+	case strings.Contains(text, "%"):
+		return fmt.Errorf("%q: a path is compared as it reads when its %%-escapes are resolved", text)
+	}
+	if _, err := path.Match(text, ""); err != nil {
+		return fmt.Errorf("%q: %w", text, err)
+	}
+	return nil
+}
+
+// Extensions are those of a kind, in alphabetical order, as far as it goes by them.
+func (k Kinds) Extensions(kind Kind) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(k.extensions)), func(ext string) bool { return k.extensions[ext] != kind })
 }
 
 // Of tells the kind of a path, however an origin may read it: /7.ts/a/.. and
 // /7.ts;v=1 are /7.ts to some, and what follows a NUL, or a ? that was escaped,
-// is not always of the file's name.
+// is not always of the file's name. Patterns are compared with what remains.
 func (k Kinds) Of(p string) Kind {
-	if kind, ok := k[path.Ext(p)]; ok {
+	kind, known := k.extensions[path.Ext(p)]
+	if known && k.patterns == nil {
 		return kind
 	}
 	if i := strings.IndexAny(p, "\x00?#"); i >= 0 {
@@ -62,7 +130,38 @@ func (k Kinds) Of(p string) Kind {
 	if strings.Contains(p, ";") {
 		p = parameter.ReplaceAllString(p, "")
 	}
-	return k[strings.ToLower(path.Ext(strings.TrimRight(path.Clean(p), `/. \`)))]
+	p = strings.ToLower(strings.TrimRight(path.Clean(p), `/. \`))
+	if !known {
+		kind = k.extensions[path.Ext(p)]
+	}
+	for _, pattern := range k.patterns {
+		if pattern.fits(p) {
+			kind = pattern.kind
+		}
+	}
+	return kind
 }
 
 var parameter = regexp.MustCompile(`;[^/]*`)
+
+// fits reports whether a clean path in lower case is what the pattern means, as
+// Caddy's path matcher has it: one * at an end stands for anything, one at each
+// end too, any other for all but a slash.
+func (p pattern) fits(name string) bool {
+	text := p.text
+	if text[0] == '.' {
+		return path.Ext(name) == text
+	}
+	switch inner, stars := strings.Trim(text, "*"), strings.Count(text, "*"); {
+	case inner == "":
+		return true
+	case stars == 2 && text[0] == '*' && strings.HasSuffix(text, "*"):
+		return strings.Contains(name, inner)
+	case stars == 1 && text[0] == '*':
+		return strings.HasSuffix(name, inner)
+	case stars == 1 && strings.HasSuffix(text, "*"):
+		return strings.HasPrefix(name, inner) || strings.HasPrefix(name+"/", inner)
+	}
+	fits, _ := path.Match(text, name)
+	return fits
+}

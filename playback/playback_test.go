@@ -135,7 +135,7 @@ func TestExplicitID(t *testing.T) {
 		{"guard=", "", false},
 	} {
 		r := httptest.NewRequest("GET", "/a.ts?"+c.query, nil)
-		r.Header.Set("X-Guard-Id", c.header)
+		r.Header.Set("Stream-Guard-Id", c.header)
 		if got, found := ExplicitID(r); found != c.found || found && got != id {
 			t.Errorf("query %q, header %q: %v, %v", c.query, c.header, got, found)
 		}

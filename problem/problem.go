@@ -23,6 +23,7 @@ const (
 	GuardDoesNotExist Code = "GUARD_DOES_NOT_EXIST"     // 404
 	NotFound          Code = "NOT_FOUND"                // 404
 	MissingUser       Code = "MISSING_USER"             // 401
+	MissingDevice     Code = "MISSING_DEVICE"           // 401
 	CrossOrigin       Code = "CROSS_ORIGIN"             // 403
 	InvalidUser       Code = "INVALID_USER"             // 400
 	InvalidGuardID    Code = "INVALID_GUARD_ID"         // 400
@@ -57,7 +58,7 @@ type Refusal struct {
 
 // Holder is a guard as shown to the one it stands in the way of.
 type Holder struct {
-	GuardID   string    `json:"guardId,omitempty"` // where the configuration reveals it
+	GuardID   string    `json:"guardId"`
 	StreamID  string    `json:"streamId,omitempty"`
 	DeviceID  string    `json:"deviceId,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
@@ -107,7 +108,7 @@ func Early(r *http.Request) *Problem {
 }
 
 // Refused returns the 429 of a Rejected or Revoked verdict.
-func Refused(v guard.Verdict, revealGuards bool) *Problem {
+func Refused(v guard.Verdict) *Problem {
 	if v.Outcome == guard.Revoked {
 		p := New(http.StatusTooManyRequests, GuardRevoked, "this playback was ended from elsewhere")
 		p.RetryIn = Seconds(v.FreeIn)
@@ -121,11 +122,7 @@ func Refused(v guard.Verdict, revealGuards bool) *Problem {
 	p.RetryIn = Seconds(max(v.FreeIn, 1))
 	p.Limit, p.Per = &r.Limit, r.Per
 	for _, g := range v.InTheWay {
-		h := Holder{StreamID: g.Stream, DeviceID: g.Device, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt}
-		if revealGuards {
-			h.GuardID = g.ID.String()
-		}
-		p.Guards = append(p.Guards, h)
+		p.Guards = append(p.Guards, Holder{g.ID.String(), g.Stream, g.Device, g.CreatedAt, g.RemovedAt})
 	}
 	return p
 }

@@ -1,0 +1,170 @@
+package caddymodule
+
+import (
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/streamguard/streamguard/api"
+	"github.com/streamguard/streamguard/gate"
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/playback"
+	"github.com/streamguard/streamguard/problem"
+)
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler: it reads the request, begins
+// its passage, and answers.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	token, cut := h.token(r)
+	if h.onAPI(r.URL.Path) {
+		h.serveAPI(w, r, token)
+		return nil
+	}
+	kind := h.read.kinds.Of(r.URL.Path)
+	switch {
+	case r.Method == http.MethodOptions:
+		return next.ServeHTTP(w, r)
+	case kind == playback.Other && cut:
+		return h.plainly(w, r)
+	case kind == playback.Other:
+		return next.ServeHTTP(w, r)
+	}
+	v := &visit{users: h.logUsers}
+	v.request.Kind, v.request.Token = kind, token
+	p, err := h.begin(v, r)
+	switch {
+	case err != nil && h.gate.OnError == gate.Refuse:
+		return h.refuse(w, r, v, problem.Unavailable())
+	case err != nil: // the fault is ours: the viewer is not to suffer for it
+		return next.ServeHTTP(w, r)
+	case p.Word == gate.Redirected:
+		return h.redirect(w, r, p)
+	case p.Refusal != nil:
+		if p.Repeated {
+			h.tarpit.hold(r.Context())
+		}
+		return h.refuse(w, r, v, p.Refusal)
+	case p.Gone != nil:
+		return caddyhttp.Error(499, p.Gone)
+	}
+	if h.private {
+		v.writer.ResponseWriter = w
+		w = &v.writer
+	}
+	if kind == playback.Manifest && token != nil {
+		return h.serveManifest(w, r, next, *token)
+	}
+	return next.ServeHTTP(w, r)
+}
+
+// visit is what one request needs, in one piece.
+type visit struct {
+	request gate.Request
+	passage *gate.Passage // nil before there is a decision
+	users   logUsers
+	writer  privateWriter
+}
+
+// begin decides about a request, and tells of it. Its error is a panic of our own.
+func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) {
+	defer func() {
+		switch panicked := recover(); panicked {
+		case nil:
+		case http.ErrAbortHandler:
+			panic(panicked)
+		default:
+			err = fmt.Errorf("panic: %v", panicked)
+			h.panicked(r, err)
+		}
+	}()
+	repl := v.attach(r, h.logged)
+	h.fill(&v.request, r, repl)
+	p := h.gate.Begin(r.Context(), &v.request)
+	v.passage = p
+	countDecision(&p.Decision)
+	v.trace(r)
+	if p.Unavailable != nil {
+		h.storeFailed(r, p.Unavailable)
+	}
+	if p.Would != nil {
+		p.Would.SetInstance(requestID(r))
+		h.logRefusal("would have been refused", r, v)
+	}
+	return p, nil
+}
+
+// panicked tells of a fault of the gate's own, once a minute with its stack.
+func (h *Handler) panicked(r *http.Request, err error) {
+	panics.Inc()
+	if !aMinute.over() {
+		return
+	}
+	h.logger.Error("the gate failed, and the request went on uncounted", zap.String("request_id", requestID(r)), zap.Error(err), zap.ByteString("stack", debug.Stack()))
+}
+
+// serveAPI answers a call of the guards API.
+func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request, token *guard.ID) {
+	h.allowOrigin(w, r)
+	if preflight(w, r) {
+		return
+	}
+	if token != nil {
+		r.Header.Set("Stream-Guard-Id", token.String()) // to the API an explicit id like any other
+	}
+	h.api.ServeHTTP(w, r)
+}
+
+// caller says who makes a call of the API.
+func (h *Handler) caller(r *http.Request) (api.Caller, error) {
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	g := gate.Request{HTTP: r}
+	h.fillWho(&g, r, repl)
+	switch {
+	case g.Invalid != nil:
+		return api.Caller{}, g.Invalid
+	case g.User == "":
+		return api.Caller{}, problem.New(http.StatusUnauthorized, problem.MissingUser, "nobody is logged in")
+	}
+	if h.read.fallback != nil {
+		g.Fallback = h.read.fallback(r, repl)
+	}
+	c := api.Caller{
+		User:   g.User,
+		Device: g.Device,
+		Labels: g.Labels,
+		Policy: g.Policy,
+		Base:   apiBase(received(r).Path, r.URL.Path, h.API),
+	}
+	if g.Mode == gate.Observe {
+		c.Policy = gate.Observed(c.Policy)
+	}
+	if id, named := h.gate.Named(&g); named {
+		c.ID = &id
+	}
+	return c, nil
+}
+
+// apiBase is the API's path as the client sees it, with what handle_path or
+// uri strip_prefix have cut off.
+func apiBase(original, path, mount string) string {
+	prefix, _ := strings.CutSuffix(original, path)
+	if prefix == original {
+		return mount
+	}
+	return prefix + mount
+}
+
+// redirect sends a manifest request to a URL of its own.
+func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, p *gate.Passage) error {
+	h.allowOrigin(w, r)
+	w.Header().Set("Cache-Control", "no-store")
+	u := received(r)
+	w.Header().Set("Location", playback.TokenLocation(u.EscapedPath(), u.RawQuery, p.ID))
+	w.WriteHeader(http.StatusFound)
+	return nil
+}

@@ -1,0 +1,63 @@
+package gate
+
+import (
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/playback"
+)
+
+// identity is which playback a request is part of.
+type identity struct {
+	id      guard.ID
+	named   bool // the request names it; otherwise id is that of its stream
+	tokened bool // by a path token
+	broken  bool // there is CMCD in the request that cannot be read
+}
+
+// identify finds out which playback a request is part of. What names it is, in
+// this order: the path token; the guard query parameter or the Stream-Guard-Id
+// header; the CMCD session id; X-Playback-Session-Id; the request's Fallback.
+func (g *Gate) identify(r *Request) (who identity) {
+	if r.Token != nil {
+		return identity{id: own(r, *r.Token), named: true, tokened: true}
+	}
+	if id, ok := playback.ExplicitID(r.HTTP); ok {
+		return identity{id: own(r, id), named: true}
+	}
+	var buf [64]byte
+	key := playback.CMCDSessionID(buf[:0], r.HTTP)
+	if len(key) == 0 {
+		who.broken = playback.HasCMCD(r.HTTP)
+		key = append(key, playback.SessionID(r.HTTP)...)
+	}
+	if len(key) == 0 && g.Naming == ByFallback {
+		key = append(key, r.Fallback...)
+	}
+	if len(key) > 0 {
+		who.id, who.named = guard.DeriveID(r.User, r.Device, key), true
+		return who
+	}
+	if g.Naming == ByToken {
+		// A gate in front may have taken it out: then this one would redirect for ever.
+		if _, id, found := playback.CutToken(r.Received); found {
+			return identity{id: own(r, id), named: true, tokened: true}
+		}
+	}
+	who.id = guard.DeriveID(r.User, r.Device, "stream\x00"+r.Stream)
+	return who
+}
+
+// own is the playback that an id means in a request: that itself if it was made
+// for the request's user and device, otherwise one derived from it.
+func own(r *Request, id guard.ID) guard.ID {
+	if id.Of(r.User, r.Device) {
+		return id
+	}
+	return guard.DeriveID(r.User, r.Device, id.String())
+}
+
+// Named is the playback that a request names, if it names one. Requests for
+// media that name it alike are part of it.
+func (g *Gate) Named(r *Request) (guard.ID, bool) {
+	who := g.identify(r)
+	return who.id, who.named
+}

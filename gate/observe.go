@@ -1,0 +1,108 @@
+package gate
+
+import (
+	"context"
+	"slices"
+
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/lease"
+	"github.com/streamguard/streamguard/problem"
+)
+
+// With Observe everybody is admitted and gets a guard, so that the store knows
+// how many playbacks a user has. What the limit would have made of each is said
+// of the request that starts it.
+
+// Observed is the policy that refuses nobody and replaces nothing.
+func Observed(p guard.Policy) guard.Policy {
+	p.Observe, p.ReclaimLapsed = true, false
+	return p
+}
+
+// observe counts a playback that has just been admitted. It returns what the
+// policy would have refused it with.
+func (g *Gate) observe(ctx context.Context, r *Request, d *Decision, claim guard.Claim, v guard.Verdict) *problem.Problem {
+	g.Tally.start(r.User, v.Held)
+	would := g.wouldBe(ctx, claim, r.Policy, v)
+	switch {
+	case !would.Outcome.Pass():
+		return problem.Refused(would)
+	case len(would.Replaced) > 0:
+		d.Word = WouldReplace
+	}
+	return nil
+}
+
+// wouldBe is the verdict that the policy would have come to about a playback
+// that was admitted anyway.
+func (g *Gate) wouldBe(ctx context.Context, c guard.Claim, policy guard.Policy, v guard.Verdict) guard.Verdict {
+	if v.Held <= policy.Limit && len(policy.Rules) == 0 {
+		return v
+	}
+	guards, err := g.Keeper.List(ctx, c.User)
+	if err != nil { // it counts here alone at the moment
+		guards, _ = g.Local.List(ctx, c.User)
+	}
+	if g.Naming == ByToken && c.Intent == guard.Continue {
+		c.Intent = guard.Start // its manifest would have made room
+	}
+	others := slices.DeleteFunc(guards, func(o guard.Guard) bool {
+		return o.ID == v.Guard.ID || o.CreatedAt.After(v.Guard.CreatedAt)
+	})
+	return guard.NewLedger(others).Acquire(v.Guard.CreatedAt, c, policy)
+}
+
+// Store is what explicit calls need of a keeper.
+type Store interface {
+	guard.Store
+	Keep(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error)
+}
+
+// Observer is a keeper for explicit calls: one whose policy only observes is
+// refused nothing.
+type Observer struct {
+	*lease.Keeper
+	Tally *Tally
+}
+
+// Acquire implements guard.Store. A playback that was revoked gets a guard under
+// another id, the same each time.
+func (o Observer) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	v, err := o.Keeper.Acquire(ctx, c, p)
+	if !p.Observe {
+		return v, err
+	}
+	if err == nil && v.Outcome == guard.Revoked {
+		c.ID = guard.DeriveID(c.User, c.Device, "revoked\x00"+c.ID.String())
+		v, err = o.Keeper.Acquire(ctx, c, p)
+	}
+	if v.Outcome == guard.Admitted {
+		o.Tally.start(c.User, v.Held)
+	}
+	return v, err
+}
+
+// Refresh implements guard.Store. A guard that was revoked is just not there
+// for who is only observed.
+func (o Observer) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
+	v, err := o.Keeper.Refresh(ctx, user, id, p)
+	return absentIfRevoked(v, p), err
+}
+
+// Keep is Refresh for what players report.
+func (o Observer) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	v, err := o.Keeper.Keep(ctx, c, p)
+	return absentIfRevoked(v, p), err
+}
+
+func absentIfRevoked(v guard.Verdict, p guard.Policy) guard.Verdict {
+	if p.Observe && v.Outcome == guard.Revoked {
+		v.Outcome = guard.Absent
+	}
+	return v
+}
+
+var (
+	_ Store = (*lease.Keeper)(nil)
+	_ Store = Observer{}
+)
