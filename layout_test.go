@@ -20,7 +20,7 @@ func TestImportsPointDown(t *testing.T) {
 		"playback":             {"guard"},
 		"lease":                {"guard"},
 		"problem":              {"guard"},
-		"api":                  {"guard", "problem"},
+		"api":                  {"guard", "playback", "problem"},
 		"caddymodule":          {"guard", "lease", "memstore", "redisstore", "playback", "problem", "api"},
 		"":                     {"caddymodule", "guard", "lease", "memstore", "redisstore", "playback", "problem", "api"},
 		"cmd/caddy":            {"", "caddymodule", "guard", "lease", "memstore", "redisstore", "playback", "problem", "api"},

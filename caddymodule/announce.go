@@ -78,7 +78,7 @@ func announceVerdict(c guard.Claim, v guard.Verdict) {
 	case guard.Rejected, guard.Revoked:
 		announce(guardRefused, func() map[string]any {
 			d := data()
-			d["code"] = string(problem.Refused(v, false).ErrorCode)
+			d["code"] = string(problem.Refused(v).ErrorCode)
 			return d
 		})
 	}

@@ -24,9 +24,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	token, cut := h.token(r)
 	if h.onAPI(r.URL.Path) {
 		h.allowOrigin(w, r)
-		if preflight(w, r) {
-			return nil
-		}
 		if token != nil {
 			r.Header.Set("X-Guard-Id", token.String()) // to the API an explicit id like any other
 		}
@@ -157,7 +154,7 @@ func (h *Handler) ask(d *decision, r *http.Request, policy, asked guard.Policy) 
 			if v.Repeated && h.tarpit != nil && !h.observes() {
 				h.tarpit.hold(r.Context())
 			}
-			return problem.Refused(v, h.RevealGuards)
+			return problem.Refused(v)
 		}
 	}
 	return nil
@@ -186,14 +183,14 @@ func (p *player) is(id guard.ID) {
 func (h *Handler) identify(r *http.Request, repl *caddy.Replacer, token *guard.ID) (p player, refusal *problem.Problem) {
 	p.user = h.user(r, repl)
 	if p.user == "" {
-		return p, problem.New(http.StatusUnauthorized, problem.MissingUser, "nobody is logged in")
+		return p, problem.New(problem.MissingUser, "nobody is logged in")
 	}
 	// A proxy that adds its header to the client's own would make a new user of each.
 	if strings.Contains(p.user, ",") && len(r.Header[h.userIn]) > 1 {
-		return p, problem.New(http.StatusBadRequest, problem.InvalidUser, "%s comes more than once", h.userIn)
+		return p, problem.New(problem.InvalidUser, "%s comes more than once", h.userIn)
 	}
 	if err := playback.CheckUser(p.user); err != nil {
-		return p, problem.New(http.StatusBadRequest, problem.InvalidUser, "%v", err)
+		return p, problem.New(problem.InvalidUser, "%v", err)
 	}
 	if h.device != nil {
 		p.device = playback.Label(h.device(r, repl))

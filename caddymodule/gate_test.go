@@ -147,7 +147,7 @@ func TestTheOneTooManyIsRefusedAndNeverReachesTheOrigin(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 			t.Fatal(err)
 		}
-		if p.ErrorCode != problem.ReachedMaxGuards || len(p.Guards) != 3 || p.Guards[0].StreamID != "vod/alien" || p.Guards[0].GuardID != "" {
+		if p.ErrorCode != problem.ReachedMaxGuards || len(p.Guards) != 3 || p.Guards[0].StreamID != "vod/alien" || p.Guards[0].GuardID == "" {
 			t.Errorf("problem %+v", p)
 		}
 		// The three go on, and another user is not concerned.
@@ -484,7 +484,7 @@ func TestOtherOriginsCanReadWhy(t *testing.T) {
 				!strings.Contains(h.Get("Access-Control-Expose-Headers"), "Retry-After") || h.Get("Vary") != "Origin" {
 				t.Errorf("%s %s: %d %v", c.r.Method, c.r.URL, w.Code, h)
 			}
-			if c.r.Method == "OPTIONS" && (h.Get("Access-Control-Allow-Headers") != "content-type" || !strings.Contains(h.Get("Access-Control-Allow-Methods"), "PATCH")) {
+			if c.r.Method == "OPTIONS" && (h.Get("Access-Control-Allow-Headers") != "content-type" || h.Get("Access-Control-Allow-Methods") != h.Get("Allow")) {
 				t.Errorf("preflight: %v", h)
 			}
 		}
@@ -585,7 +585,7 @@ func (away) List(context.Context, string) ([]guard.Guard, error) { return nil, e
 func (g *gate) storeAway() {
 	local := memstore.New()
 	g.keeper, g.local = lease.New(away{}, local, nil), local
-	g.api.Store, g.api.Events.Keep = g.keeper, g.keeper.Keep
+	g.api.Store = g.keeper
 	g.away = func() { g.keeper.Close(); local.Close() }
 }
 

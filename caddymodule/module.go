@@ -252,21 +252,16 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		if err != nil {
 			return err
 		}
-		var store explicit = h.keeper
+		var store api.Store = h.keeper
 		if h.observes() {
 			store = shadow{h.keeper, h.tally}
 		}
 		h.api = &api.API{
 			CrossOrigin:  crossOrigin,
 			Store:        store,
+			Server:       apiServer{h},
 			Prefix:       h.API,
-			Caller:       h.caller,
-			Events:       api.Events{Read: h.events, Keep: store.Keep},
 			RefreshAfter: h.policy.Interval / 3,
-			RevealGuards: h.RevealGuards,
-			RequestID:    requestID,
-			OnError:      h.storeFailed,
-			OnAnswer:     countAPI,
 		}
 	}
 	return nil

@@ -156,10 +156,10 @@ func TestReloadKeepsGuards(t *testing.T) {
 			}
 			eventually(t, "the new limit", func() bool { // the old server may still take a connection
 				http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-				return s.guards().Limit == 3
+				return *s.guards().Limit == 3
 			})
 			http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-			if got := s.guards(); len(got.Guards) != 2 || got.Limit != 3 || got.Guards[0].GuardID != held[0].GuardID || got.Guards[1].GuardID != held[1].GuardID {
+			if got := s.guards(); len(got.Guards) != 2 || *got.Limit != 3 || got.Guards[0].GuardID != held[0].GuardID || got.Guards[1].GuardID != held[1].GuardID {
 				t.Errorf("after the reload: %+v, before: %+v", got, held)
 			}
 			if h, _ := s.call(200, "GET", "/v/x/1.ts", sid, `sid="b"`); h.Get("X-Verdict") != "known" {
@@ -237,7 +237,7 @@ SITE {
 	}
 }`)
 	h, body := s.call(429, "GET", "/v/styled/1.ts")
-	if !strings.HasPrefix(body, `429 stream limit reached: 0 of 0 guards held rejected 0/0 {"status":429,`) || h.Get("Retry-After") != "90" || h.Get("Cache-Control") != "no-store" {
+	if !strings.HasPrefix(body, `429 stream limit reached: 0 of 0 guards held; none is allowed, so waiting does not help rejected 0/0 {"status":429,`) || h.Get("Ratelimit") != `"guards";r=0` || h.Get("Cache-Control") != "no-store" {
 		t.Errorf("%v\n%s", h, body)
 	}
 	// No error route is for these: the problem document is the answer.
@@ -496,7 +496,7 @@ SITE {
 	if body != "" || h.Get("Content-Length") == "" {
 		t.Errorf("HEAD: %v", h)
 	}
-	if got := s.guards(); len(got.Guards) != 1 || got.Remaining != 2 {
+	if got := s.guards(); len(got.Guards) != 1 || *got.Remaining != 2 {
 		t.Errorf("%+v", got)
 	}
 }

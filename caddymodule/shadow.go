@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
 	"github.com/streamguard/streamguard/problem"
@@ -34,7 +35,7 @@ func (h *Handler) started(d *decision, r *http.Request, policy guard.Policy, v g
 	would := h.wouldBe(r.Context(), d.claim, policy, v)
 	switch {
 	case !would.Outcome.Pass():
-		return problem.Refused(would, h.RevealGuards)
+		return problem.Refused(would)
 	case len(would.Replaced) > 0:
 		d.verdict = wouldReplace
 	}
@@ -65,12 +66,6 @@ func (h *Handler) wouldBe(ctx context.Context, c guard.Claim, policy guard.Polic
 func (h *Handler) wouldRefuse(r *http.Request, d *decision, refusal *problem.Problem) {
 	d.refusal, d.verdict = refusal, wouldReject
 	h.logRefusal("would have been refused", r, d)
-}
-
-// explicit is what the API needs of a keeper.
-type explicit interface {
-	guard.Store
-	Keep(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error)
 }
 
 // shadow is the keeper for the API's calls with mode observe.
@@ -194,6 +189,6 @@ func (o *tally) report(store string) Report {
 }
 
 var (
-	_ explicit = (*lease.Keeper)(nil)
-	_ explicit = shadow{}
+	_ api.Store = (*lease.Keeper)(nil)
+	_ api.Store = shadow{}
 )
