@@ -103,7 +103,7 @@ func Refused(v guard.Verdict) *Problem {
 	}
 	r, held, per := v.Rule, v.Held, ""
 	if r.Per != "" {
-		held, per = len(v.InTheWay), " per "+r.Per
+		held, per = v.Blocking, " per "+r.Per
 	}
 	p := New(ReachedMaxGuards, "stream limit reached: %d of %d guards held%s", held, r.Limit, per)
 	if r.Limit == 0 {
