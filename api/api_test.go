@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -30,7 +31,9 @@ type fixture struct {
 	store     *memstore.Store
 	caller    api.Caller
 	callerErr error
-	heard     []error // by OnError
+	failed    []error  // what Failed heard
+	answered  []string // what Answered heard
+	requestID string
 }
 
 func open(t testing.TB) *fixture {
@@ -41,15 +44,26 @@ func open(t testing.TB) *fixture {
 		Policy: guard.Policy{Limit: 2, Interval: guard.DefaultInterval, TTL: guard.DefaultTTL},
 		Base:   "/guards",
 	}
-	f.API = &api.API{
-		Store:        f.store,
-		Prefix:       "/guards",
-		Caller:       func(*http.Request) (api.Caller, error) { return f.caller, f.callerErr },
-		RefreshAfter: 20 * time.Second,
-		Events:       api.Events{Read: readPlain, Keep: keep(f.store)},
-		OnError:      func(_ *http.Request, err error) { f.heard = append(f.heard, err) },
-	}
+	f.API = &api.API{Store: keeper{f.store}, Server: server{f}, Prefix: "/guards", RefreshAfter: 20 * time.Second}
 	return f
+}
+
+// server is the fixture as its API sees it.
+type server struct{ f *fixture }
+
+func (s server) Caller(*http.Request) (api.Caller, error) { return s.f.caller, s.f.callerErr }
+func (s server) RequestID(*http.Request) string           { return s.f.requestID }
+func (s server) Failed(_ *http.Request, err error)        { s.f.failed = append(s.f.failed, err) }
+
+func (s server) Answered(endpoint, method string, status int, _ time.Duration) {
+	s.f.answered = append(s.f.answered, fmt.Sprint(method, " ", endpoint, " ", status))
+}
+
+// keeper is a store that remembers nothing of what it keeps.
+type keeper struct{ guard.Store }
+
+func (k keeper) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	return k.Refresh(ctx, c.User, c.ID, p)
 }
 
 // request is "METHOD path", and a body that is JSON unless change says otherwise.
@@ -81,17 +95,16 @@ func (f *fixture) guard(status int, call, body string) api.Guard {
 	return decode[api.Guard](f, f.call(status, call, body))
 }
 
-// keep is what keeps guards where nothing is remembered.
-func keep(s guard.Store) func(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error) {
-	return func(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-		return s.Refresh(ctx, c.User, c.ID, p)
-	}
+// held is what a user holds, as clients read it.
+type held struct {
+	Guards           []api.Guard
+	Limit, Remaining int
 }
 
 // list is what the user holds.
-func (f *fixture) list() api.Guards {
+func (f *fixture) list() held {
 	f.Helper()
-	return decode[api.Guards](f, f.call(http.StatusOK, "GET /guards", ""))
+	return decode[held](f, f.call(http.StatusOK, "GET /guards", ""))
 }
 
 // errorBody is a Problem as clients read it.
@@ -264,7 +277,7 @@ func TestPagesOfOtherOriginsChangeNothing(t *testing.T) {
 	for _, call := range []string{"POST /guards", "PATCH /guards/" + id, "DELETE /guards/" + id, "POST /guards/" + id + "/release"} {
 		f.refused(http.StatusForbidden, problem.CrossOrigin, call, "", from("cross-site", "https://evil.example"))
 	}
-	f.refused(http.StatusForbidden, problem.CrossOrigin, events, "p is over", cmcd, from("cross-site", "https://evil.example"))
+	f.refused(http.StatusForbidden, problem.CrossOrigin, events, `sid="p",sta=e`, cmcd, from("cross-site", "https://evil.example"))
 	f.call(http.StatusOK, "GET /guards", "", from("cross-site", "https://evil.example"))
 	f.call(http.StatusCreated, "POST /guards", "", from("same-origin", "https://example.com"))
 	f.call(http.StatusCreated, "POST /guards", "", from("cross-site", "https://player.example.com"))
@@ -312,12 +325,11 @@ func TestStartMayReplaceTheOldest(t *testing.T) {
 func TestStartAtTheLimitSaysWhatIsInTheWay(t *testing.T) {
 	for _, test := range []struct {
 		limit, retryAfter int
-		reveal            bool
+		wait              string // in the RateLimit field
 	}{
-		{limit: 2, retryAfter: 50},
-		{limit: 2, retryAfter: 50, reveal: true},
-		{limit: 1, retryAfter: 80}, // lowered meanwhile: both must go
-		{limit: 0, retryAfter: 90},
+		{2, 50, ";t=50"},
+		{1, 80, ";t=80"}, // lowered meanwhile: both must go
+		{0, 0, ""},       // lowered so far that no wait helps
 	} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -326,12 +338,12 @@ func TestStartAtTheLimitSaysWhatIsInTheWay(t *testing.T) {
 				time.Sleep(30 * time.Second)
 				second := f.guard(http.StatusCreated, "POST /guards", ``)
 				time.Sleep(10*time.Second + time.Millisecond) // Retry-After rounds up
-				f.RevealGuards, f.caller.Policy.Limit = test.reveal, test.limit
+				f.caller.Policy.Limit = test.limit
 				p, header := f.refused(http.StatusTooManyRequests, problem.ReachedMaxGuards, "POST /guards", ``)
 
 				for name, want := range map[string]string{
-					"Retry-After":      fmt.Sprint(test.retryAfter),
-					"RateLimit":        fmt.Sprintf(`"guards";r=0;t=%d`, test.retryAfter),
+					"Retry-After":      strings.TrimPrefix(test.wait, ";t="),
+					"RateLimit":        `"guards";r=0` + test.wait,
 					"RateLimit-Policy": fmt.Sprintf(`"guards";q=%d;qu="concurrent-requests"`, test.limit),
 					"Cache-Control":    "no-store",
 				} {
@@ -343,10 +355,7 @@ func TestStartAtTheLimitSaysWhatIsInTheWay(t *testing.T) {
 					t.Fatalf("%+v", p)
 				}
 				for i, g := range []api.Guard{first, second} {
-					want := problem.Holder{StreamID: g.StreamID, DeviceID: g.DeviceID, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt}
-					if test.reveal {
-						want.GuardID = g.GuardID
-					}
+					want := problem.Holder{GuardID: g.GuardID, StreamID: g.StreamID, DeviceID: g.DeviceID, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt}
 					if p.Guards[i] != want {
 						t.Errorf("in the way: %+v, want %+v", p.Guards[i], want)
 					}
@@ -438,7 +447,7 @@ func TestListAndGetShowWhatIsHeld(t *testing.T) {
 func TestOnlyTheListMayBeAMomentOld(t *testing.T) {
 	f := open(t)
 	started := f.guard(http.StatusCreated, "POST /guards", ``)
-	f.Store = lagging{f.store}
+	f.Store = lagging{f.API.Store}
 	if held := f.list(); len(held.Guards) != 0 {
 		t.Errorf("the list is the store's own: %+v", held)
 	}
@@ -446,7 +455,7 @@ func TestOnlyTheListMayBeAMomentOld(t *testing.T) {
 }
 
 // lagging is a store with a copy that has not heard of anything yet.
-type lagging struct{ guard.Store }
+type lagging struct{ api.Store }
 
 func (l lagging) List(ctx context.Context, user string) ([]guard.Guard, error) {
 	if guard.IsForDisplay(ctx) {
@@ -585,6 +594,66 @@ func TestMethods(t *testing.T) {
 	}
 }
 
+// Who may ask is for the server to say, before the API answers.
+func TestPreflightSaysTheMethodsOfThePath(t *testing.T) {
+	ask := map[string]string{"Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "content-type"}
+	all := http.Header{
+		"Allow":                        {"GET, HEAD, PATCH, DELETE, OPTIONS"},
+		"Access-Control-Allow-Origin":  {"https://player.example.com"},
+		"Access-Control-Allow-Methods": {"GET, HEAD, PATCH, DELETE, OPTIONS"},
+		"Access-Control-Allow-Headers": {"content-type"},
+		"Access-Control-Max-Age":       {"600"},
+	}
+	for _, test := range []struct {
+		name          string
+		asks, allowed bool
+		want          []string
+	}{
+		{"of an allowed origin", true, true, slices.Collect(maps.Keys(all))},
+		{"of another", true, false, []string{"Allow"}},
+		{"no preflight", false, true, []string{"Allow", "Access-Control-Allow-Origin"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := open(t)
+			f.callerErr = errors.New("nobody is asked who calls")
+			server := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if test.allowed {
+					w.Header().Set("Access-Control-Allow-Origin", all.Get("Access-Control-Allow-Origin"))
+				}
+				f.ServeHTTP(w, r)
+			})
+			w := exchange(t, server, request("OPTIONS /guards/"+someID, ``, func(r *http.Request) {
+				for name, value := range ask {
+					if test.asks {
+						r.Header.Set(name, value)
+					}
+				}
+			}))
+			want := make(http.Header)
+			for _, name := range test.want {
+				want[name] = all[name]
+			}
+			if w.Code != http.StatusNoContent || !reflect.DeepEqual(w.Header(), want) {
+				t.Errorf("%d %v, want 204 %v", w.Code, w.Header(), want)
+			}
+		})
+	}
+}
+
+func TestProblemsNameTheRequestAndAnswersTheEndpoint(t *testing.T) {
+	f := open(t)
+	f.requestID = "0b5e"
+	for _, call := range []string{"GET /guards/" + someID, "PUT /guards/cmcd", "GET /elsewhere"} {
+		if w := exchange(t, f, request(call, ``)); !strings.Contains(w.Body.String(), `"instance":"urn:uuid:0b5e"`) {
+			t.Errorf("%s: %s", call, w.Body)
+		}
+	}
+	want := []string{"GET /guards/{id} 404", "PUT /guards/cmcd 405", "GET other 404"}
+	if !slices.Equal(f.answered, want) {
+		t.Errorf("Answered heard %q, want %q", f.answered, want)
+	}
+}
+
 func TestUnknownPath(t *testing.T) {
 	f := open(t)
 	for _, path := range []string{"/", "/other", "/guardsx", "/guards" + someID, "/guards/" + someID + "/other", "/guards/" + someID + "/release/x", "/guards/a/b/" + strings.Repeat("c", 4000)} {
@@ -609,7 +678,7 @@ func TestTrailingSlashChangesNothing(t *testing.T) {
 }
 
 func TestEveryCallNeedsACaller(t *testing.T) {
-	missing := problem.New(http.StatusUnauthorized, problem.MissingUser, "no user")
+	missing := problem.New(problem.MissingUser, "no user")
 	away := errors.New("user database is away")
 	for _, test := range []struct {
 		name   string
@@ -620,7 +689,7 @@ func TestEveryCallNeedsACaller(t *testing.T) {
 	}{
 		{"missing", missing, http.StatusUnauthorized, problem.MissingUser, nil},
 		{"missing, with context", fmt.Errorf("asking who calls: %w", missing), http.StatusUnauthorized, problem.MissingUser, nil},
-		{"invalid", problem.New(http.StatusBadRequest, problem.InvalidUser, "user has 257 bytes"), http.StatusBadRequest, problem.InvalidUser, nil},
+		{"invalid", problem.New(problem.InvalidUser, "user has 257 bytes"), http.StatusBadRequest, problem.InvalidUser, nil},
 		{"not to be found out", away, http.StatusServiceUnavailable, problem.StoreUnavailable, []error{away}},
 	} {
 		for _, call := range calls {
@@ -628,8 +697,8 @@ func TestEveryCallNeedsACaller(t *testing.T) {
 				f := open(t)
 				f.callerErr = test.err
 				f.refused(test.status, test.code, onGuard(call, someID), ``)
-				if !slices.Equal(f.heard, test.heard) {
-					t.Errorf("OnError heard %v, want %v", f.heard, test.heard)
+				if !slices.Equal(f.failed, test.heard) {
+					t.Errorf("Failed heard %v, want %v", f.failed, test.heard)
 				}
 			})
 		}
@@ -637,7 +706,7 @@ func TestEveryCallNeedsACaller(t *testing.T) {
 }
 
 // away is a store that cannot answer.
-type away struct{ guard.Store }
+type away struct{ api.Store }
 
 var errAway = errors.New("store is away")
 
@@ -646,6 +715,10 @@ func (away) Acquire(context.Context, guard.Claim, guard.Policy) (guard.Verdict, 
 }
 
 func (away) Refresh(context.Context, string, guard.ID, guard.Policy) (guard.Verdict, error) {
+	return guard.Verdict{}, errAway
+}
+
+func (away) Keep(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error) {
 	return guard.Verdict{}, errAway
 }
 
@@ -667,17 +740,15 @@ func TestStoreThatCannotAnswerIsNotARefusal(t *testing.T) {
 			if strings.Contains(p.Detail, errAway.Error()) {
 				t.Errorf("the answer tells of the store: %s", p.Detail)
 			}
-			if len(f.heard) != 1 || !errors.Is(f.heard[0], errAway) {
-				t.Errorf("OnError heard %v", f.heard)
+			if len(f.failed) != 1 || !errors.Is(f.failed[0], errAway) {
+				t.Errorf("Failed heard %v", f.failed)
 			}
-			f.OnError = nil
-			f.call(http.StatusServiceUnavailable, onGuard(call, someID), ``)
 		})
 	}
 }
 
 // heedful is a store that answers nobody who has gone.
-type heedful struct{ guard.Store }
+type heedful struct{ api.Store }
 
 func (s heedful) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	if ctx.Err() != nil {
@@ -695,14 +766,12 @@ func (s heedful) Release(ctx context.Context, user string, id guard.ID, p guard.
 
 func TestClientThatHasGoneIsNoFailureOfTheStore(t *testing.T) {
 	f := open(t)
-	f.Store = heedful{f.store}
-	var status []int
-	f.OnAnswer = func(_, _ string, code int, _ time.Duration) { status = append(status, code) }
+	f.Store = heedful{f.API.Store}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	f.API.ServeHTTP(httptest.NewRecorder(), request("POST /guards", ``).WithContext(ctx))
-	if len(f.heard) > 0 || !slices.Equal(status, []int{499}) {
-		t.Errorf("OnError heard %v, OnAnswer %v, want nothing and 499", f.heard, status)
+	if want := []string{"POST /guards 499"}; len(f.failed) > 0 || !slices.Equal(f.answered, want) {
+		t.Errorf("Failed heard %v, Answered %v, want nothing and %v", f.failed, f.answered, want)
 	}
 }
 
@@ -714,11 +783,11 @@ func TestReleaseByAClientThatHasGone(t *testing.T) {
 		events:                      cmcd,
 	} {
 		f := open(t)
-		f.Store = heedful{f.store}
+		f.Store = heedful{f.API.Store}
 		g := f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "a"}`)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		f.API.ServeHTTP(httptest.NewRecorder(), request(onGuard(call, g.GuardID), "a is over", change).WithContext(ctx))
+		f.API.ServeHTTP(httptest.NewRecorder(), request(onGuard(call, g.GuardID), `sid="a",sta=e`, change).WithContext(ctx))
 		if held := f.list().Guards; len(held) > 0 {
 			t.Errorf("%s: %+v is still held", call, held)
 		}
@@ -749,18 +818,6 @@ func TestEarlyDataChangesNothing(t *testing.T) {
 				t.Errorf("after the handshake: %d", w.Code)
 			}
 		})
-	}
-}
-
-func TestRefusalOfARevokedPlaybackHasNoLimit(t *testing.T) {
-	w := httptest.NewRecorder()
-	problem.Refused(guard.Verdict{Outcome: guard.Revoked, FreeIn: 1500 * time.Millisecond}, true).Write(w)
-	p := decode[errorBody](t, w)
-	if w.Code != http.StatusTooManyRequests || p.ErrorCode != problem.GuardRevoked || p.RetryAfter != 2 || w.Header().Get("Retry-After") != "2" {
-		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
-	}
-	if w.Header().Get("RateLimit") != "" || strings.Contains(w.Body.String(), `"limit"`) {
-		t.Errorf("limit in %v %s", w.Header(), w.Body)
 	}
 }
 

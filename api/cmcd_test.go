@@ -16,26 +16,6 @@ import (
 	"github.com/streamguard/streamguard/problem"
 )
 
-// readPlain reads events that say it plainly, one a line: the playback, then
-// "goes on", "is over" or "has not begun", and perhaps its stream.
-func readPlain(_ *http.Request, c api.Caller, body string) (reports []api.Report, ok bool) {
-	for line := range strings.Lines(body) {
-		playback, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
-		report := api.Report{ID: guard.DeriveID(c.User, c.Device, playback)}
-		switch rest {
-		case "is over":
-			report.Over = true
-			fallthrough
-		case "goes on":
-			reports = append(reports, report)
-			fallthrough
-		case "has not begun":
-			ok = true
-		}
-	}
-	return reports, ok
-}
-
 func cmcd(r *http.Request) { r.Header.Set("Content-Type", "application/cmcd") }
 
 const events = "POST /guards/cmcd"
@@ -65,7 +45,7 @@ func TestReportsKeepAGuardAsItIs(t *testing.T) {
 		for range 10 {
 			const lapsed = 80 * time.Second
 			time.Sleep(lapsed)
-			f.tell(http.StatusNoContent, "p goes on")
+			f.tell(http.StatusNoContent, `sid="p"`)
 			want.ExpiresAt, want.RemovedAt = want.ExpiresAt.Add(lapsed), want.RemovedAt.Add(lapsed)
 			if got := f.list().Guards; len(got) != 1 || !reflect.DeepEqual(got[0], want) {
 				t.Fatalf("held: %+v, want %+v", got, want)
@@ -80,9 +60,9 @@ func TestAReportThatItIsOverFreesTheSlot(t *testing.T) {
 		f.caller.Policy.Limit = 1
 		f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p"}`)
 		f.refused(http.StatusTooManyRequests, problem.ReachedMaxGuards, "POST /guards", `{"playbackId": "q"}`)
-		f.tell(http.StatusNoContent, "p is over")
-		f.tell(http.StatusNoContent, "p is over") // players say so as long as their page is open
-		f.tell(http.StatusNoContent, "p goes on") // under way at the time
+		f.tell(http.StatusNoContent, `sid="p",sta=e`)
+		f.tell(http.StatusNoContent, `sid="p",sta=e`) // players say so as long as their page is open
+		f.tell(http.StatusNoContent, `sid="p"`)       // under way at the time
 		if got := f.list().Guards; len(got) != 0 {
 			t.Errorf("held: %+v", got)
 		}
@@ -94,12 +74,12 @@ func TestAReportThatItIsOverFreesTheSlot(t *testing.T) {
 func TestAReportNeverTakesASlot(t *testing.T) {
 	f := open(t)
 	f.caller.Policy.Limit = 1
-	f.tell(http.StatusNoContent, "p goes on", "q goes on")
+	f.tell(http.StatusNoContent, `sid="p"`, `sid="q"`)
 	if got := f.list().Guards; len(got) != 0 {
 		t.Errorf("held: %+v", got)
 	}
 	f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p"}`)
-	f.tell(http.StatusNoContent, "q goes on")
+	f.tell(http.StatusNoContent, `sid="q"`)
 	if got := f.list().Guards; len(got) != 1 {
 		t.Errorf("held: %+v", got)
 	}
@@ -109,39 +89,50 @@ func TestAReportOfARevokedPlaybackIsToldToStop(t *testing.T) {
 	f := open(t)
 	f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p"}`)
 	f.revoke("p")
-	for _, body := range []string{"p goes on", "q goes on\np goes on", "q goes on\nr goes on\ns goes on\np goes on\nq goes on", "p goes on\ns goes on"} {
+	for _, body := range []string{`sid="p"`, "sid=\"q\"\nsid=\"p\"", "sid=\"q\"\nsid=\"r\"\nsid=\"s\"\nsid=\"p\"\nsid=\"q\"", "sid=\"p\"\nsid=\"s\""} {
 		f.refused(http.StatusGone, problem.GuardRevoked, events, body, cmcd)
 	}
-	f.tell(http.StatusNoContent, "p is over")
-	f.tell(http.StatusNoContent, "q goes on")
+	f.tell(http.StatusNoContent, `sid="p",sta=e`)
+	f.tell(http.StatusNoContent, `sid="q"`)
 }
 
 func TestAReportThatItHasNotBegunClaimsNothing(t *testing.T) {
 	f := open(t)
-	f.Store, f.Events.Keep = away{}, away{}.Acquire // nobody is asked
-	f.tell(http.StatusNoContent, "p has not begun")
+	f.Store = away{} // nobody is asked
+	f.tell(http.StatusNoContent, `sid="p",sta=s`)
 }
 
 func TestReportsReachNoGuardOfAnotherUser(t *testing.T) {
 	f := open(t)
 	want := f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p"}`)
 	f.caller.User = "bob"
-	f.tell(http.StatusNoContent, "p is over", "p goes on")
+	f.tell(http.StatusNoContent, `sid="p",sta=e`, `sid="p"`)
 	f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "p"}`)
 	f.revoke("p")
-	f.refused(http.StatusGone, problem.GuardRevoked, events, "p goes on", cmcd)
+	f.refused(http.StatusGone, problem.GuardRevoked, events, `sid="p"`, cmcd)
 	f.caller.User = "ann"
 	if got := f.list().Guards; len(got) != 1 || !reflect.DeepEqual(got[0], want) {
 		t.Errorf("ann holds %+v, want %+v", got, want)
 	}
-	f.tell(http.StatusNoContent, "p goes on")
+	f.tell(http.StatusNoContent, `sid="p"`)
+}
+
+// keeping is a store that tells of each call of Keep.
+type keeping struct {
+	api.Store
+	called func()
+}
+
+func (k keeping) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	k.called()
+	return k.Store.Keep(ctx, c, p)
 }
 
 func TestEventBody(t *testing.T) {
 	typed := func(mediaType string) func(*http.Request) {
 		return func(r *http.Request) { r.Header["Content-Type"] = strings.Fields(mediaType) }
 	}
-	report := "p goes on"
+	report := `sid="p"`
 	padded := func(n int) string { return report + strings.Repeat("\n", n-len(report)) }
 	for _, test := range []struct {
 		name, body string
@@ -166,10 +157,7 @@ func TestEventBody(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			f := open(t)
 			want, kept := 0, 0
-			f.Events.Keep = func(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error) {
-				kept++
-				return guard.Verdict{Outcome: guard.Refreshed}, nil
-			}
+			f.Store = keeping{f.Store, func() { kept++ }}
 			if test.code == "" {
 				want = 1
 				f.call(test.status, events, test.body, typed(test.mediaType))
@@ -184,26 +172,23 @@ func TestEventBody(t *testing.T) {
 }
 
 func TestEventsNeedACallerAndTheStore(t *testing.T) {
-	for _, body := range []string{"p goes on", "p is over", "q is over\np goes on"} {
+	for _, body := range []string{`sid="p"`, `sid="p",sta=e`, "sid=\"q\",sta=e\nsid=\"p\""} {
 		f := open(t)
-		f.callerErr = problem.New(http.StatusUnauthorized, problem.MissingUser, "no user")
+		f.callerErr = problem.New(problem.MissingUser, "no user")
 		f.refused(http.StatusUnauthorized, problem.MissingUser, events, body, cmcd)
 		f.callerErr = nil
-		f.Store, f.Events.Keep = away{}, away{}.Acquire
+		f.Store = away{}
 		if p, _ := f.refused(http.StatusServiceUnavailable, problem.StoreUnavailable, events, body, cmcd); p.RetryAfter != 1 {
 			t.Errorf("%+v", p)
 		}
-		if len(f.heard) != 1 || !errors.Is(f.heard[0], errAway) {
-			t.Errorf("OnError heard %v", f.heard)
+		if len(f.failed) != 1 || !errors.Is(f.failed[0], errAway) {
+			t.Errorf("Failed heard %v", f.failed)
 		}
 	}
 }
 
 func TestEventsInEarlyDataChangeNothing(t *testing.T) {
 	f := open(t)
-	f.Events.Keep = func(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error) {
-		t.Error("the store was asked")
-		return guard.Verdict{}, nil
-	}
-	f.refused(http.StatusTooEarly, problem.TooEarly, events, "p goes on", cmcd, func(r *http.Request) { r.TLS = &tls.ConnectionState{} })
+	f.Store = nil // a call would panic
+	f.refused(http.StatusTooEarly, problem.TooEarly, events, `sid="p"`, cmcd, func(r *http.Request) { r.TLS = &tls.ConnectionState{} })
 }

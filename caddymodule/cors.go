@@ -69,20 +69,3 @@ func (h *Handler) allowOrigin(w http.ResponseWriter, r *http.Request) {
 	}
 	header.Set("Access-Control-Expose-Headers", "Location, Retry-After, RateLimit, RateLimit-Policy")
 }
-
-// preflight answers a CORS preflight for the API.
-func preflight(w http.ResponseWriter, r *http.Request) bool {
-	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
-		return false
-	}
-	header := w.Header()
-	if header.Get("Access-Control-Allow-Origin") != "" {
-		header.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
-		if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
-			header.Set("Access-Control-Allow-Headers", asked)
-		}
-		header.Set("Access-Control-Max-Age", "600")
-	}
-	w.WriteHeader(http.StatusNoContent)
-	return true
-}

@@ -64,7 +64,7 @@ func FuzzCaddyfile(f *testing.F) {
 // that are right or wrong.
 func FuzzJSON(f *testing.F) {
 	f.Add([]byte(`{"user":"{header.X-User-Id}","limit":"{header.X-Limit}","rules":[{"limit":2,"per":"class"}],"labels":{"class":"{query.c}"},"interval":"60s","ttl":90000000000}`))
-	f.Add([]byte(`{"user":"{query.u}","stream":"path_regexp ^/(\\w+)/","playback":"path","device":"{query.d}","per_device":1,"limit":null,"cors":["https://a.example"],"media":[".ts"],"tarpit":"2s"}`))
+	f.Add([]byte(`{"user":"{query.u}","stream":"path_regexp ^/(\\w+)/","playback":"stream","device":"{http.request.uri.query.d}","limits":[{"limit":null}],"cors":["https://a.example"],"kinds":[{"kind":"media","paths":[".ts","/x/*"]}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var h Handler
 		if caddy.StrictUnmarshalJSON(b, &h) != nil {

@@ -150,7 +150,7 @@ func TestTheOneTooManyIsRefusedAndNeverReachesTheOrigin(t *testing.T) {
 		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
 			t.Fatal(err)
 		}
-		if p.ErrorCode != problem.ReachedMaxGuards || len(p.Guards) != 3 || p.Guards[0].StreamID != "vod/alien" || p.Guards[0].GuardID != "" {
+		if p.ErrorCode != problem.ReachedMaxGuards || len(p.Guards) != 3 || p.Guards[0].StreamID != "vod/alien" || p.Guards[0].GuardID == "" {
 			t.Errorf("problem %+v", p)
 		}
 		// The three go on, and another user is not concerned.
@@ -384,11 +384,11 @@ func TestLimitFromAPlaceholder(t *testing.T) {
 		g.get(429, "/v/b/1.ts", "Plan", "1")
 		g.get(200, "/v/b/1.ts", "Plan", "2")
 		g.get(429, "/v/c/1.ts", "Plan", "0")
-		for _, bad := range []string{"many", "-1", "", "1.5", "1001"} {
+		for _, bad := range []string{"many", "-1", "", "1.5"} {
 			g.get(200, "/v/c/1.ts", "Plan", bad)
 			g.get(429, "/v/d/1.ts", "Plan", bad) // the default, 3
 		}
-		if n := g.logs.FilterMessageSnippet("limit is no number").Len(); n != 1 {
+		if n := g.logs.FilterMessageSnippet("limit is neither a number").Len(); n != 1 {
 			t.Errorf("the bad limit was logged %d times, want once", n)
 		}
 	})
@@ -469,7 +469,7 @@ func TestSharedCachesDoNotServeAroundTheGate(t *testing.T) {
 
 func TestOtherOriginsCanReadWhy(t *testing.T) {
 	const page = "https://player.example.com"
-	withGate(t, Handler{CORS: []string{page}, Limits: []Limit{{Limit: "0"}}}, func(g *site) {
+	withGate(t, Handler{Playback: "auto", CORS: []string{page}, Limits: []Limit{{Limit: "0"}}}, func(g *site) {
 		for _, c := range []struct {
 			code int
 			r    *http.Request
@@ -487,7 +487,7 @@ func TestOtherOriginsCanReadWhy(t *testing.T) {
 				!strings.Contains(h.Get("Access-Control-Expose-Headers"), "Retry-After") || h.Get("Vary") != "Origin" {
 				t.Errorf("%s %s: %d %v", c.r.Method, c.r.URL, w.Code, h)
 			}
-			if c.r.Method == "OPTIONS" && (h.Get("Access-Control-Allow-Headers") != "content-type" || !strings.Contains(h.Get("Access-Control-Allow-Methods"), "PATCH")) {
+			if c.r.Method == "OPTIONS" && (h.Get("Access-Control-Allow-Headers") != "content-type" || h.Get("Access-Control-Allow-Methods") != h.Get("Allow")) {
 				t.Errorf("preflight: %v", h)
 			}
 		}
@@ -589,7 +589,7 @@ func (g *site) storeAway() {
 	local := memstore.New()
 	keeper := lease.New(away{}, local, nil)
 	g.Handler.gate.Keeper, g.Handler.gate.Local = keeper, local
-	g.api.Store, g.api.Events.Keep = keeper, keeper.Keep
+	g.api.Store = keeper
 	g.away = func() { keeper.Close(); local.Close() }
 }
 
@@ -665,7 +665,7 @@ func TestDecisionIsInPlaceholdersAndLogs(t *testing.T) {
 
 // What nobody has asked for is not said to be 0.
 func TestWhatIsNotKnownIsNotZero(t *testing.T) {
-	withGate(t, Handler{OnStoreError: "deny"}, func(g *site) {
+	withGate(t, Handler{Playback: "auto", OnStoreError: "deny"}, func(g *site) {
 		g.storeAway()
 		for url, want := range map[string]string{"/v/x/master.m3u8": "redirected /", "/v/x/1.ts": "unavailable /3"} {
 			spans := tracetest.NewSpanRecorder()

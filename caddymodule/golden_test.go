@@ -240,7 +240,9 @@ func writeCertificate(t *testing.T, dir string) {
 // TestOptionsAreDocumented holds the comments of UnmarshalCaddyfile to the
 // fields that the JSON has and to what the Caddyfile accepts.
 func TestOptionsAreDocumented(t *testing.T) {
-	inCaddyfile := map[string]string{"addresses": "address", "labels": "label", "rules": "limit"} // one by one
+	inCaddyfile := map[string]string{ // what a Caddyfile says one by one, or on another's line
+		"addresses": "address", "labels": "label", "limits": "limit", "kinds": "kind", "user_fold": "user", "device_required": "device",
+	}
 	for _, directive := range []struct {
 		receiver string
 		types    []reflect.Type

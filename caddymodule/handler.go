@@ -233,38 +233,12 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	return nil
 }
 
-func (h *Handler) mountAPI() error {
-	crossOrigin, err := h.crossOrigin()
-	if err != nil {
-		return err
-	}
-	store := gate.Observer{Keeper: h.store.Keeper, Tally: h.store.Tally}
-	h.api = &api.API{
-		CrossOrigin:  crossOrigin,
-		Store:        store,
-		Prefix:       h.API,
-		Caller:       h.caller,
-		Events:       api.Events{Read: h.events, Keep: store.Keep},
-		RefreshAfter: time.Duration(h.Interval) / 3,
-		RequestID:    requestID,
-		OnError:      h.storeFailed,
-		OnAnswer:     countAPI,
-	}
-	return nil
-}
-
 // Cleanup gives the store back. It runs after a failed Provision too.
 func (h *Handler) Cleanup() error {
 	if h.store == nil {
 		return nil
 	}
 	return h.store.Close()
-}
-
-// onAPI reports whether a path is the API's.
-func (h *Handler) onAPI(path string) bool {
-	rest, ok := strings.CutPrefix(path, h.API)
-	return ok && h.api != nil && (rest == "" || rest[0] == '/')
 }
 
 var (

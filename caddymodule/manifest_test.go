@@ -63,7 +63,7 @@ func TestManifestsCarryTheTokenWhereAURLWouldLoseIt(t *testing.T) {
 				c.origin(w, r)
 			}))
 			defer origin.Close()
-			s := serve(t, "SITE {\nstream_guard {\n"+user+"playback path\nstore memory "+strings.ReplaceAll(t.Name(), " ", "_")+"\n}\nreverse_proxy "+origin.URL+"\n}")
+			s := serve(t, "SITE {\nstream_guard {\n"+user+"playback auto\nstore memory "+strings.ReplaceAll(t.Name(), " ", "_")+"\n}\nreverse_proxy "+origin.URL+"\n}")
 			status := 200
 			if c.name == "an error page" {
 				status = 404
@@ -85,7 +85,7 @@ func TestManifestsCarryTheTokenWhereAURLWouldLoseIt(t *testing.T) {
 
 // encode would find nothing to do behind the gate, which asks for plain text.
 func TestManifestsWithATokenAreCompressed(t *testing.T) {
-	s := serve(t, "SITE {\nencode gzip {\nmatch header Content-Type *\n}\nstream_guard {\n"+user+"playback path\n}\nroot ../testdata\nfile_server\n}")
+	s := serve(t, "SITE {\nencode gzip {\nmatch header Content-Type *\n}\nstream_guard {\n"+user+"playback auto\n}\nroot ../testdata\nfile_server\n}")
 	h, _ := s.call(302, "GET", "/media/cmaf/manifest.mpd")
 	h, body := s.call(200, "GET", "/media/cmaf/"+h.Get("Location"), "Accept-Encoding", "gzip")
 	z, err := gzip.NewReader(strings.NewReader(body))

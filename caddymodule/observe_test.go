@@ -103,7 +103,7 @@ func TestEventsAreAnnounced(t *testing.T) {
 	for _, event := range []string{"guard_created", "guard_refused", "guard_revoked", "store_lost", "store_back"} {
 		config += "on " + event + " test_listener\n"
 	}
-	s := serve(t, config+"}\n}\nSITE {\nstream_guard {\n"+user+"limit 1\non_limit replace_oldest\nstore redis redis://"+redis.Addr+" {\ntimeout 2s\n}\n}\nrespond ok\n}")
+	s := serve(t, config+"}\n}\nSITE {\nstream_guard {\n"+user+"limit 1 replace\nstore redis redis://"+redis.Addr+" {\ntimeout 2s\n}\n}\nrespond ok\n}")
 	// Asks for the guards meanwhile, whatever the answer.
 	wait := func(want string) {
 		t.Helper()
@@ -134,7 +134,7 @@ func TestEventsAreAnnounced(t *testing.T) {
 // With mode observe nobody is refused, so no event says so.
 func TestEventsOfObserving(t *testing.T) {
 	s := serve(t, "{\nevents {\non guard_created test_listener\non guard_refused test_listener\non guard_revoked test_listener\n}\n}\nSITE {\nstream_guard {\n"+user+
-		"mode observe\nlimit 1\non_limit replace_oldest\nstore memory\n}\nrespond ok\n}")
+		"mode observe\nlimit 1 replace\nstore memory\n}\nrespond ok\n}")
 	for _, session := range []string{"a", "b"} {
 		s.call(200, "GET", "/observed/"+session+"/master.m3u8", sid, `sid="`+session+`"`)
 	}

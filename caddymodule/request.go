@@ -119,6 +119,7 @@ func (h *Handler) fill(g *gate.Request, r *http.Request, repl *caddy.Replacer) {
 func (h *Handler) fillWho(g *gate.Request, r *http.Request, repl *caddy.Replacer) {
 	rd := &h.read
 	g.User, g.Invalid = rd.userOf(r, repl)
+	g.Mode = h.modeOfRequest(r, repl)
 	if g.User == "" || g.Invalid != nil {
 		return
 	}
@@ -126,7 +127,7 @@ func (h *Handler) fillWho(g *gate.Request, r *http.Request, repl *caddy.Replacer
 		g.Device = playback.Label(rd.device(r, repl))
 		h.reports.missing(h.logger, "device", h.Device, g.Device)
 		if g.Device == "" && rd.deviceRequired {
-			g.Invalid = problem.New(http.StatusUnauthorized, problem.MissingDevice, "it is not known what is watched on")
+			g.Invalid = problem.New(problem.MissingDevice, "it is not known what is watched on")
 			return
 		}
 	}
@@ -144,20 +145,25 @@ func (h *Handler) fillWho(g *gate.Request, r *http.Request, repl *caddy.Replacer
 			})
 		})
 	}
-	g.Mode = rd.mode
-	if rd.modeOf != nil {
-		switch mode := rd.modeOf(r, repl); mode {
-		case "enforce":
-		default:
-			g.Mode = gate.Observe
-			if mode != "observe" {
-				h.reports.once(rd.modeName, func() {
-					h.logger.Error("mode is neither enforce nor observe: the request is only observed; said once until the config changes",
-						zap.String("mode", rd.modeName), zap.String("gave", mode))
-				})
-			}
-		}
+}
+
+// modeOfRequest is what comes of the decision about a request.
+func (h *Handler) modeOfRequest(r *http.Request, repl *caddy.Replacer) gate.Mode {
+	rd := &h.read
+	if rd.modeOf == nil {
+		return rd.mode
 	}
+	switch mode := rd.modeOf(r, repl); mode {
+	case "enforce":
+		return gate.Enforce
+	case "observe":
+	default:
+		h.reports.once(rd.modeName, func() {
+			h.logger.Error("mode is neither enforce nor observe: the request is only observed; said once until the config changes",
+				zap.String("mode", rd.modeName), zap.String("gave", mode))
+		})
+	}
+	return gate.Observe
 }
 
 // userOf is who asks, "" for nobody.
@@ -168,7 +174,7 @@ func (rd *reader) userOf(r *http.Request, repl *caddy.Replacer) (string, *proble
 	}
 	// A proxy that adds its header to the client's own would make a new user of each.
 	if len(r.Header[rd.userIn]) > 1 && strings.Contains(user, ",") {
-		return "", problem.New(http.StatusBadRequest, problem.InvalidUser, "%s comes more than once", rd.userIn)
+		return "", problem.New(problem.InvalidUser, "%s comes more than once", rd.userIn)
 	}
 	if rd.nfc {
 		user = norm.NFC.String(user)
@@ -177,7 +183,7 @@ func (rd *reader) userOf(r *http.Request, repl *caddy.Replacer) (string, *proble
 		user = strings.ToLower(user)
 	}
 	if err := playback.CheckUser(user); err != nil {
-		return user, problem.New(http.StatusBadRequest, problem.InvalidUser, "%v", err)
+		return user, problem.New(problem.InvalidUser, "%v", err)
 	}
 	return user, nil
 }

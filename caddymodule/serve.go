@@ -4,15 +4,11 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"strings"
 
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
-	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/gate"
-	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/playback"
 	"github.com/streamguard/streamguard/problem"
 )
@@ -105,58 +101,6 @@ func (h *Handler) panicked(r *http.Request, err error) {
 		return
 	}
 	h.logger.Error("the gate failed, and the request went on uncounted", zap.String("request_id", requestID(r)), zap.Error(err), zap.ByteString("stack", debug.Stack()))
-}
-
-// serveAPI answers a call of the guards API.
-func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request, token *guard.ID) {
-	h.allowOrigin(w, r)
-	if preflight(w, r) {
-		return
-	}
-	if token != nil {
-		r.Header.Set("Stream-Guard-Id", token.String()) // to the API an explicit id like any other
-	}
-	h.api.ServeHTTP(w, r)
-}
-
-// caller says who makes a call of the API.
-func (h *Handler) caller(r *http.Request) (api.Caller, error) {
-	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	g := gate.Request{HTTP: r}
-	h.fillWho(&g, r, repl)
-	switch {
-	case g.Invalid != nil:
-		return api.Caller{}, g.Invalid
-	case g.User == "":
-		return api.Caller{}, problem.New(http.StatusUnauthorized, problem.MissingUser, "nobody is logged in")
-	}
-	if h.read.fallback != nil {
-		g.Fallback = h.read.fallback(r, repl)
-	}
-	c := api.Caller{
-		User:   g.User,
-		Device: g.Device,
-		Labels: g.Labels,
-		Policy: g.Policy,
-		Base:   apiBase(received(r).Path, r.URL.Path, h.API),
-	}
-	if g.Mode == gate.Observe {
-		c.Policy = gate.Observed(c.Policy)
-	}
-	if id, named := h.gate.Named(&g); named {
-		c.ID = &id
-	}
-	return c, nil
-}
-
-// apiBase is the API's path as the client sees it, with what handle_path or
-// uri strip_prefix have cut off.
-func apiBase(original, path, mount string) string {
-	prefix, _ := strings.CutSuffix(original, path)
-	if prefix == original {
-		return mount
-	}
-	return prefix + mount
 }
 
 // redirect sends a manifest request to a URL of its own.

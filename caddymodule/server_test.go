@@ -157,10 +157,10 @@ func TestReloadKeepsGuards(t *testing.T) {
 			}
 			eventually(t, "the new limit", func() bool { // the old server may still take a connection
 				http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-				return s.guards().Limit == 3
+				return *s.guards().Limit == 3
 			})
 			http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-			if got := s.guards(); len(got.Guards) != 2 || got.Limit != 3 || got.Guards[0].GuardID != held[0].GuardID || got.Guards[1].GuardID != held[1].GuardID {
+			if got := s.guards(); len(got.Guards) != 2 || *got.Limit != 3 || got.Guards[0].GuardID != held[0].GuardID || got.Guards[1].GuardID != held[1].GuardID {
 				t.Errorf("after the reload: %+v, before: %+v", got, held)
 			}
 			if h, _ := s.call(200, "GET", "/v/x/1.ts", sid, `sid="b"`); h.Get("X-Verdict") != "known" {
@@ -225,7 +225,7 @@ SITE {
 	stream_guard {
 		user {header.X-User-Id}
 		limit 0
-		playback path
+		playback auto
 	}
 	respond ok
 	handle_errors 429 {
@@ -237,7 +237,7 @@ SITE {
 	}
 }`)
 	h, body := s.call(429, "GET", "/v/styled/1.ts")
-	if !strings.HasPrefix(body, `429 stream limit reached: 0 of 0 guards held rejected 0/0 {"status":429,`) || h.Get("Retry-After") != "90" || h.Get("Cache-Control") != "no-store" {
+	if !strings.HasPrefix(body, `429 stream limit reached: 0 of 0 guards held; none is allowed, so waiting does not help rejected 0/0 {"status":429,`) || h.Get("Ratelimit") != `"guards";r=0` || h.Get("Cache-Control") != "no-store" {
 		t.Errorf("%v\n%s", h, body)
 	}
 	// No error route is for these: the problem document is the answer.
@@ -371,7 +371,7 @@ SITE {
 	rewrite /channel/news /origin/news/index.m3u8
 	stream_guard {
 		user {header.X-User-Id}
-		playback path
+		playback auto
 	}
 	respond "of {uri}"
 }`)
@@ -399,7 +399,7 @@ SITE {
 	@films not path /ads/*
 	stream_guard @films {
 		user {header.X-User-Id}
-		playback path
+		playback auto
 		limit 1
 	}
 	respond <<M3U8
@@ -424,7 +424,7 @@ SITE {
 // Each of them sends a manifest to a URL of its own, and once only.
 func TestTwoGatesInARow(t *testing.T) {
 	gate := func(user string) string {
-		return "stream_guard {\nuser {header." + user + "}\nplayback path\nlimit 1\nstore memory " + user + "\n}\n"
+		return "stream_guard {\nuser {header." + user + "}\nplayback auto\nlimit 1\nstore memory " + user + "\n}\n"
 	}
 	s := serve(t, "SITE {\nroute {\n"+gate("X-User-Id")+gate("X-Account")+"respond {path}\n}\n}")
 	play := func(want int, user string) {
@@ -446,7 +446,7 @@ func TestTwoGatesInARow(t *testing.T) {
 }
 
 func TestShutdownDoesNotWaitForTheTarpit(t *testing.T) {
-	s := serve(t, "SITE {\nstream_guard {\n"+user+"limit 0\ntarpit 30s\n}\nrespond ok\n}")
+	s := serve(t, "SITE {\nstream_guard {\n"+user+"limit 0\n}\nrespond ok\n}")
 	s.call(429, "GET", "/v/x/1.ts", sid, `sid="a"`)
 	answered := make(chan struct{})
 	go func() {
@@ -473,7 +473,7 @@ func TestRealResponsesPassWhole(t *testing.T) {
 SITE {
 	stream_guard {
 		user {header.X-User-Id}
-		playback path
+		playback auto
 	}
 	root ../testdata
 	encode {
@@ -496,7 +496,7 @@ SITE {
 	if body != "" || h.Get("Content-Length") == "" {
 		t.Errorf("HEAD: %v", h)
 	}
-	if got := s.guards(); len(got.Guards) != 1 || got.Remaining != 2 {
+	if got := s.guards(); len(got.Guards) != 1 || *got.Remaining != 2 {
 		t.Errorf("%+v", got)
 	}
 }

@@ -126,7 +126,7 @@ func TestObservingFollowsRulesAndReplacements(t *testing.T) {
 // Under a token the manifest only looks; the first segment starts, as it would
 // if the manifest had made room.
 func TestObservingFollowsReplacementsUnderTokens(t *testing.T) {
-	withGate(t, Handler{Mode: "observe", Limits: []Limit{{Limit: "1", Replace: "oldest"}}}, func(g *site) {
+	withGate(t, Handler{Playback: "auto", Mode: "observe", Limits: []Limit{{Limit: "1", Replace: "oldest"}}}, func(g *site) {
 		for held, want := range []string{"admitted 1/1", "would_replace 2/1"} {
 			token := "/v/x/~" + guard.NewID("u", "").String()
 			g.passes(fmt.Sprintf("vacant %d/1", held), token+"/master.m3u8")

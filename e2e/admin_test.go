@@ -78,7 +78,7 @@ func TestCommandsAgainstNoCaddySayItPlainly(t *testing.T) {
 
 func TestAdminOffBreaksNothingElse(t *testing.T) {
 	t.Parallel()
-	n := start(t, "{\n\tadmin off\n}\n"+site(files, "limit 1", "playback path"))
+	n := start(t, "{\n\tadmin off\n}\n"+site(files, "limit 1", "playback auto"))
 	n.watch(t, "alice", "/media/cmaf/master.m3u8", realTime)
 	refused(t, n.ask(t, "alice", "GET", "/media/ts/90/000.ts", ""), 1)
 	for _, args := range operations {
@@ -165,7 +165,7 @@ func TestARevocationIsFeltByAViewerOfAnotherNode(t *testing.T) {
 	t.Parallel()
 	// Without the news of it the other node would go on for three minutes, which
 	// is longer than this test waits.
-	config := site(files, inRedis(redistest.Start(t)), "playback path", "interval 10m", "ttl 15m")
+	config := site(files, inRedis(redistest.Start(t)), "playback auto", "interval 10m", "ttl 15m")
 	a, b := start(t, config), start(t, config)
 	viewer := b.watch(t, "alice", mpd, endless)
 	opened := b.want(t, 200, "alice", "GET", "/media/cmaf/master.m3u8", "")

@@ -54,7 +54,7 @@ func given(player, media, user string) string {
 func TestCommandLinePlayersHoldOneGuardEach(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	n := start(t, s.site(inRedis(redistest.Start(t)), "playback path"))
+	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto"))
 	users := make(map[string]string) // what they play
 	t.Run("", func(t *testing.T) {
 		for player := range commands {
@@ -85,7 +85,7 @@ func TestCommandLinePlayersHoldOneGuardEach(t *testing.T) {
 func TestFourthCommandLinePlayerIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	n := start(t, s.site(inRedis(redistest.Start(t)), "playback path", "interval 3s", "ttl 90s"))
+	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto", "interval 3s", "ttl 90s"))
 	for i, player := range []string{"mpv", "vlc", "gst"} {
 		t.Run(player, func(t *testing.T) {
 			t.Parallel()

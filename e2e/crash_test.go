@@ -27,7 +27,7 @@ func (n *node) kill() {
 // A load balancer sends the viewers of a node that dies to the other one.
 func TestNodeKilledUnderLoad(t *testing.T) {
 	t.Parallel()
-	config := site(files, inRedis(redistest.Start(t)), "playback path", "limit 3", "interval 3s", "ttl 60s")
+	config := site(files, inRedis(redistest.Start(t)), "playback auto", "limit 3", "interval 3s", "ttl 60s")
 	a, b := start(t, config), start(t, config)
 	front := start(t, fmt.Sprintf(":8090 {\n\treverse_proxy %s %s {\n\t\tlb_policy first\n\t\tlb_try_duration 20s\n\t\tfail_duration 1h\n\t}\n}\n", a.addr, b.addr))
 	var viewers []*viewer

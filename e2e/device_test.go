@@ -11,7 +11,7 @@ import (
 func TestZappingUnderPathTokensReplacesTheDevicesPlayback(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	n := start(t, s.site(inRedis(redistest.Start(t)), "playback path", "limit 1", "device {http.request.cookie.device}", "per_device 1"))
+	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto", "limit 1", "device {http.request.cookie.device}", "limit 1 per device replace"))
 	players := map[string]string{"hls": liveCMAF, "dash": liveDASH, "shaka": liveDASH, "video": liveTS, "native": liveCMAF}
 	t.Run("", func(t *testing.T) {
 		for player, media := range players {

@@ -158,7 +158,7 @@ func away(addr string) string {
 // newcomer is the answer to that one.
 func survives(t *testing.T, store string, newcomer int, fault func(meanwhile func())) {
 	t.Helper()
-	n := start(t, site(files, store, "playback path", "limit 3", "interval 3s", "ttl 60s"))
+	n := start(t, site(files, store, "playback auto", "limit 3", "interval 3s", "ttl 60s"))
 	session := func(name string) *answer {
 		t.Helper()
 		return n.ask(t, "alice", "GET", "/media/cmaf/master.m3u8?"+name, "", "CMCD-Session", `sid="`+name+`"`)

@@ -198,7 +198,7 @@ func hostile() map[string]string {
 		"CMCD in query and header":       get("GET "+target+"?CMCD=sid%3D%22a%22", "CMCD-Session: sid=\"b\"\r\n", end),
 		"two sids":                       header("CMCD-Session: sid=\"a\",sid=\"b\"\r\nCMCD-Session: sid=\"c\"\r\n"),
 		"a sid of 10 kB":                 header("CMCD-Session: sid=\"" + strings.Repeat("a", 10_000) + "\"\r\n"),
-		"every id at once":               get("GET /media/cmaf/"+own+"/s0/001.m4s?guard="+token[1:]+"&CMCD=sid%3D%22a%22", "X-Guard-Id: "+own[1:]+"\r\nX-Playback-Session-Id: b\r\n", end),
+		"every id at once":               get("GET /media/cmaf/"+own+"/s0/001.m4s?guard="+token[1:]+"&CMCD=sid%3D%22a%22", "Stream-Guard-Id: "+own[1:]+"\r\nX-Playback-Session-Id: b\r\n", end),
 		"a range of nothing":             header("Range: bytes=0-0\r\n"),
 		"many ranges":                    header("Range: bytes=" + strings.Repeat("0-,", 500) + "0-\r\n"),
 		"If-Range":                       header("Range: bytes=0-\r\nIf-Range: \"a\"\r\n"),

@@ -13,8 +13,8 @@ import (
 func TestFourthTabIsToldWhyAndPlaysWhenOneStops(t *testing.T) {
 	t.Parallel()
 	s, redis := newStage(t), inRedis(redistest.Start(t))
-	path := start(t, s.site(redis, "playback path"))
-	auto := start(t, s.site(redis, "playback auto"))
+	token := start(t, s.site(redis, "playback auto"))
+	stream := start(t, s.site(redis, "playback stream"))
 	for _, test := range []struct {
 		player, media string
 		cross         bool
@@ -34,9 +34,9 @@ func TestFourthTabIsToldWhyAndPlaysWhenOneStops(t *testing.T) {
 		user := fmt.Sprintf("%s%s,cross=%t,cmcd=%t", test.player, test.media, test.cross, test.cmcd)
 		t.Run(user, func(t *testing.T) {
 			t.Parallel()
-			n, ids := path, make([]any, 4)
+			n, ids := token, make([]any, 4)
 			if test.cmcd {
-				n, ids = auto, []any{"a", "b", "c", "d"}
+				n, ids = stream, []any{"a", "b", "c", "d"}
 			}
 			gate := "http://" + n.addr
 			player := page(gate, test.player)

@@ -148,7 +148,7 @@ func TestRequestIDIsInTheRefusalAndItsLogs(t *testing.T) {
 // The documented call, while a player plays.
 func TestLogLevelChangesWhileAPlayerPlays(t *testing.T) {
 	t.Parallel()
-	n := start(t, "{\n\tlog {\n\t\tlevel INFO\n\t}\n}\n"+site(files, inRedis(redistest.Start(t)), "limit 1", "playback path", "interval 3s", "ttl 90s"))
+	n := start(t, "{\n\tlog {\n\t\tlevel INFO\n\t}\n}\n"+site(files, inRedis(redistest.Start(t)), "limit 1", "playback auto", "interval 3s", "ttl 90s"))
 	v := n.watch(t, "alice", mpd, endless)
 	refusals := func() int {
 		n.want(t, 429, "alice", "GET", "/media/ts/master.m3u8", "")

@@ -262,8 +262,20 @@ func (n *node) accesses(t *testing.T, user string) (list []access) {
 // site is a Caddyfile with these options of stream_guard, one to a line, in
 // front of an origin.
 func site(origin string, options ...string) string {
+	options = withPlayback(options)
 	return fmt.Sprintf(":8090 {\n\tstream_guard {\n\t\tuser {header.X-User-Id}\n\t\t%s\n\t}\n\t%s\n\tlog\n}\n",
 		strings.Join(options, "\n\t\t"), origin)
+}
+
+// withPlayback are options that say how players are told apart: without a word
+// about it by the stream, for what most tests send says who it is.
+func withPlayback(options []string) []string {
+	for _, o := range options {
+		if strings.HasPrefix(o, "playback ") {
+			return options
+		}
+	}
+	return append(slices.Clone(options), "playback stream")
 }
 
 // files is an origin for site: the sample media.

@@ -54,7 +54,7 @@ func TestOfManyParallelStartsExactlyAsManyAreAdmittedAsThereAreSlots(t *testing.
 
 func TestGuardOfOneNodeLivesOnAnother(t *testing.T) {
 	t.Parallel()
-	config := site(files, inRedis(redistest.Start(t)), "playback path", "limit 2")
+	config := site(files, inRedis(redistest.Start(t)), "playback auto", "limit 2")
 	a, b := start(t, config), start(t, config)
 	made := decode[guard](t, a.want(t, 201, "alice", "POST", "/guards", `{"playbackId":"p"}`))
 	again := decode[guard](t, b.want(t, 200, "alice", "POST", "/guards", `{"playbackId":"p"}`))
@@ -89,7 +89,7 @@ func TestGuardOfOneNodeLivesOnAnother(t *testing.T) {
 
 func TestReleaseOnOneNodeIsFeltOnTheOtherAtOnce(t *testing.T) {
 	t.Parallel()
-	config := site(files, inRedis(redistest.Start(t)), "playback path", "limit 1")
+	config := site(files, inRedis(redistest.Start(t)), "playback auto", "limit 1")
 	config = strings.Replace(config, "\tlog\n", "\theader >X-Verdict {http.stream_guard.verdict}\n", 1)
 	a, b := start(t, config), start(t, config)
 	opened := a.want(t, 200, "alice", "GET", "/media/cmaf/master.m3u8", "")

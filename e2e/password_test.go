@@ -23,7 +23,7 @@ func TestPasswordOfRedisChanges(t *testing.T) {
 			acl(strings.Fields(least)...)
 			config := func(password string) string {
 				store := "store redis {\n\t\t\taddress " + s.Addr + "\n\t\t\tusername gate\n\t\t\tpassword " + password + "\n\t\t\ttimeout 10s\n\t\t}"
-				return site(files, store, "on_store_error deny", "playback path", "limit 3", "interval 3s", "ttl 60s")
+				return site(files, store, "on_store_error deny", "playback auto", "limit 3", "interval 3s", "ttl 60s")
 			}
 			n := start(t, config("old"))
 			viewers := []*viewer{n.watch(t, "alice", mpd, endless), n.watch(t, "alice", mpd, endless)}

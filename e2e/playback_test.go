@@ -71,7 +71,7 @@ func TestEveryKindOfPlaybackPlaysToItsEndUnderOneGuard(t *testing.T) {
 func TestFourthViewerIsRefusedAndTheThreeGoOn(t *testing.T) {
 	eachStore(t, func(t *testing.T, store string) {
 		o := newOrigin(t)
-		n := start(t, site(o.proxy, store, "playback path", "limit 3", "interval 3s", "ttl 90s"))
+		n := start(t, site(o.proxy, store, "playback auto", "limit 3", "interval 3s", "ttl 90s"))
 		three := []*viewer{
 			n.watch(t, "alice", mpd, endless),
 			n.watch(t, "alice", mpd, endless),
@@ -108,7 +108,7 @@ func TestFourthViewerIsRefusedAndTheThreeGoOn(t *testing.T) {
 func TestSlotOfAKilledViewerIsFreeAfterItsTTL(t *testing.T) {
 	const ttl = 2 * time.Second
 	eachStore(t, func(t *testing.T, store string) {
-		n := start(t, site(files, store, "playback path", "limit 1", "interval 1s", "ttl 2s"))
+		n := start(t, site(files, store, "playback auto", "limit 1", "interval 1s", "ttl 2s"))
 		v := n.watch(t, "alice", mpd, endless)
 		// Opening the manifest says whether there is a slot and takes none.
 		mayPlay := func() bool {
@@ -214,7 +214,7 @@ func TestRefusedNeverReachesTheOrigin(t *testing.T) {
 		t.Parallel()
 		o := newOrigin(t)
 		s := redistest.Start(t)
-		n := start(t, site(o.proxy, inRedis(s), "playback auto"))
+		n := start(t, site(o.proxy, inRedis(s), "playback stream"))
 		n.want(t, 200, "alice", "GET", assets[0], "")
 		s.Kill()
 		n.want(t, 200, "alice", "GET", assets[0], "") // a viewer goes on

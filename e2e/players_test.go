@@ -107,7 +107,7 @@ func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
 func TestURLsThatClimbKeepTheToken(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	n := start(t, s.site(inRedis(redistest.Start(t)), "playback path"))
+	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto"))
 	players := []playback{
 		{"hls", "master.m3u8", "hls"},
 		{"native", "master.m3u8", "native"},

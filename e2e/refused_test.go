@@ -24,70 +24,66 @@ var refusedPlayers = flag.Int("refused", 300, "players at once that are refused"
 // seconds, and when they leave, in the midst of their requests, nothing of them is left.
 func TestManyRefusedPlayers(t *testing.T) {
 	t.Parallel()
-	for _, tarpit := range []string{"", "tarpit 2s"} {
-		t.Run(tarpit, func(t *testing.T) {
-			redis := redistest.Start(t)
-			n := start(t, h2c+site(files, inRedis(redis), "limit 1", "interval 10m", tarpit))
-			const users = 100
-			for u := range users {
-				n.want(t, 201, fmt.Sprint("user ", u), "POST", "/guards", "")
-			}
-			n.want(t, 200, "alice", "GET", target, "", "CMCD-Session", `sid="a"`)
-			n.client.CloseIdleConnections()
-			goroutines, heap, calls := n.goroutines(t), n.heap(t), scripts(t, redis)
+	redis := redistest.Start(t)
+	n := start(t, h2c+site(files, inRedis(redis), "limit 1", "interval 10m"))
+	const users = 100
+	for u := range users {
+		n.want(t, 201, fmt.Sprint("user ", u), "POST", "/guards", "")
+	}
+	n.want(t, 200, "alice", "GET", target, "", "CMCD-Session", `sid="a"`)
+	n.client.CloseIdleConnections()
+	goroutines, heap, calls := n.goroutines(t), n.heap(t), scripts(t, redis)
 
-			players := &http.Client{Transport: &http.Transport{Protocols: new(http.Protocols)}} // as streams: connections have a bound here
-			players.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(true)
-			ctx, leave := context.WithCancel(t.Context())
-			defer leave()
-			var hits atomic.Int64
-			var refused, playing sync.WaitGroup
-			const atLeast = 3 // times each
-			begin := time.Now()
-			for p := range *refusedPlayers {
-				refused.Add(1)
-				playing.Go(func() {
-					enough := sync.OnceFunc(refused.Done)
-					defer enough()
-					for asked := 1; ctx.Err() == nil; asked++ {
-						status, err := hit(ctx, players, n, fmt.Sprint("user ", p%users), p)
-						switch {
-						case ctx.Err() != nil:
-						case err != nil || status != http.StatusTooManyRequests:
-							t.Errorf("player %d was answered %d, %v", p, status, err)
-							return
-						default:
-							hits.Add(1)
-							if asked == atLeast {
-								enough()
-							}
-						}
+	players := &http.Client{Transport: &http.Transport{Protocols: new(http.Protocols)}} // as streams: connections have a bound here
+	players.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(true)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	var hits atomic.Int64
+	var refused, playing sync.WaitGroup
+	const atLeast = 3 // times each
+	begin := time.Now()
+	for p := range *refusedPlayers {
+		refused.Add(1)
+		playing.Go(func() {
+			enough := sync.OnceFunc(refused.Done)
+			defer enough()
+			for asked := 1; ctx.Err() == nil; asked++ {
+				status, err := hit(ctx, players, n, fmt.Sprint("user ", p%users), p)
+				switch {
+				case ctx.Err() != nil:
+				case err != nil || status != http.StatusTooManyRequests:
+					t.Errorf("player %d was answered %d, %v", p, status, err)
+					return
+				default:
+					hits.Add(1)
+					if asked == atLeast {
+						enough()
 					}
-				})
+				}
 			}
-			refused.Wait()
-			most := n.goroutines(t)
-			for range 100 {
-				n.want(t, 200, "alice", "GET", target, "", "CMCD-Session", `sid="a"`)
-			}
-			leave()
-			playing.Wait()
-			rounds := int(time.Since(begin)/(2*time.Second)) + 1
-			if asked := scripts(t, redis) - calls; asked > *refusedPlayers*rounds {
-				t.Errorf("%d players in %d times two seconds made %d calls to Redis", *refusedPlayers, rounds, asked)
-			} else {
-				t.Logf("%d requests of %d players in %d times two seconds made %d calls to Redis; goroutines %d, before %d", hits.Load(), *refusedPlayers, rounds, asked, most, goroutines)
-			}
-			// One for each stream, two more while it asks Redis, and some for each connection of up to 250.
-			if bound := goroutines + 3**refusedPlayers + 100; most > bound {
-				t.Errorf("%d goroutines for %d players", most, *refusedPlayers)
-			}
-			players.CloseIdleConnections()
-			n.client.CloseIdleConnections()
-			eventually(t, "nothing is left of the players", func() bool { return n.goroutines(t) <= goroutines+10 })
-			eventually(t, "their memory is free", func() bool { return n.heap(t) <= heap+32<<20 })
 		})
 	}
+	refused.Wait()
+	most := n.goroutines(t)
+	for range 100 {
+		n.want(t, 200, "alice", "GET", target, "", "CMCD-Session", `sid="a"`)
+	}
+	leave()
+	playing.Wait()
+	rounds := int(time.Since(begin)/(2*time.Second)) + 1
+	if asked := scripts(t, redis) - calls; asked > *refusedPlayers*rounds {
+		t.Errorf("%d players in %d times two seconds made %d calls to Redis", *refusedPlayers, rounds, asked)
+	} else {
+		t.Logf("%d requests of %d players in %d times two seconds made %d calls to Redis; goroutines %d, before %d", hits.Load(), *refusedPlayers, rounds, asked, most, goroutines)
+	}
+	// One for each stream, two more while it asks Redis, and some for each connection of up to 250.
+	if bound := goroutines + 3**refusedPlayers + 100; most > bound {
+		t.Errorf("%d goroutines for %d players", most, *refusedPlayers)
+	}
+	players.CloseIdleConnections()
+	n.client.CloseIdleConnections()
+	eventually(t, "nothing is left of the players", func() bool { return n.goroutines(t) <= goroutines+10 })
+	eventually(t, "their memory is free", func() bool { return n.heap(t) <= heap+32<<20 })
 }
 
 // hit is a request of a player; its number is its session.

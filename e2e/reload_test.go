@@ -8,7 +8,7 @@ import (
 func TestReloadKeepsGuardsAndPlayersAndAppliesTheNewLimit(t *testing.T) {
 	eachStore(t, func(t *testing.T, store string) {
 		config := func(limit string) string {
-			return site(files, store, "playback path", "limit "+limit, "interval 3s", "ttl 90s")
+			return site(files, store, "playback auto", "limit "+limit, "interval 3s", "ttl 90s")
 		}
 		n := start(t, config("2"))
 		viewers := []*viewer{

@@ -124,7 +124,7 @@ func (s *stage) site(options ...string) string {
 	reverse_proxy %s
 	log
 }
-`, s.url, strings.Join(options, "\n\t\t"), s.url)
+`, s.url, strings.Join(withPlayback(options), "\n\t\t"), s.url)
 }
 
 var (

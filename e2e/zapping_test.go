@@ -12,7 +12,7 @@ import (
 func TestZappingMovesTheGuard(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto", "limit 1"))
+	n := start(t, s.site(inRedis(redistest.Start(t)), "playback stream", "limit 1"))
 	players := map[string]string{"hls": liveCMAF, "dash": liveDASH, "shaka": liveDASH, "video": liveTS}
 	t.Run("", func(t *testing.T) {
 		for player, media := range players {

@@ -129,7 +129,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, d *Decision) *problem.Prob
 		d.Word = Passed
 		return nil
 	case r.User == "":
-		return problem.New(http.StatusUnauthorized, problem.MissingUser, "nobody is logged in")
+		return problem.New(problem.MissingUser, "nobody is logged in")
 	}
 	who := g.identify(r)
 	d.BrokenCMCD = who.broken

@@ -52,12 +52,6 @@ func (g *Gate) wouldBe(ctx context.Context, c guard.Claim, policy guard.Policy, 
 	return guard.NewLedger(others).Acquire(v.Guard.CreatedAt, c, policy)
 }
 
-// Store is what explicit calls need of a keeper.
-type Store interface {
-	guard.Store
-	Keep(context.Context, guard.Claim, guard.Policy) (guard.Verdict, error)
-}
-
 // Observer is a keeper for explicit calls: one whose policy only observes is
 // refused nothing.
 type Observer struct {
@@ -101,8 +95,3 @@ func absentIfRevoked(v guard.Verdict, p guard.Policy) guard.Verdict {
 	}
 	return v
 }
-
-var (
-	_ Store = (*lease.Keeper)(nil)
-	_ Store = Observer{}
-)

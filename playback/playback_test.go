@@ -52,16 +52,41 @@ func TestKindOfAPath(t *testing.T) {
 			t.Errorf("kind of %q: %v, want %v", path, got, want)
 		}
 	}
-	kinds, err = NewKinds([]string{".CMFV"})
-	if err != nil {
-		t.Fatal(err)
+	for _, bad := range []string{"", "ts", ".", "./x", ".a.b", "live/*", "/a?b", "/a%20b", "/["} {
+		if _, err := NewKinds([]KindRule{{"media", []string{bad}}}); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
 	}
-	if kinds.Of("/a.cmfv") != Media || kinds.Of("/a.ts") != Other || kinds.Of("/a.mpd") != Manifest {
-		t.Error("configured extensions do not replace the default")
+}
+
+// Of all rules that fit a path the last decides, over the path as the gate reads it.
+func TestKindRules(t *testing.T) {
+	extensions := []KindRule{{"media", []string{".FLV"}}, {"other", []string{".vtt"}}}
+	patterns := append(extensions, KindRule{"manifest", []string{"/live/*/playlist"}}, KindRule{"media", []string{"/live/*/seg", "/raw/*"}},
+		KindRule{"other", []string{"/ads/*", "*.ts", "*thumb*"}}, KindRule{"media", []string{"/ads/film/*"}})
+	for _, c := range []struct {
+		rules []KindRule
+		path  string
+		want  Kind
+	}{
+		{extensions, "/a.flv", Media}, {extensions, "/a.FLV", Media}, {extensions, "/a.vtt", Other}, {extensions, "/a.ts", Media}, {extensions, "/a.mpd", Manifest},
+		{patterns, "/a.flv", Media}, {patterns, "/a.vtt", Other}, {patterns, "/a.m4s", Media}, {patterns, "/a.mpd", Manifest},
+		{patterns, "/live/7/playlist", Manifest}, {patterns, "/live/7/seg", Media}, {patterns, "/live/7/8/seg", Other}, {patterns, "/LIVE/7/Seg", Media},
+		{patterns, "/raw/anything", Media}, {patterns, "/ads/1.m4s", Other}, {patterns, "/ads/film/1.m4s", Media}, {patterns, "/a/thumb/1.m4s", Other}, {patterns, "/x.ts", Other},
+		{patterns, "/ads/..;/vod/7.m4s", Media}, {patterns, "/ads/../vod/7.m4s", Media}, {patterns, "/ads//x.m4s", Other}, {patterns, "/vod/../ads/x.m4s", Other},
+		{patterns, "/ads", Other}, {patterns, "/vod/7.m4s\x00/ads/", Media},
+	} {
+		kinds, err := NewKinds(c.rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := kinds.Of(c.path); got != c.want {
+			t.Errorf("%q is %v, want %v", c.path, got, c.want)
+		}
 	}
-	for _, bad := range []string{"", "ts", ".", "./x", ".a.b", ".mpd"} {
-		if _, err := NewKinds([]string{bad}); err == nil {
-			t.Errorf("extension %q: no error", bad)
+	for _, bad := range [][]KindRule{{{"video", []string{".ts"}}}, {{"media", nil}}, {{"media", []string{".ts"}}, {"other", []string{".TS"}}}} {
+		if _, err := NewKinds(bad); err == nil {
+			t.Errorf("%v: no error", bad)
 		}
 	}
 }

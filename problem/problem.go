@@ -13,28 +13,6 @@ import (
 	"github.com/streamguard/streamguard/guard"
 )
 
-// Code is the word for a problem that programs go by.
-type Code string
-
-// The codes, and the status each comes with.
-const (
-	ReachedMaxGuards  Code = "REACHED_MAX_GUARDS_COUNT" // 429
-	GuardRevoked      Code = "GUARD_REVOKED"            // 410; 429 where media was asked for
-	GuardDoesNotExist Code = "GUARD_DOES_NOT_EXIST"     // 404
-	NotFound          Code = "NOT_FOUND"                // 404
-	MissingUser       Code = "MISSING_USER"             // 401
-	MissingDevice     Code = "MISSING_DEVICE"           // 401
-	CrossOrigin       Code = "CROSS_ORIGIN"             // 403
-	InvalidUser       Code = "INVALID_USER"             // 400
-	InvalidGuardID    Code = "INVALID_GUARD_ID"         // 400
-	InvalidBody       Code = "INVALID_BODY"             // 400
-	BodyTooLarge      Code = "BODY_TOO_LARGE"           // 413
-	UnsupportedMedia  Code = "UNSUPPORTED_MEDIA_TYPE"   // 415
-	MethodNotAllowed  Code = "METHOD_NOT_ALLOWED"       // 405
-	TooEarly          Code = "TOO_EARLY"                // 425
-	StoreUnavailable  Code = "STORE_UNAVAILABLE"        // 503
-)
-
 // Problem is an error answer (RFC 9457, application/problem+json).
 type Problem struct {
 	Status    int     `json:"status"`
@@ -42,8 +20,8 @@ type Problem struct {
 	Detail    string  `json:"detail"`
 	Message   string  `json:"message"` // the same as Detail, where older clients look for it
 	ErrorCode Code    `json:"errorCode"`
-	Refusal           // of REACHED_MAX_GUARDS_COUNT
-	RetryIn   Seconds `json:"retryAfter,omitempty"` // until the Retry-After header says
+	Refusal           // says more of REACHED_MAX_GUARDS_COUNT
+	RetryIn   Seconds `json:"retryAfter,omitempty"` // as the Retry-After header; 0 where waiting does not help
 	Instance  string  `json:"instance,omitempty"`   // urn:uuid: and the id of the request, as logs have it
 
 	Allow string `json:"-"` // the Allow header of a 405
@@ -62,7 +40,7 @@ type Holder struct {
 	StreamID  string    `json:"streamId,omitempty"`
 	DeviceID  string    `json:"deviceId,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
-	RemovedAt time.Time `json:"removedAt"` // unless it is refreshed
+	RemovedAt time.Time `json:"removedAt"` // its slot is free then, unless it is refreshed
 }
 
 // Seconds is a duration in whole seconds, rounded up.
@@ -81,11 +59,15 @@ func (s *Seconds) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// New returns the problem with this status and code.
-func New(status int, code Code, format string, args ...any) *Problem {
+// New returns the problem with this code and the status that belongs to it.
+func New(code Code, format string, args ...any) *Problem {
 	detail := fmt.Sprintf(format, args...)
-	return &Problem{Status: status, Title: http.StatusText(status), Detail: detail, Message: detail, ErrorCode: code}
+	p := &Problem{Detail: detail, Message: detail, ErrorCode: code}
+	p.setStatus(code.status())
+	return p
 }
+
+func (p *Problem) setStatus(status int) { p.Status, p.Title = status, http.StatusText(status) }
 
 // SetInstance names the request by its UUID.
 func (p *Problem) SetInstance(uuid string) {
@@ -100,36 +82,45 @@ func (p *Problem) Error() string { return p.Message }
 // Early returns the 425 of a request that came in TLS early data, here or at a
 // proxy in front, and could be a replay (RFC 8470); nil of any other.
 func Early(r *http.Request) *Problem {
-	// Any value means 1, says the RFC.
+	// The RFC has any value mean 1.
 	if (r.TLS == nil || r.TLS.HandshakeComplete) && len(r.Header["Early-Data"]) == 0 {
 		return nil
 	}
-	return New(http.StatusTooEarly, TooEarly, "sent in early data, which could be a replay: repeat it")
+	return New(TooEarly, "sent in early data, which could be a replay: repeat it")
 }
 
-// Refused returns the 429 of a Rejected or Revoked verdict.
+// Revoked returns the 410 of a playback that was revoked.
+func Revoked() *Problem { return New(GuardRevoked, "this playback was ended from elsewhere") }
+
+// Refused returns the 429 of a Rejected or Revoked verdict: media is refused
+// with one status, whatever the reason.
 func Refused(v guard.Verdict) *Problem {
 	if v.Outcome == guard.Revoked {
-		p := New(http.StatusTooManyRequests, GuardRevoked, "this playback was ended from elsewhere")
+		p := Revoked()
+		p.setStatus(http.StatusTooManyRequests)
 		p.RetryIn = Seconds(v.FreeIn)
 		return p
 	}
 	r, held, per := v.Rule, v.Held, ""
 	if r.Per != "" {
-		held, per = len(v.InTheWay), " per "+r.Per
+		held, per = v.Blocking, " per "+r.Per
 	}
-	p := New(http.StatusTooManyRequests, ReachedMaxGuards, "stream limit reached: %d of %d guards held%s", held, r.Limit, per)
-	p.RetryIn = Seconds(max(v.FreeIn, 1))
+	p := New(ReachedMaxGuards, "stream limit reached: %d of %d guards held%s", held, r.Limit, per)
+	if r.Limit == 0 {
+		p = New(ReachedMaxGuards, "%s; none is allowed, so waiting does not help", p.Detail)
+	} else {
+		p.RetryIn = Seconds(max(v.FreeIn, 1))
+	}
 	p.Limit, p.Per = &r.Limit, r.Per
 	for _, g := range v.InTheWay {
-		p.Guards = append(p.Guards, Holder{g.ID.String(), g.Stream, g.Device, g.CreatedAt, g.RemovedAt})
+		p.Guards = append(p.Guards, Holder{GuardID: g.ID.String(), StreamID: g.Stream, DeviceID: g.Device, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt})
 	}
 	return p
 }
 
 // Unavailable returns the 503 of a store that could not answer.
 func Unavailable() *Problem {
-	p := New(http.StatusServiceUnavailable, StoreUnavailable, "guards cannot be looked up at the moment")
+	p := New(StoreUnavailable, "guards cannot be looked up at the moment")
 	p.RetryIn = Seconds(time.Second)
 	return p
 }
@@ -151,7 +142,11 @@ func (p *Problem) SetHeader(h http.Header) {
 			name += "-per-" + p.Per
 		}
 		h.Set("RateLimit-Policy", fmt.Sprintf(`"%s";q=%d;qu="concurrent-requests"`, name, *p.Limit))
-		h.Set("RateLimit", fmt.Sprintf(`"%s";r=0;t=%s`, name, p.RetryIn))
+		left := fmt.Sprintf(`"%s";r=0`, name)
+		if p.RetryIn > 0 {
+			left += ";t=" + p.RetryIn.String()
+		}
+		h.Set("RateLimit", left)
 	}
 }
 

@@ -1,0 +1,44 @@
+package api
+
+import (
+	"maps"
+	"time"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+// Guard is a guard in JSON. One without times is not kept.
+type Guard struct {
+	GuardID      string            `json:"guardId"`
+	StreamID     string            `json:"streamId,omitempty"`
+	DeviceID     string            `json:"deviceId,omitempty"`
+	Labels       map[string]string `json:"labels,omitempty"`
+	CreatedAt    time.Time         `json:"createdAt,omitzero"`     // RFC 3339
+	ExpiresAt    time.Time         `json:"expiresAt,omitzero"`     // it lapses then,
+	RemovedAt    time.Time         `json:"removedAt,omitzero"`     // and is gone then, unless it is refreshed
+	RefreshAfter float64           `json:"refreshAfter,omitempty"` // seconds; only its own client is told
+}
+
+// NewGuard returns a guard for JSON.
+func NewGuard(g guard.Guard) Guard {
+	var labels map[string]string
+	if g.Labels != "" {
+		labels = maps.Collect(g.Labels.All())
+	}
+	return Guard{
+		GuardID:   g.ID.String(),
+		StreamID:  g.Stream,
+		DeviceID:  g.Device,
+		Labels:    labels,
+		CreatedAt: g.CreatedAt,
+		ExpiresAt: g.ExpiresAt,
+		RemovedAt: g.RemovedAt,
+	}
+}
+
+// Guards is the answer to GET /guards.
+type Guards struct {
+	Guards    []Guard `json:"guards"`              // oldest first
+	Limit     *int    `json:"limit,omitempty"`     // absent where there is none
+	Remaining *int    `json:"remaining,omitempty"` // absent likewise
+}
