@@ -606,7 +606,7 @@ func TestTheTableShrinks(t *testing.T) {
 			a.check(guard.Rejected, claim(10_000+n), guard.Policy{Interval: time.Second, TTL: 2 * time.Second})
 		}
 		time.Sleep(policy.TTL + sweepEvery)
-		if n, m := a.leases.len(), a.denials.Size(); n != 0 || m != 0 {
+		if n, m := a.leases.len(), a.denials.len(); n != 0 || m != 0 {
 			t.Errorf("%d leases and %d denials, want none", n, m)
 		}
 	})
