@@ -12,13 +12,16 @@ import (
 
 // acquireAnyhow is Acquire, by this node's own count while the store is away.
 func (k *Keeper) acquireAnyhow(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	at := k.now()
-	v, err := k.Acquire(ctx, c, p)
+	at, by := k.now(), byStore
+	v, err := k.Store.Acquire(ctx, c, p)
 	if err == nil {
-		return v, nil
+		k.forgetLocal(c.User, c.ID)
+	} else {
+		v, err = k.acquireLocal(ctx, c, p, err)
+		by = byNode
 	}
-	if v, err = k.acquireLocal(ctx, c, p, err); err == nil {
-		k.remember(at, c, p, v, byNode)
+	if err == nil {
+		k.remember(at, c, p, v, by)
 	}
 	return v, err
 }
@@ -30,6 +33,16 @@ func (k *Keeper) acquireLocal(ctx context.Context, c guard.Claim, p guard.Policy
 	}
 	k.onError(err)
 	return k.local.Acquire(ctx, c, p)
+}
+
+// goOn has a playback that was asked about at a moment, without an answer, go on:
+// as long as the store is away it is known, and then it is restored.
+func (k *Keeper) goOn(at moment, id guard.ID, p guard.Policy) {
+	k.leases.update(id, func(l *lease) {
+		if at.since(l.at) < l.serves(&p) {
+			l.at, l.ttl = at, milliseconds(slotTime(&p))
+		}
+	})
 }
 
 // aloneFor is for how long this node has counted a playback by itself.

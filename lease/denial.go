@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"hash/maphash"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,14 +14,14 @@ import (
 )
 
 const (
-	denialTime = 2 * time.Second // how long a refusal is remembered
+	denialTime = 2 * time.Second // how long a denial is remembered, at most
 
 	// Guards that denials name: up to 1000 each, with 1200 bytes at most.
 	maxInTheWay = 1 << 18
 )
 
-// denials are refusals that are remembered, so that a player that asks again
-// and again does not ask the store.
+// denials are verdicts without a guard that are remembered, so that a player
+// that asks again and again does not ask the store.
 type denials struct {
 	byID     *xsync.Map[guard.ID, denial]
 	inTheWay atomic.Int64 // guards that they name
@@ -28,42 +29,49 @@ type denials struct {
 
 type denial struct {
 	at      moment
-	starts  bool   // whether a start was refused, which may do more than others
-	stream  string // another one may be allowed,
-	policy  guard.Policy
+	lasts   time.Duration // from then on
+	claim   uint64        // hash of all that was judged,
+	policy  guard.Policy  // and what by
 	verdict *guard.Verdict
 }
 
 func newDenials() denials { return denials{byID: xsync.NewMap[guard.ID, denial]()} }
 
-// denied is the verdict of a claim that was refused lately.
+// denied is the verdict of a claim that was denied lately, if it would be again.
 func (k *Keeper) denied(c *guard.Claim, p *guard.Policy) (v guard.Verdict, ok bool) {
-	now := k.now()
 	d, ok := k.denials.byID.Load(c.ID)
-	if !ok || now.since(d.at) >= denialTime || !d.answers(c, p) || k.anyEndedSince(d.verdict.InTheWay, d.at) {
+	age := k.now().since(d.at)
+	if !ok || age >= d.lasts || !k.alike(&d, c, p) || slices.ContainsFunc(d.verdict.InTheWay, func(g guard.Guard) bool { return k.endedSince(g.ID, d.at) }) {
 		return v, false
 	}
 	v = *d.verdict
-	v.FreeIn = max(v.FreeIn-now.since(d.at), time.Second)
-	v.Repeated = true
+	v.Limit, v.Repeated = p.Limit, true
+	v.FreeIn -= age
 	return v, true
 }
 
-// answers reports whether a claim would be refused like the one before.
-func (d *denial) answers(c *guard.Claim, p *guard.Policy) bool {
-	return d.stream == c.Stream && (d.starts || !c.Intent.Starts()) && reflect.DeepEqual(&d.policy, p)
+// alike reports whether a claim would be judged like the one before. One that
+// was revoked is not judged at all.
+func (k *Keeper) alike(d *denial, c *guard.Claim, p *guard.Policy) bool {
+	return d.verdict.Outcome == guard.Revoked || d.claim == k.hashOf(c) && reflect.DeepEqual(&d.policy, p)
 }
+
+// hashOf is of all that a claim is judged by.
+func (k *Keeper) hashOf(c *guard.Claim) uint64 { return maphash.Comparable(k.seed, *c) }
 
 func (d *denials) len() int { return d.byID.Size() }
 
-func (d *denials) put(at moment, c guard.Claim, p guard.Policy, v guard.Verdict) {
-	if d.len() >= MaxDenials || d.inTheWay.Load() >= maxInTheWay {
+// deny remembers a verdict for as long as nothing but an ending can change it:
+// until the first guard in the way is over, or the revocation.
+func (k *Keeper) deny(at moment, c guard.Claim, p guard.Policy, v guard.Verdict) {
+	lasts := min(denialTime, v.FreeIn)
+	if lasts <= 0 || k.denials.len() >= MaxDenials || k.denials.inTheWay.Load() >= maxInTheWay {
 		return
 	}
-	d.inTheWay.Add(int64(len(v.InTheWay)))
-	before, there := d.byID.LoadAndStore(c.ID, denial{at, c.Intent.Starts(), strings.Clone(c.Stream), p, detached(v)})
-	if there {
-		d.inTheWay.Add(-int64(len(before.verdict.InTheWay)))
+	d := denial{at, lasts, k.hashOf(&c), p, detached(v)}
+	k.denials.inTheWay.Add(int64(len(v.InTheWay)))
+	if before, there := k.denials.byID.LoadAndStore(c.ID, d); there {
+		k.denials.inTheWay.Add(-int64(len(before.verdict.InTheWay)))
 	}
 }
 
@@ -86,8 +94,8 @@ func (d *denials) delete(id guard.ID) {
 }
 
 func (d *denials) sweep(now moment) {
-	d.byID.Range(func(id guard.ID, dn denial) bool {
-		if now.since(dn.at) >= denialTime {
+	d.byID.Range(func(id guard.ID, one denial) bool {
+		if now.since(one.at) >= one.lasts {
 			d.delete(id)
 		}
 		return true

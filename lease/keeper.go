@@ -13,10 +13,10 @@ package lease
 import (
 	"context"
 	"hash/maphash"
-	"slices"
 	"sync"
 	"time"
 
+	"github.com/puzpuzpuz/xsync/v4"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/streamguard/streamguard/guard"
@@ -42,11 +42,13 @@ type Keeper struct {
 	guard.Store
 	local   guard.Store // counts on this node while Store is away
 	onError func(error)
+	timeout time.Duration // within which Store does what it is asked, or not at all
 
 	start   time.Time
 	seed    maphash.Seed
 	leases  *table
 	denials denials
+	named   *xsync.Map[guard.ID, guard.Claim] // guards of explicit calls, as the store last told of them
 	ended   endings
 	asking  singleflight.Group
 	left    chan struct{} // one for each call under way that a request did not wait for
@@ -58,7 +60,8 @@ type Keeper struct {
 
 // New returns a Keeper in front of the store. local counts on this node alone
 // for policies that want it while the store cannot answer; onError, which may
-// be nil, hears of each time it cannot and nobody else is told.
+// be nil, hears of each time it cannot and nobody else is told. A store whose
+// calls take effect within a time of their own says so by Timeout.
 func New(store, local guard.Store, onError func(error)) *Keeper {
 	return newKeeper(store, local, onError, MaxLeases, 1)
 }
@@ -77,9 +80,13 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 		seed:    maphash.MakeSeed(),
 		leases:  newTable(maxLeases),
 		denials: newDenials(),
+		named:   xsync.NewMap[guard.ID, guard.Claim](),
 		left:    make(chan struct{}, maxLeft),
 		due:     make(chan guard.Request, queued),
 		cancel:  cancel,
+	}
+	if s, ok := store.(interface{ Timeout() time.Duration }); ok {
+		k.timeout = s.Timeout()
 	}
 	for range refreshers {
 		k.running.Go(func() { k.refreshQueued(ctx) })
@@ -130,26 +137,6 @@ func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 	return k.Ask(ctx, c, p)
 }
 
-// Keep is Refresh for a sign of life of a playback that may be known: then the
-// outcome is Known and the store is not asked, or asked later.
-func (k *Keeper) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	if held, ok := k.Known(&c, &p); ok {
-		return guard.Verdict{Outcome: guard.Known, Held: held, Limit: p.Limit}, nil
-	}
-	return k.Refresh(ctx, c.User, c.ID, p)
-}
-
-// Acquire implements guard.Store.
-func (k *Keeper) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	at := k.now()
-	v, err := k.Store.Acquire(ctx, c, p)
-	if err == nil {
-		k.forgetLocal(c.User, c.ID)
-		k.remember(at, c, p, v, byStore)
-	}
-	return v, err
-}
-
 // Release implements guard.Store. Who says goodbye may be gone before the answer.
 func (k *Keeper) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
 	found, err := k.Store.Release(context.WithoutCancel(ctx), user, id, p)
@@ -181,15 +168,15 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 		if v.Guard.ID != c.ID {
 			by = byAnother
 		}
-		k.leases.put(c.ID, lease{at: at, ttl: milliseconds(p.TTL), stream: k.hash(v.Guard.Stream), held: uint16(v.Held), by: by})
+		k.leases.put(c.ID, lease{at: at, ttl: milliseconds(slotTime(&p)), stream: k.hash(v.Guard.Stream), held: uint16(v.Held), by: by})
 		if k.endedSince(c.ID, at) { // just now
 			k.leases.delete(c.ID)
 		}
-	case guard.Released:
+	case guard.Released, guard.Absent:
 		k.leases.delete(c.ID)
 	case guard.Rejected, guard.Revoked:
 		k.leases.delete(c.ID)
-		k.denials.put(at, c, p, v)
+		k.deny(at, c, p, v)
 	}
 }
 
@@ -198,15 +185,11 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 func (k *Keeper) forget(id guard.ID) {
 	k.ended.of(id).Store(uint32(k.now()))
 	k.leases.delete(id)
+	k.named.Delete(id)
 	k.denials.delete(id)
 }
 
 func (k *Keeper) endedSince(id guard.ID, at moment) bool { return k.ended.since(id, at, k.now()) }
-
-// anyEndedSince is what outdates a denial: a guard in its way has gone.
-func (k *Keeper) anyEndedSince(guards []guard.Guard, at moment) bool {
-	return slices.ContainsFunc(guards, func(g guard.Guard) bool { return k.endedSince(g.ID, at) })
-}
 
 // sweep forgets what is over, by default one shard after the other: a thread
 // that does little at a time is seldom interrupted while it holds a lock.
@@ -225,6 +208,7 @@ func (k *Keeper) sweep(ctx context.Context, together int) {
 		}
 		if i == 0 {
 			k.denials.sweep(now)
+			k.sweepNamed()
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 // refresh needs, the request brings along.
 type lease struct {
 	at         moment // when the store was last asked
-	ttl        uint32 // milliseconds that the guard exists from then on, never 0
+	ttl        uint32 // milliseconds that the guard has its slot for certain from then on, never 0
 	stream     uint32 // hash of its stream
 	held       uint16 // guards the user held then
 	refreshing bool
@@ -26,16 +26,25 @@ const (
 	byAnother       // the store, for there is another playback's guard
 )
 
-// lives is how long from l.at on there is a guard.
+// lives is how long from l.at on the guard has its slot for certain.
 func (l *lease) lives() time.Duration { return time.Duration(l.ttl) * time.Millisecond }
 
-// serves is how long from l.at on the guard has its slot for certain. Where
-// lapsed guards may lose theirs, that is while it is active.
+// serves is lives for a policy that may take lapsed guards for less, of another
+// handler or of a newer configuration.
 func (l *lease) serves(p *guard.Policy) time.Duration {
 	if p.ReclaimLapsed {
 		return min(p.Interval, l.lives())
 	}
 	return l.lives()
+}
+
+// slotTime is how long after its refresh a guard has its slot for certain: while
+// it exists, or where lapsed guards may lose theirs, while it is active.
+func slotTime(p *guard.Policy) time.Duration {
+	if p.ReclaimLapsed {
+		return p.Interval
+	}
+	return p.TTL
 }
 
 // moves reports whether a claim is about another stream than the lease.

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	resumeMargin = time.Second            // a refresh this much before the guard's end comes in time
+	resumeMargin = time.Second            // a refresh that is sent this much before the guard's end comes in time, unless the store may take longer
 	refreshers   = 2                      // batches of refreshes under way at once
 	maxBatch     = 64                     // refreshes in a batch: Redis is done with it in half a millisecond
 	linger       = 100 * time.Millisecond // how long a refresh waits for others: it has a minute to spare
@@ -86,7 +86,7 @@ func (k *Keeper) refreshBatch(ctx context.Context, batch []guard.Request) {
 		k.onError(a.Err)
 		// The store is away: its viewers go on until it is back, and are
 		// restored then.
-		k.leases.update(c.ID, func(l *lease) { l.at, l.ttl, l.refreshing = at, milliseconds(p.TTL), false })
+		k.leases.update(c.ID, func(l *lease) { l.at, l.ttl, l.refreshing = at, milliseconds(slotTime(&p)), false })
 	}
 }
 
@@ -97,8 +97,9 @@ func (k *Keeper) intend(ctx context.Context, c *guard.Claim, p *guard.Policy, at
 	switch {
 	case known && l.by == byAnother:
 		c.Intent = guard.Share
-	case known && l.serves(p)-at.since(l.at) > resumeMargin:
+	case known && l.serves(p)-at.since(l.at) > k.margin(&l, p):
 		c.Intent = guard.Resume
+		k.recall(c)
 		if l.by == byNode {
 			c.Alone = k.aloneFor(ctx, *c, *p)
 		}
@@ -106,6 +107,13 @@ func (k *Keeper) intend(ctx context.Context, c *guard.Claim, p *guard.Policy, at
 		c.Intent = guard.Continue
 	}
 	return l.by
+}
+
+// margin is how long before the guard's end a claim to resume it has to be sent:
+// later, it may arrive when the slot is another's. Half of the guard's time is
+// enough, for else a store that may take so long would restore nothing.
+func (k *Keeper) margin(l *lease, p *guard.Policy) time.Duration {
+	return min(max(resumeMargin, k.timeout), l.serves(p)/2)
 }
 
 func (k *Keeper) acquireAll(ctx context.Context, batch []guard.Request) []guard.Answer {
