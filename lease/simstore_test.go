@@ -173,12 +173,16 @@ func (l *link) carry(f func()) error {
 	if l.w.has(badLines) && !l.w.calm.Load() {
 		trouble = 30
 	}
-	stoodStill := l.pause(latency)
+	late := int64(latency)
+	if l.w.late.Load() {
+		late = int64(muchOfIt / 2)
+	}
+	stoodStill := l.pause(time.Duration(late))
 	l.mu.Lock()
 	cut := l.cut
 	l.mu.Unlock()
 	if stoodStill || cut || l.w.away.Load() || l.draw(trouble) == 0 {
-		time.Sleep(patience)
+		time.Sleep(l.Timeout())
 		return errAway
 	}
 	l.w.mu.Lock()
@@ -187,11 +191,19 @@ func (l *link) carry(f func()) error {
 		f()
 	}
 	l.w.mu.Unlock()
-	if l.pause(latency) && l.draw(2) == 0 || l.draw(trouble) == 0 {
-		time.Sleep(patience)
+	if l.pause(time.Duration(late)) && l.draw(2) == 0 || l.draw(trouble) == 0 {
+		time.Sleep(l.Timeout())
 		return errAway
 	}
 	return nil
+}
+
+// Timeout is how long a call takes at most, but for a node that stands still.
+func (l *link) Timeout() time.Duration {
+	if l.w.has(tardy) {
+		return muchOfIt
+	}
+	return patience
 }
 
 // missed notes that a user's call has failed.
