@@ -4,7 +4,10 @@
 // keep the guards, and a Verdict says whether the playback may go on.
 package guard
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Guard is the record of one playback of one user.
 type Guard struct {
@@ -12,7 +15,7 @@ type Guard struct {
 	User   string
 	Stream string // what is watched; at most MaxLabel bytes
 	Device string // what it is watched on, "" where that is not known; at most MaxLabel bytes
-	Labels Labels // what else it goes by, for rules; at most MaxLabels bytes
+	Labels Labels // what else rules go by; at most MaxLabels bytes
 
 	// The store's clock, in milliseconds. The guard is active until ExpiresAt,
 	// lapsed (still holding its slot, still refreshable) until RemovedAt.
@@ -32,10 +35,28 @@ type Claim struct {
 
 	Intent Intent
 
-	// Alone is for how long a playback that resumes has been its node's own grant,
-	// while the store could not answer: a release from before did not end it. 0
-	// where the store granted it.
+	// Alone is how long ago a node admitted this playback by itself, because the
+	// store could not answer; 0 if the store admitted it. A playback that resumes
+	// was not ended by a release that is older than that.
 	Alone time.Duration
+}
+
+// writeOn changes a guard to what the claim says.
+func (c *Claim) writeOn(g *Guard) {
+	g.User = written(g.User, c.User)
+	g.Stream = written(g.Stream, c.Stream)
+	g.Device = written(g.Device, c.Device)
+	g.Labels = c.Labels.over(g.Labels)
+}
+
+// written is a copy of what is claimed, since a guard outlives the request that
+// this may be a part of; or what was written before, if that says the same or
+// nothing else is known.
+func written(before, claimed string) string {
+	if claimed == "" || claimed == before {
+		return before
+	}
+	return strings.Clone(claimed)
 }
 
 // Intent is what the request that makes a claim does with its playback.
@@ -45,68 +66,33 @@ const (
 	// Start begins a playback or carries it on: a manifest, or an explicit call.
 	Start Intent = iota
 	// Continue carries it on: a segment. It differs from Start for the requests
-	// that were under way when their playback was released: within Settle they
-	// pass without taking the slot again.
+	// that were under way when their playback was released: for a moment, Settle
+	// at most, they pass without taking the slot again.
 	Continue
-	// Look refreshes the guard if it exists and otherwise only says whether a
-	// slot is free, having made one free if the policy replaces guards: should
-	// another playback take it, Continue within Settle is Start. Players may open
-	// a manifest under several ids and play one.
+	// Look is for a manifest that may never be played: players open one under
+	// several ids and play one of them. It refreshes the guard if there is one.
+	// Otherwise it creates none, and says whether a slot is free; where the policy
+	// replaces guards, it frees one. If another playback takes that slot within
+	// Settle, a Continue of this one may replace it, as a Start may.
 	Look
 	// Share is Continue for a request that has lost its id: any guard of the
 	// user on this stream and device serves, or one is made for the playback
 	// that a Look within Settle was about.
 	Share
 	// Resume is Continue for a playback that was admitted before: should its
-	// guard be lost, it comes back, limit or no limit. One that was released
-	// since, or revoked, stays gone.
+	// guard be lost, it comes back, limit or no limit. A playback that was
+	// released or revoked since stays gone, and where the user has so many of
+	// those that some were forgotten, Resume is no more than Continue.
 	Resume
 )
 
 // Starts reports whether a claim may replace guards.
 func (i Intent) Starts() bool { return i == Start || i == Look }
 
-// Settle is how long after its release a playback's stragglers may arrive.
+// Settle is how long after the release of a playback its last requests may
+// arrive. They pass for as long as the playback had its guard, if that is
+// shorter; and not at all if it had come back within ttl of another release.
 const Settle = 5 * time.Second
-
-// Policy is the plan a claim is judged by.
-type Policy struct {
-	Limit    int           // guards a user may hold
-	AtLimit  AtLimit       // what becomes of one more
-	Rules    []Rule        // further limits: all must allow
-	Interval time.Duration // a guard is active this long after its last refresh
-	TTL      time.Duration // and exists this long; longer than Interval
-
-	// Observe admits everybody up to MaxLimit and replaces nobody, whatever the
-	// limits say.
-	Observe bool
-
-	// ReclaimLapsed lets a new playback take the slot of the guard that lapsed
-	// first. The default keeps every slot until TTL: a hidden browser tab is
-	// silent for a minute, and its viewer is still there.
-	ReclaimLapsed bool
-
-	// CountLocally lets a node count by itself while the store cannot answer.
-	// It is not the store's concern.
-	CountLocally bool
-}
-
-// Defaults of a Policy.
-const (
-	DefaultLimit    = 3
-	DefaultInterval = 60 * time.Second
-	DefaultTTL      = 90 * time.Second
-)
-
-// Bounds on what one user can make a store hold.
-const (
-	MaxLimit = 1000 // guards under one user
-	MaxMarks = 32   // released and revoked playbacks remembered under one user
-	MaxUser  = 256  // bytes in a user
-	MaxLabel = 255  // bytes in a stream or a device
-
-	MaxLabels = 1024 // bytes in a guard's Labels
-)
 
 // Outcome is the word for a verdict.
 type Outcome uint8
@@ -115,19 +101,26 @@ const (
 	Admitted  Outcome = iota + 1 // the guard was created
 	Refreshed                    // the guard existed; both its times moved on
 	Vacant                       // Look: no guard, but a slot is free for one
-	Released                     // a straggler of a playback released within Settle; it may pass
+	Released                     // a request from before the playback's release; it may pass
 	Rejected                     // all slots are taken
 	Revoked                      // the playback was revoked; carrying on does not bring it back
 	Absent                       // Refresh: there is no such guard
 	Known                        // admitted or refreshed lately; the store was not asked
+	Uncounted                    // the user holds as many guards as a store keeps of one: it passes, and nothing is kept
 )
 
 func (o Outcome) String() string {
-	return [...]string{"unknown", "admitted", "refreshed", "vacant", "released", "rejected", "revoked", "absent", "known"}[o]
+	return [...]string{"unknown", "admitted", "refreshed", "vacant", "released", "rejected", "revoked", "absent", "known", "uncounted"}[o]
 }
 
 // Pass reports whether the request may go on.
-func (o Outcome) Pass() bool { return o >= Admitted && o <= Released || o == Known }
+func (o Outcome) Pass() bool {
+	switch o {
+	case Admitted, Refreshed, Vacant, Released, Known, Uncounted:
+		return true
+	}
+	return false
+}
 
 // Verdict is the answer to a claim.
 type Verdict struct {
@@ -136,11 +129,12 @@ type Verdict struct {
 	Held    int   // guards the user holds after the call
 	Limit   int   // as the policy had it; 0 from Refresh
 
-	// Rejected: the rule that refuses (the limit is one with Per ""), the guards
-	// in its way, oldest first, and how long until the first of them frees its
-	// slot if nobody refreshes it.
+	// Rejected: the rule that refuses (the limit is one with Per ""), how many
+	// guards are in its way, the oldest MaxInTheWay of them, oldest first, and how
+	// long until there is room if nobody refreshes any of them.
 	// Revoked: how long the revocation still stands.
 	Rule     Rule
+	Blocking int
 	InTheWay []Guard
 	FreeIn   time.Duration
 	Repeated bool // the refusal was remembered, the store was not asked

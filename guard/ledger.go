@@ -1,15 +1,16 @@
 package guard
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
 )
 
 // Ledger is one user's account: the guards held, and marks of playbacks lately
-// released or revoked. It is the rules of a guard as plain code, for stores
-// that keep guards in Go; redisstore says the same in Lua. The zero value is
-// an empty account. Not safe for concurrent use.
+// released, revoked or looked at. It is the rules of a guard as plain code, for
+// stores that keep guards in Go; redisstore says the same in Lua, in the same
+// steps. The zero value is an empty account. Not safe for concurrent use.
 type Ledger struct {
 	records []record // oldest first
 }
@@ -34,10 +35,12 @@ type record struct {
 type kind uint8
 
 const (
-	held   kind = iota
-	looked      // a manifest was, for a playback that has no guard yet
-	released
-	revoked
+	held      kind = iota
+	looked         // a manifest was, for a playback that has no guard yet
+	returned       // a released playback has come back: its next release has no stragglers
+	released       // until ExpiresAt stragglers pass
+	revoked        //
+	forgotten      // released or revoked playbacks, until the last of them would have been forgotten anyway; it has no ID
 )
 
 // Acquire is Store.Acquire at a moment of the store's clock.
@@ -50,44 +53,74 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 }
 
 func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
+	// 1. A playback that was revoked is refused.
 	if r := l.find(c.ID, revoked); r != nil {
 		v.FreeIn = r.RemovedAt.Sub(now)
 		return Revoked
 	}
+
+	// 2. Its own guard stays its own. Without one,
+	var own *Guard
+	if r := l.find(c.ID, held); r != nil {
+		was := r.Guard
+		own = &was
+	} else {
+		// 3. a request that has lost its id is served by the guards of its stream
+		// and device, or else speaks for the playback that was looked at there;
+		if c.Intent == Share {
+			if first := l.share(now, c, p); first != nil {
+				v.Guard = *first
+				return Refreshed
+			}
+			if id := l.lookedAt(c); id != nil {
+				c.ID, c.Intent = *id, Continue
+			}
+		}
+		// 4. one from before the playback's release passes;
+		if mark := l.find(c.ID, released); mark != nil && mark.precedes(now, c) {
+			return Released
+		}
+		// 5. who resumes may be one of those whose end was forgotten;
+		if c.Intent == Resume && l.find(ID{}, forgotten) != nil {
+			c.Intent = Continue
+		}
+		// 6. a playback that was looked at starts: one from before may have taken
+		// the slot that was free for it.
+		if c.Intent == Continue && l.find(c.ID, looked) != nil {
+			c.Intent = Start
+		}
+	}
+
+	// 7. What the guard will be needs room under every rule,
 	g := Guard{ID: c.ID, CreatedAt: now}
-	own := l.find(c.ID, held)
 	if own != nil {
-		g = own.Guard
-	} else if first := l.share(now, c, p); first != nil {
-		v.Guard = *first
-		return Refreshed
-	} else if id := l.lookedAt(c); id != nil {
-		c.ID, c.Intent, g.ID = *id, Continue, *id
-	} else if mark := l.find(c.ID, released); mark != nil && c.isStraggler(now.Sub(mark.CreatedAt)) {
-		return Released
+		g = *own
 	}
 	c.writeOn(&g)
-
-	intent := c.Intent
-	if intent == Continue && l.find(c.ID, looked) != nil {
-		intent = Start // a straggler of the playback before may have taken the room
-	}
-	lapsed, replaced, refusing := l.makeRoom(now, &g, intent, p)
+	going, replaced, refusing := l.makeRoom(now, own, &g, c.Intent, p)
 	if refusing != nil {
-		v.Refuse(now, *refusing, l.guards(), c, p)
+		v.refuse(now, *refusing, &g, l.guards(), p)
 		return Rejected
 	}
-	for _, id := range replaced {
-		l.Revoke(now, id, p)
+	// 8. and a new one in the store, which has some for each user.
+	if own == nil && l.held()-len(going) >= p.bound() {
+		return Uncounted
 	}
-	v.Replaced = replaced
+
+	// 9. The guards that it replaces are revoked.
+	if len(replaced) > 0 {
+		l.finish(now, replaced, p, revoked)
+		v.Replaced = replaced
+	}
+
+	// 10. A look leaves a mark; those that have lapsed stay until somebody plays.
 	if own == nil && c.Intent == Look {
 		l.look(now, g)
 		return Vacant
 	}
-	for _, id := range lapsed {
-		l.drop(id, held)
-	}
+	l.records = slices.DeleteFunc(l.records, func(r record) bool { return r.kind == held && going[r.ID] })
+
+	// 11. Its own guard is refreshed, or a guard is born.
 	r := record{Guard: g}
 	r.extend(now, p)
 	v.Guard = r.Guard
@@ -95,14 +128,56 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		*l.find(c.ID, held) = r
 		return Refreshed
 	}
-	l.drop(c.ID, released)
+	if mark := l.find(c.ID, released); mark != nil {
+		mark.kind = returned
+	}
 	l.drop(c.ID, looked)
+	// A guard is born here and nowhere else: with it every rule of the policy
+	// holds that held without it (7), but for a playback that resumes; and there
+	// are no more guards than a store has for one user (8).
 	l.records = append(l.records, r)
 	return Admitted
 }
 
-// look leaves a mark for Settle. On a device the last stream that was looked at
-// has it: under whichever of several ids.
+// precedes reports whether a request that comes without a guard belongs to the
+// time before the release that left the mark.
+func (mark *record) precedes(now time.Time, c Claim) bool {
+	switch c.Intent {
+	case Continue, Share:
+		return now.Before(mark.ExpiresAt)
+	case Resume:
+		return c.Alone == 0 || now.Sub(mark.CreatedAt) <= c.Alone
+	}
+	return false
+}
+
+// share refreshes what the user has on the claim's stream and device, and
+// returns the oldest.
+func (l *Ledger) share(now time.Time, c Claim, p Policy) (first *Guard) {
+	for i := range l.records {
+		r := &l.records[i]
+		if r.kind == held && r.Stream == c.Stream && r.Device == c.Device {
+			r.extend(now, p)
+			first = cmp.Or(first, &r.Guard)
+		}
+	}
+	return first
+}
+
+// lookedAt is the playback whose manifest was looked at last on the claim's
+// stream and device.
+func (l *Ledger) lookedAt(c Claim) *ID {
+	for i := range slices.Backward(l.records) {
+		r := &l.records[i]
+		if r.kind == looked && r.Stream == c.Stream && r.Device == c.Device {
+			return &r.ID
+		}
+	}
+	return nil
+}
+
+// look leaves a mark for Settle. On a device only the last stream that was
+// looked at has marks, one for each of its ids.
 func (l *Ledger) look(now time.Time, g Guard) {
 	if l.find(g.ID, released) != nil {
 		return
@@ -111,90 +186,8 @@ func (l *Ledger) look(now time.Time, g Guard) {
 		return r.kind == looked && r.Device == g.Device && (r.Stream != g.Stream || r.ID == g.ID)
 	})
 	g.CreatedAt, g.RemovedAt = now, now.Add(Settle)
-	l.mark(record{g, Settle, looked})
-}
-
-// makeRoom finds what has to go before every rule allows the guard: the
-// longest lapsed where lapsed guards may lose their slots, then the oldest
-// where a start replaces them. It changes nothing. Where that is not enough,
-// refusing is the rule.
-func (l *Ledger) makeRoom(now time.Time, g *Guard, i Intent, p Policy) (lapsed, replaced []ID, refusing *Rule) {
-	own := l.find(g.ID, held)
-	rules := p.AllRules()
-	if own == nil && i == Resume {
-		rules = []Rule{{Limit: MaxLimit}}
-	}
-	for _, r := range rules {
-		if l.held() < r.Limit || !r.covers(g, g) || own != nil && r.covers(&own.Guard, g) {
-			continue // room for all, no concern of the rule, or in it already
-		}
-		others := slices.DeleteFunc(r.beside(g, l.guards()), func(o Guard) bool {
-			return slices.Contains(lapsed, o.ID) || slices.Contains(replaced, o.ID)
-		})
-		excess := len(others) - r.Limit + 1
-		if p.ReclaimLapsed {
-			over := slices.DeleteFunc(slices.Clone(others), func(o Guard) bool { return now.Before(o.ExpiresAt) })
-			slices.SortStableFunc(over, func(a, b Guard) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
-			for _, o := range over {
-				if excess > 0 {
-					lapsed = append(lapsed, o.ID)
-					excess--
-				}
-			}
-		}
-		for _, o := range others {
-			if excess > 0 && i.Starts() && r.replaces(&o, g) && !slices.Contains(lapsed, o.ID) {
-				replaced = append(replaced, o.ID)
-				excess--
-			}
-		}
-		if excess > 0 {
-			return nil, nil, &r
-		}
-	}
-	return lapsed, replaced, nil
-}
-
-// isStraggler reports whether a request so long after its playback's release
-// belongs to the time before.
-func (c *Claim) isStraggler(since time.Duration) bool {
-	switch c.Intent {
-	case Continue, Share:
-		return since < Settle
-	case Resume:
-		return c.Alone == 0 || since <= c.Alone
-	}
-	return false
-}
-
-// share refreshes what the user has on the claim's stream and device, for a
-// claim that shares it, and returns the oldest.
-func (l *Ledger) share(now time.Time, c Claim, p Policy) (first *Guard) {
-	if c.Intent != Share {
-		return nil
-	}
-	for i := range l.records {
-		r := &l.records[i]
-		if r.kind == held && r.Stream == c.Stream && r.Device == c.Device {
-			r.extend(now, p)
-			if first == nil {
-				first = &r.Guard
-			}
-		}
-	}
-	return first
-}
-
-// lookedAt is the playback that a claim which has lost its id begins: the one
-// whose manifest was looked at last on the claim's stream and device.
-func (l *Ledger) lookedAt(c Claim) *ID {
-	for i := range slices.Backward(l.records) {
-		r := &l.records[i]
-		if c.Intent == Share && r.kind == looked && r.Stream == c.Stream && r.Device == c.Device {
-			return &r.ID
-		}
-	}
-	return nil
+	l.records = append(l.records, record{g, Settle, looked})
+	l.forgetMarks(now)
 }
 
 // Refresh is Store.Refresh at a moment of the store's clock.
@@ -225,25 +218,65 @@ func (l *Ledger) end(now time.Time, id ID, p Policy, k kind) bool {
 	if l.find(id, held) == nil {
 		return false
 	}
-	l.drop(id, held)
-	l.mark(record{Guard{ID: id, CreatedAt: now, RemovedAt: now.Add(p.TTL)}, p.TTL, k})
+	l.finish(now, []ID{id}, p, k)
 	return true
 }
 
-// mark adds a mark. Of too many it forgets the oldest look, or else release, or
-// else revocation: a user who starts and stops many playbacks does not wash a
-// revocation away.
-func (l *Ledger) mark(r record) {
-	l.records = append(l.records, r)
-	if len(l.records)-l.held() <= MaxMarks {
-		return
+// finish turns guards into marks of this kind. A mark lives for the policy's ttl, or the guard's if that is longer: for so
+// long a node that has not heard of the end may take the guard for lost.
+func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind) {
+	place := make(map[ID]int, len(ids))
+	for i, id := range ids {
+		place[id] = i
 	}
-	for _, k := range []kind{looked, released, revoked} {
-		if i := slices.IndexFunc(l.records, func(r record) bool { return r.kind == k }); i >= 0 {
-			l.records = slices.Delete(l.records, i, i+1)
-			return
+	var guards []record
+	again := make(map[ID]bool)
+	l.records = slices.DeleteFunc(l.records, func(r record) bool {
+		if _, ends := place[r.ID]; !ends || r.kind != held && r.kind != returned {
+			return false
+		}
+		if r.kind == held {
+			guards = append(guards, r)
+		} else {
+			again[r.ID] = true
+		}
+		return true
+	})
+	slices.SortFunc(guards, func(a, b record) int { return place[a.ID] - place[b.ID] })
+	for _, r := range guards {
+		grace, ttl := min(Settle, now.Sub(r.CreatedAt)), max(p.TTL, r.ttl)
+		if again[r.ID] {
+			grace = 0
+		}
+		if p.TTL > 0 {
+			l.records = append(l.records, record{Guard{ID: r.ID, CreatedAt: now, ExpiresAt: now.Add(grace), RemovedAt: now.Add(ttl)}, ttl, k})
 		}
 	}
+	l.forgetMarks(now)
+}
+
+// forgetMarks forgets marks beyond MaxMarks: the oldest looks, or else returns, or
+// else releases, or else revocations. A user who starts and stops many playbacks
+// does not wash a revocation away. That an end was forgotten is remembered.
+func (l *Ledger) forgetMarks(now time.Time) {
+	excess, until := l.Len()-l.held()-MaxMarks, now
+	for k := looked; k <= revoked && excess > 0; k++ {
+		l.records = slices.DeleteFunc(l.records, func(r record) bool {
+			if r.kind != k || excess <= 0 {
+				return false
+			}
+			excess--
+			if k >= released && r.RemovedAt.After(until) {
+				until = r.RemovedAt
+			}
+			return true
+		})
+	}
+	if before := l.find(ID{}, forgotten); before != nil && !before.RemovedAt.Before(until) || until == now {
+		return
+	}
+	l.drop(ID{}, forgotten)
+	l.records = append(l.records, record{Guard{CreatedAt: now, RemovedAt: until}, until.Sub(now), forgotten})
 }
 
 // List is Store.List at a moment of the store's clock. It changes nothing.
@@ -272,7 +305,14 @@ func (l *Ledger) Forget(now time.Time) bool {
 }
 
 // Len is how many guards and marks the ledger holds.
-func (l *Ledger) Len() int { return len(l.records) }
+func (l *Ledger) Len() (n int) {
+	for i := range l.records {
+		if l.records[i].kind != forgotten {
+			n++
+		}
+	}
+	return n
+}
 
 func (l *Ledger) find(id ID, k kind) *record {
 	for i := range l.records {

@@ -13,7 +13,7 @@ import (
 //   - Calls are idempotent by guard id. Repeating one whose answer was lost
 //     changes nothing but the guard's times.
 //   - The store's clock is the only clock.
-//   - What one user can make a store hold is bounded (MaxLimit, MaxMarks).
+//   - What one user can make a store hold is bounded (MaxLimit, MaxMarks, MaxInTheWay).
 //   - An error means that the store could not answer, never that it refused.
 //     The call may or may not have taken effect.
 //
@@ -27,12 +27,14 @@ type Store interface {
 	// never creates one, so that it cannot undo a release it races.
 	Refresh(ctx context.Context, user string, id ID, p Policy) (Verdict, error)
 
-	// Release frees the slot at once and leaves a mark for p.TTL that tells
-	// stragglers apart from a new start. It reports whether there was a guard.
+	// Release frees the slot at once and leaves a mark, for p.TTL or the guard's
+	// own ttl if that is longer, that tells stragglers apart from a new start;
+	// with a p.TTL of 0 it leaves none. It reports whether there was a guard.
 	Release(ctx context.Context, user string, id ID, p Policy) (bool, error)
 
-	// Revoke frees the slot and refuses the playback for p.TTL. It reports
-	// whether there was a guard; without one there is nothing to revoke.
+	// Revoke frees the slot and refuses the playback for p.TTL, or the guard's own
+	// ttl if that is longer. It reports whether there was a guard; without one
+	// there is nothing to revoke.
 	Revoke(ctx context.Context, user string, id ID, p Policy) (bool, error)
 
 	// List returns the user's guards, active and lapsed, oldest first; ForDisplay

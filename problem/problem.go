@@ -115,7 +115,7 @@ func Refused(v guard.Verdict, revealGuards bool) *Problem {
 	}
 	r, held, per := v.Rule, v.Held, ""
 	if r.Per != "" {
-		held, per = len(v.InTheWay), " per "+r.Per
+		held, per = v.Blocking, " per "+r.Per
 	}
 	p := New(http.StatusTooManyRequests, ReachedMaxGuards, "stream limit reached: %d of %d guards held%s", held, r.Limit, per)
 	p.RetryIn = Seconds(max(v.FreeIn, 1))

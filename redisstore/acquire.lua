@@ -1,41 +1,80 @@
--- Admits a playback or says why not.
+-- Admits a playback or says why not, in the steps of guard.Ledger.
 -- KEYS[1]  the user's key
--- ARGV     id, stream, device, labels, intent, interval, ttl, reclaim_lapsed, channel,
---          alone (16 bytes; names; guard.Labels; guard.Intent; milliseconds twice;
---          0 or 1; where revocations are published; milliseconds), then of each
---          rule: per, limit, at_limit (guard.Rule; the limit itself is the last)
--- Returns  outcome (guard.Outcome), now in milliseconds, the user's records,
---          the rule that refuses (1 the first), the ids that were replaced
+-- ARGV     id, stream, device, labels, intent, interval, ttl, alone, reclaim_lapsed,
+--          observe, channel (16 bytes; names; guard.Labels; guard.Intent; milliseconds
+--          three times; 0 or 1 twice; where revocations are published), then of each
+--          rule: per, limit, at_limit (guard.Rule; the policy's own limit is the last)
+-- Returns  outcome (guard.Outcome), now in milliseconds, guards held, records: the
+--          guard that serves the claim, or the oldest in the way of it; when there is
+--          room or a revocation is over, in milliseconds from now; the rule that
+--          refuses (1 the first), the guards in its way, the ids that were replaced
 
-local REPLACE_DEVICE, REPLACE_OLDEST = '1', '2'
-local MAX_LIMIT = 1000  -- guard.MaxLimit
-local SETTLE = 5000     -- guard.Settle in milliseconds
-local MAX_LABELS = 1024 -- guard.MaxLabels
-local reclaim, channel, alone = ARGV[8] == '1', ARGV[9], tonumber(ARGV[10])
+local id, stream, device, labels, intent = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local interval, ttl, alone = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local reclaim, observe, channel = ARGV[9] == '1', ARGV[10] == '1', ARGV[11]
+local rules = {}
+for i = 12, #ARGV, 3 do
+  rules[#rules + 1] = { per = ARGV[i], limit = tonumber(ARGV[i + 1]), at_limit = tonumber(ARGV[i + 2]) }
+end
+local bound = observe and MAX_OBSERVED or MAX_LIMIT
 
+-- 1. A playback that was revoked is refused.
+local at, after, kind, over = locate(id)
+if kind == 'R' then return { REVOKED, now, held, '', over - now } end
+
+-- 2. Its own guard stays its own. What nearly every claim is, is done on the
+-- bytes: a guard of which nothing changes but the times (11), or a new one with
+-- room for it (8) and no rule but the limit (7).
+local names = struct.pack('>BBI2', #stream, #device, #labels) .. stream .. device .. labels
+if kind == 'G' and value:sub(at + 37, after - 1) == names then
+  extend(at, interval, ttl)
+  return { REFRESHED, now, held, value:sub(at, after - 1) }
+end
+if not kind and #rules == 1 and held < math.min(rules[1].limit, bound) and (intent == START or intent == CONTINUE) then
+  local new = struct.pack('>c1c16I6I6I4I4', 'G', id, now, now, interval, ttl) .. names
+  value = value .. new
+  write(math.max(last, now + ttl))
+  return { ADMITTED, now, held + 1, new }
+end
+
+read()
 local own = find('G', id)
-if not own and intent == SHARE then
-  local shared = false
-  for _, r in ipairs(records) do
-    if r.kind == 'G' and r.stream == stream and r.device == device then
-      r.refreshed, r.interval, r.ttl = now, interval, ttl
-      shared = true
+local function here(r) return r.stream == stream and r.device == device end
+if not own then -- Without one,
+  -- 3. a request that has lost its id is served by the guards of its stream
+  -- and device, or else speaks for the playback that was looked at there;
+  if intent == SHARE then
+    local first
+    for _, r in ipairs(records) do
+      if r.kind == 'G' and here(r) then
+        r.refreshed, r.interval, r.ttl = now, interval, ttl
+        first = first or r
+      end
+    end
+    if first then
+      save()
+      return { REFRESHED, now, held, pack(first) }
+    end
+    for _, r in ipairs(records) do
+      if r.kind == 'V' and here(r) then id, intent = r.id, CONTINUE end
     end
   end
-  if shared then return { REFRESHED, now, save(id, ttl) } end
-  for _, r in ipairs(records) do -- the last that was looked at
-    if r.kind == 'V' and r.stream == stream and r.device == device then id, intent = r.id, CONTINUE end
+  -- 4. one from before the playback's release passes;
+  local mark = find('L', id)
+  if mark then
+    local since = now - mark.created
+    if (intent == CONTINUE or intent == SHARE) and since < mark.interval or intent == RESUME and (alone == 0 or since <= alone) then
+      return { RELEASED, now, held, '' }
+    end
   end
-end
-local mark = find('L', id)
-if mark then
-  local since = now - mark.created
-  if (intent == CONTINUE or intent == SHARE) and since < SETTLE or intent == RESUME and (alone == 0 or since <= alone) then
-    return { RELEASED, now, value }
-  end
+  -- 5. who resumes may be one of those whose end was forgotten;
+  if intent == RESUME and find('F', NOBODY) then intent = CONTINUE end
+  -- 6. a playback that was looked at starts: one from before may have taken
+  -- the slot that was free for it.
+  if intent == CONTINUE and find('V', id) then intent = START end
 end
 
--- What the guard will be.
+-- 7. What the guard will be needs room under every rule,
 local new = { kind = 'G', id = id, created = own and own.created or now, refreshed = now, interval = interval, ttl = ttl, stream = stream, device = device, labels = labels }
 if own then
   if stream == '' then new.stream = own.stream end
@@ -48,88 +87,48 @@ if own then
     end
   end
 end
-
--- What a rule goes by; '' is beyond it.
-local function of(r, per)
-  if per == '' then return 'all' end
-  if per == 'stream' or per == 'device' then return r[per] end
-  return r.labels:match('\31' .. per .. '=([^\31]*)') or ''
+local going, replaced, refusal = make_room(own, new, rules, intent, reclaim)
+if refusal then return refusal end
+-- 8. and a new one in the store, which has some for each user.
+if not own then
+  local left = held
+  for _ in pairs(going) do left = left - 1 end
+  if left >= bound then return { UNCOUNTED, now, held, '' } end
 end
 
-local function expires(r) return r.refreshed + r.interval end
+-- 9. The guards that it replaces are revoked.
+if #replaced > 0 then finish('R', replaced, ttl) end
 
--- Finds what has to go before every rule allows the guard: the longest lapsed
--- where lapsed guards may lose their slots, then the oldest where a start
--- replaces them. Whose manifest was looked at is starting: a straggler of the
--- playback before may have taken the room.
-local starts = intent == START or intent == LOOK or intent == CONTINUE and find('V', id)
-local going, replaced = {}, {}
-for i = 11, #ARGV, 3 do
-  local per, limit, at_limit = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
-  if not own and intent == RESUME then
-    per, limit = '', MAX_LIMIT
+-- 10. A look leaves a mark; those that have lapsed stay until somebody plays.
+if not own and intent == LOOK then
+  if not find('L', id) then
+    -- On a device only the last stream that was looked at has marks, one for each
+    -- of its ids.
+    drop(function(r) return r.kind == 'V' and r.device == device and (r.stream ~= stream or r.id == id) end)
+    mark('V', id, 0, SETTLE, stream, device)
+    forget_marks()
   end
-  local is = of(new, per)
-  if is ~= '' and not (own and of(own, per) == is) then
-    local excess, lapsed, others = 1 - limit, {}, {}
-    for _, r in ipairs(records) do
-      if r.kind == 'G' and r ~= own and not going[r] and of(r, per) == is then
-        excess = excess + 1
-        if reclaim and expires(r) <= now then
-          lapsed[#lapsed + 1] = r
-        elseif at_limit == REPLACE_OLDEST or at_limit == REPLACE_DEVICE and new.device ~= '' and r.device == new.device then
-          others[#others + 1] = r
-        end
-      end
-    end
-    table.sort(lapsed, function(a, b)
-      if expires(a) ~= expires(b) then return expires(a) < expires(b) end
-      return a.place < b.place
-    end)
-    for _, r in ipairs(lapsed) do
-      if excess <= 0 then break end
-      going[r], excess = 'lapsed', excess - 1
-    end
-    for _, r in ipairs(others) do
-      if excess <= 0 or not starts then break end
-      going[r], excess = 'replaced', excess - 1
-      replaced[#replaced + 1] = r.id
-    end
-    if excess > 0 then return { REJECTED, now, value, (i - 8) / 3 } end
-  end
+  save()
+  publish(channel, replaced)
+  return { VACANT, now, held, '', 0, 0, 0, table.concat(replaced) }
 end
+drop(function(r) return r.kind == 'G' and going[r] end)
 
-for r, why in pairs(going) do
-  if why == 'lapsed' and (own or intent ~= LOOK) then drop('G', r.id) end
-end
+-- 11. Its own guard is refreshed, or a guard is born.
 local outcome = REFRESHED
 if own then
   local _, i = find('G', id)
   records[i] = new
-elseif intent == LOOK then
-  outcome = VACANT
 else
   outcome = ADMITTED
-  drop('L', id)
-  drop('V', id)
+  local mark = find('L', id)
+  if mark then mark.kind, mark.interval = 'B', 0 end
+  drop(function(r) return r.kind == 'V' and r.id == id end)
+  -- A guard is born here, in the short way of 2, and nowhere else: with it every
+  -- rule of the policy holds that held without it (7), but for a playback that
+  -- resumes; and there are no more guards than a store has for one user (8).
   records[#records + 1] = new
 end
-if outcome ~= VACANT then
-  save(id, ttl)
-elseif not mark then
-  -- On a device the last stream that was looked at has the mark: under
-  -- whichever of several ids.
-  for i = #records, 1, -1 do
-    local r = records[i]
-    if r.kind == 'V' and r.device == device and (r.stream ~= stream or r.id == id) then table.remove(records, i) end
-  end
-  new.kind, new.interval, new.ttl, new.labels = 'V', 0, SETTLE, ''
-  records[#records + 1] = new
-  save(id, SETTLE)
-  if marks > MAX_MARKS then
-    forget_mark()
-    write(SETTLE)
-  end
-end
-for _, other in ipairs(replaced) do finish('R', other, ttl, channel) end
-return { outcome, now, value, 0, table.concat(replaced) }
+save()
+publish(channel, replaced)
+return { outcome, now, held, pack(new), 0, 0, 0, table.concat(replaced) }

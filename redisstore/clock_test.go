@@ -56,6 +56,7 @@ func TestClockThatJumpsBackKeepsNobodyBeyondTTL(t *testing.T) {
 	for _, playback := range []string{"plays", "left", "released", "revoked"} {
 		acquires(t, s, guard.Admitted, playback, guard.Resume)
 	}
+	server.Advance(t, guard.Settle)
 	for playback, end := range map[string]func() (bool, error){
 		"released": func() (bool, error) { return s.Release(t.Context(), "u", claim("u", "released").ID, policy) },
 		"revoked":  func() (bool, error) { return s.Revoke(t.Context(), "u", claim("u", "revoked").ID, policy) },
@@ -139,7 +140,7 @@ func TestPuttingAValueRightIsLinear(t *testing.T) {
 		made, err := redis.NewScript(`
 			collectgarbage('stop')
 			local before = collectgarbage('count')
-			`+value+`
+			`+valueLua+`
 			locate('')
 			local after = collectgarbage('count')
 			collectgarbage('restart')

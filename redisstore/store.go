@@ -7,12 +7,9 @@ package redisstore
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"math"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,43 +18,6 @@ import (
 
 	"github.com/streamguard/streamguard/guard"
 )
-
-var (
-	//go:embed value.lua
-	value string
-	//go:embed ledger.lua
-	ledger string
-	//go:embed finish.lua
-	finish string
-
-	//go:embed plain.lua
-	plain string
-	//go:embed acquire.lua
-	acquire string
-	//go:embed refresh.lua
-	refresh string
-	//go:embed release.lua
-	release string
-	//go:embed revoke.lua
-	revoke string
-	//go:embed list.lua
-	list string
-
-	own = newScripts(value)
-)
-
-// scripts are those of one version.
-type scripts struct{ acquire, refresh, release, revoke, list *redis.Script }
-
-func newScripts(value string) scripts {
-	return scripts{
-		acquire: redis.NewScript(value + plain + ledger + finish + acquire),
-		refresh: redis.NewScript(value + refresh),
-		release: redis.NewScript(value + finish + release),
-		revoke:  redis.NewScript(value + finish + revoke),
-		list:    redis.NewScript(value + list),
-	}
-}
 
 // ErrLayout means that what is kept of a user is not in a layout that this
 // version knows: a newer version wrote it, or somebody else. It is left alone.
@@ -142,8 +102,9 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 }
 
 func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
-	args := append(make([]any, 0, 13),
-		c.ID[:], c.Stream, c.Device, string(c.Labels), int(c.Intent), milliseconds(p.Interval), milliseconds(p.TTL), p.ReclaimLapsed, s.channel, milliseconds(c.Alone))
+	args := append(make([]any, 0, 14),
+		c.ID[:], c.Stream, c.Device, string(c.Labels), int(c.Intent),
+		milliseconds(p.Interval), milliseconds(p.TTL), milliseconds(c.Alone), p.ReclaimLapsed, p.Observe, s.channel)
 	for _, r := range p.AllRules() {
 		args = append(args, r.Per, r.Limit, int(r.AtLimit))
 	}
@@ -154,47 +115,32 @@ func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
 func milliseconds(d time.Duration) int64 { return min(d.Milliseconds(), math.MaxUint32) }
 
 // acquired reads the answer of acquire.
-func acquired(reply any, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	v, l, err := verdict(reply, c.User)
+func acquired(answer any, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	r, err := readReply(answer, c.User)
+	var v guard.Verdict
+	if err == nil {
+		v, err = r.verdict(p.AllRules())
+	}
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
 	}
 	v.Limit = p.Limit
-	v.Replaced = l.replaced
-	switch v.Outcome {
-	case guard.Admitted, guard.Refreshed:
-		g := l.find(func(g guard.Guard) bool { return g.ID == c.ID })
-		if g == nil { // Share: another guard speaks for the claim
-			g = l.find(func(g guard.Guard) bool { return g.Stream == c.Stream && g.Device == c.Device })
-		}
-		if g == nil {
-			return guard.Verdict{}, fmt.Errorf("acquiring a guard: %v, but it is not in the answer", v.Outcome)
-		}
-		v.Guard = *g
-	case guard.Rejected:
-		rules := p.AllRules()
-		if l.rule < 1 || l.rule > int64(len(rules)) {
-			return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", errReply)
-		}
-		v.Refuse(l.now, rules[l.rule-1], l.guards, c, p)
-	case guard.Revoked:
-		v.FreeIn = l.revokedUntil[c.ID].Sub(l.now)
-	}
 	return v, nil
 }
 
 // Refresh implements guard.Store.
 func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
-	reply, err := s.run(ctx, s.scripts.refresh, user, id[:], milliseconds(p.Interval), milliseconds(p.TTL))
+	answer, err := s.run(ctx, s.scripts.refresh, user, id[:], milliseconds(p.Interval), milliseconds(p.TTL))
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
 	}
-	v, l, err := verdict(reply, user)
+	r, err := readReply(answer, user)
+	var v guard.Verdict
+	if err == nil {
+		v, err = r.verdict(nil)
+	}
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
-	}
-	if g := l.find(func(g guard.Guard) bool { return g.ID == id }); g != nil {
-		v.Guard = *g
 	}
 	return v, nil
 }
@@ -268,127 +214,3 @@ func typed(err error) error {
 }
 
 func (s *Store) key(user string) string { return s.prefix + user }
-
-// verdict reads an answer of acquire or refresh: {outcome, now, records}, of
-// acquire also {…, rule, replaced}.
-func verdict(reply any, user string) (guard.Verdict, *ledgerView, error) {
-	fields, ok := reply.([]any)
-	if !ok || len(fields) < 3 {
-		return guard.Verdict{}, nil, errReply
-	}
-	outcome, ok := fields[0].(int64)
-	if !ok || outcome < int64(guard.Admitted) || outcome > int64(guard.Absent) {
-		return guard.Verdict{}, nil, errReply
-	}
-	l, err := parse(fields[1:], user)
-	if err != nil {
-		return guard.Verdict{}, nil, err
-	}
-	return guard.Verdict{Outcome: guard.Outcome(outcome), Held: len(l.guards)}, l, nil
-}
-
-// ledgerView is what a script answers of a user's ledger.
-type ledgerView struct {
-	now          time.Time
-	guards       []guard.Guard // oldest first
-	revokedUntil map[guard.ID]time.Time
-	records      int   // guards and marks
-	rule         int64 // that refuses, the first is 1
-	replaced     []guard.ID
-}
-
-var errReply = errors.New("unexpected answer from the script")
-
-// parse reads {now, records, rule, replaced}, of which the last two may be
-// missing; the records' layout is described in value.lua.
-func parse(reply any, user string) (*ledgerView, error) {
-	fields, ok := reply.([]any)
-	if !ok || len(fields) < 2 {
-		return nil, errReply
-	}
-	now, isNumber := fields[0].(int64)
-	value, isString := fields[1].(string)
-	if !isNumber || !isString {
-		return nil, errReply
-	}
-	value, ok = strings.CutPrefix(value, "1")
-	if !ok {
-		return nil, ErrLayout
-	}
-	l := &ledgerView{now: moment(now)}
-	for r := (reader{rest: value}); len(r.rest) > 0; {
-		kind := r.take(1)
-		g := guard.Guard{User: user}
-		copy(g.ID[:], r.take(16))
-		created, refreshed := min(r.number(6), now), min(r.number(6), now)
-		g.CreatedAt, g.ExpiresAt, g.RemovedAt = moment(created), moment(refreshed+r.number(4)), moment(refreshed+r.number(4))
-		stream, device, labels := int(r.number(1)), int(r.number(1)), int(r.number(2))
-		g.Stream, g.Device, g.Labels = r.take(stream), r.take(device), guard.Labels(r.take(labels))
-		if r.short {
-			return nil, errReply
-		}
-		if !g.RemovedAt.After(l.now) {
-			continue
-		}
-		switch kind { // others are a later version's
-		case "G":
-			l.records++
-			l.guards = append(l.guards, g)
-		case "L", "V":
-			l.records++
-		case "R":
-			l.records++
-			if l.revokedUntil == nil {
-				l.revokedUntil = make(map[guard.ID]time.Time)
-			}
-			l.revokedUntil[g.ID] = g.RemovedAt
-		}
-	}
-	if len(fields) > 2 {
-		l.rule, _ = fields[2].(int64)
-	}
-	if len(fields) > 3 {
-		ids, _ := fields[3].(string)
-		if len(ids)%len(guard.ID{}) != 0 {
-			return nil, errReply
-		}
-		for id := range slices.Chunk([]byte(ids), len(guard.ID{})) {
-			l.replaced = append(l.replaced, guard.ID(id))
-		}
-	}
-	return l, nil
-}
-
-func (l *ledgerView) find(match func(guard.Guard) bool) *guard.Guard {
-	if i := slices.IndexFunc(l.guards, match); i >= 0 {
-		return &l.guards[i]
-	}
-	return nil
-}
-
-// reader takes fields off the front of a value. After running short it gives
-// zeros.
-type reader struct {
-	rest  string
-	short bool
-}
-
-func (r *reader) take(n int) string {
-	if n > len(r.rest) {
-		r.rest, r.short = "", true
-		return strings.Repeat("\x00", n)
-	}
-	field := r.rest[:n]
-	r.rest = r.rest[n:]
-	return field
-}
-
-// number is an unsigned one, big-endian, of so many bytes.
-func (r *reader) number(bytes int) (n int64) {
-	for _, b := range []byte(r.take(bytes)) {
-		n = n<<8 | int64(b)
-	}
-	return n
-}
-
-func moment(milliseconds int64) time.Time { return time.UnixMilli(milliseconds).UTC() }

@@ -134,15 +134,31 @@ func TestAnswersThatAreNotOursAreErrors(t *testing.T) {
 	for _, reply := range []any{
 		nil, "OK", []any{}, []any{int64(1)}, []any{int64(1), "x"}, []any{"1", "1"},
 		[]any{int64(1), "1G"}, []any{int64(1), "1" + strings.Repeat("G", 30)},
-		[]any{int64(1), ""}, []any{int64(1), "1", int64(0), "short"},
+		[]any{int64(1), ""}, []any{int64(1), "1", int64(0)},
 	} {
 		if _, err := parse(reply, "u"); err == nil {
 			t.Errorf("parse(%q): no error", reply)
 		}
 	}
-	for _, reply := range []any{nil, []any{int64(0), int64(1), "1"}, []any{int64(8), int64(1), "1"}, []any{int64(1), int64(1), "2"}} {
-		if _, _, err := verdict(reply, "u"); err == nil {
-			t.Errorf("verdict(%q): no error", reply)
+	for _, answer := range []any{
+		nil,
+		[]any{int64(0), int64(1), int64(0), ""},
+		[]any{int64(guard.Known), int64(1), int64(0), ""},
+		[]any{int64(guard.Uncounted) + 1, int64(1), int64(0), ""},
+		[]any{int64(guard.Admitted) + 256, int64(1), int64(0), ""},
+		[]any{int64(1), int64(1), int64(-1), ""},
+		[]any{int64(1), int64(1), "1", ""},
+		[]any{int64(1), int64(1), int64(1), int64(1)},
+		[]any{int64(1), int64(1), int64(1), "G"},
+		[]any{int64(1), int64(1), int64(1), "", int64(0), int64(0), int64(0), "short"},
+	} {
+		if _, err := readReply(answer, "u"); err == nil {
+			t.Errorf("readReply(%q): no error", answer)
+		}
+	}
+	for _, r := range []reply{{outcome: guard.Admitted}, {outcome: guard.Rejected, rule: 2}} {
+		if _, err := r.verdict(policy.AllRules()); err == nil {
+			t.Errorf("%+v is a verdict", r)
 		}
 	}
 }

@@ -4,11 +4,12 @@
 -- and then the user's records, oldest first, numbers big-endian:
 --
 --   offset
---    0  kind      1 byte   'G' guard, 'L' released mark, 'R' revoked mark, 'V' mark of a look (for Vacant)
+--    0  kind      1 byte   'G' guard; marks: 'R' revoked, 'L' released, 'B' released and back,
+--                          'V' looked at (for Vacant); 'F' some ends were forgotten (it has no id)
 --    1  id       16 bytes
 --   17  created   6 bytes  milliseconds since 1970
 --   23  refreshed 6 bytes  the same; of a mark: when it was made, as created
---   29  interval  4 bytes  milliseconds that it is active from then on; of a mark: 0
+--   29  interval  4 bytes  milliseconds that it is active from then on; of 'L': that stragglers pass; of others: 0
 --   33  ttl       4 bytes  milliseconds that it exists
 --   37  lengths   1, 1 and 2 bytes, of
 --   41  stream, device, labels ('\31name=value\31…\31')
@@ -40,51 +41,45 @@ local function put_right()
   value = table.concat(parts)
 end
 
-local held, marks   -- guards and marks of the user
-local last          -- when the last record is over, but for the one located
+local held -- guards of the user
+local last -- when the last record is over, but for the one located
 
--- Where a playback's record starts, where the next one does, and its kind; nil
--- without one. The value is put right on the way.
+-- Where a playback's record starts, where the next one does, its kind, and when
+-- it is over; nil without one. A playback has one record besides 'B', which is
+-- not located. The value is put right on the way.
 local function locate(id, right)
-  held, marks, last = 0, 0, now
-  local at, found, found_after, found_kind, found_removed = 2
+  held, last = 0, now
+  local at, found, found_after, found_kind, found_over = 2
   while at <= #value do
     local kind, own, _, refreshed, _, ttl, stream, device, labels, names = struct.unpack(RECORD, value, at)
-    local after, removed, known = names + stream + device + labels, refreshed + ttl, true
-    if refreshed > now or removed <= now then
+    local after, over = names + stream + device + labels, refreshed + ttl
+    if refreshed > now or over <= now then
       put_right()
       return locate(id, true)
     end
-    if kind == 'G' then
-      held = held + 1
-    elseif kind == 'L' or kind == 'R' or kind == 'V' then
-      marks = marks + 1
-    else
-      known = false
-    end
-    if known and own == id then
-      found, found_after, found_kind, found_removed = at, after, kind, removed
-    elseif removed > last then
-      last = removed
+    if kind == 'G' then held = held + 1 end
+    if own == id and (kind == 'G' or kind == 'R' or kind == 'L' or kind == 'V') then
+      found, found_after, found_kind, found_over = at, after, kind, over
+    elseif over > last then
+      last = over
     end
     at = after
   end
   -- Whatever becomes of the call: without room to write it will be put right
   -- another time.
   if right then
-    redis.pcall('SET', KEYS[1], value, 'PX', math.max(last - now, (found_removed or now) - now, 1))
+    redis.pcall('SET', KEYS[1], value, 'PX', math.max(last, found_over or 0, now + 1) - now)
   end
-  return found, found_after, found_kind
+  return found, found_after, found_kind, found_over
 end
 
--- Writes the value, to live as long as the last of its records; the one
--- located, or new, lives for ttl.
-local function write(ttl)
-  redis.call('SET', KEYS[1], value, 'PX', math.max(last - now, ttl))
+-- Writes the value, whose last record is over at that time.
+local function write(over)
+  redis.call('SET', KEYS[1], value, 'PX', over - now)
 end
 
 -- Extends both times of the guard that starts there.
 local function extend(at, interval, ttl)
   value = value:sub(1, at + 22) .. struct.pack('>I6I4I4', now, interval, ttl) .. value:sub(at + 37)
-  write(ttl)
+  write(math.max(last, now + ttl))
 end

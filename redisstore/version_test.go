@@ -20,7 +20,7 @@ import (
 
 // What a later version might do: beside each guard it keeps records of a kind
 // of its own, more of them than there may be marks, some of which outlive it.
-const laterWrite = `local function write(ttl)
+const laterWrite = `local function write(over)
   local at, guards, noted = 2, {}, {}
   while at <= #value do
     local kind, id, _, _, _, _, stream, device, labels, rest = struct.unpack('>c1c16I6I6I4I4BBI2', value, at)
@@ -33,7 +33,7 @@ const laterWrite = `local function write(ttl)
       value = value .. struct.pack('>c1c16I6I6I4I4BBI2', 'X', id, now, now, n, n * 10000, 3, 0, 5) .. 'abc' .. '\31x=1\31'
     end
   end
-  redis.call('SET', KEYS[1], value, 'PX', math.max(last - now, ttl, 120000))
+  redis.call('SET', KEYS[1], value, 'PX', math.max(over - now, 120000))
 end`
 
 const (
@@ -51,10 +51,10 @@ type versions struct {
 
 func newVersions(t *testing.T, addr string) *versions {
 	t.Helper()
-	ours := value[strings.Index(value, "local function write(ttl)"):]
+	ours := valueLua[strings.Index(valueLua, "local function write(over)"):]
 	ours, _, _ = strings.Cut(ours, "\n\n")
 	v := &versions{t, open(t, Options{Addresses: []string{addr}}), open(t, Options{Addresses: []string{addr}}), 0}
-	v.later.scripts = newScripts(strings.Replace(value, ours, laterWrite, 1))
+	v.later.scripts = newScripts(strings.Replace(valueLua, ours, laterWrite, 1))
 	return v
 }
 
@@ -193,6 +193,7 @@ func TestRecordsOfALaterVersionAreNoMarks(t *testing.T) {
 		t.Fatalf("the later version has added %d records", got)
 	}
 	// More records than marks may be, and no mark to forget.
+	server.Advance(t, guard.Settle)
 	c := claim("u", "later0")
 	if found, err := v.Release(t.Context(), "u", c.ID, odd); err != nil || !found {
 		t.Fatal(found, err)

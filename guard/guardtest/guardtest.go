@@ -42,11 +42,20 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"ReclaimLapsedNeverExceedsALoweredLimit", (*suite).reclaimLapsedNeverExceedsALoweredLimit},
 		{"LimitRefusesTheOneTooMany", (*suite).limitRefusesTheOneTooMany},
 		{"LimitOfZeroRefusesEverybody", (*suite).limitOfZeroRefusesEverybody},
+		{"RefusalShowsTheOldestSixteenAndCountsAll", (*suite).refusalShowsTheOldestSixteenAndCountsAll},
+		{"ObservedBeyondTheBoundPassUncounted", (*suite).observedBeyondTheBoundPassUncounted},
+		{"UnlimitedBeyondTheBoundPassUncounted", (*suite).unlimitedBeyondTheBoundPassUncounted},
+		{"NoLimitIsHigherThanMaxLimit", (*suite).noLimitIsHigherThanMaxLimit},
+		{"AllOfAThousandAreReplacedAtOnce", (*suite).allOfAThousandAreReplacedAtOnce},
 		{"LoweredLimitKeepsTheAdmitted", (*suite).loweredLimitKeepsTheAdmitted},
 		{"ParallelAcquiresAdmitExactlyTheLimit", (*suite).parallelAcquiresAdmitExactlyTheLimit},
 		{"ReleaseFreesTheSlotAtOnce", (*suite).releaseFreesTheSlotAtOnce},
 		{"ReleaseIsNotUndoneByARacingRefresh", (*suite).releaseIsNotUndoneByARacingRefresh},
 		{"StragglersOfAReleasePassWithoutASlot", (*suite).stragglersOfAReleasePassWithoutASlot},
+		{"StragglersPassNoLongerThanThePlaybackLived", (*suite).stragglersPassNoLongerThanThePlaybackLived},
+		{"PlaybackThatCameBackHasNoStragglers", (*suite).playbackThatCameBackHasNoStragglers},
+		{"GivingTheSlotBackDoesNotVoidTheLimit", (*suite).givingTheSlotBackDoesNotVoidTheLimit},
+		{"MarksLiveForTheLongerTTL", (*suite).marksLiveForTheLongerTTL},
 		{"RevokedPlaybackCannotCarryOn", (*suite).revokedPlaybackCannotCarryOn},
 		{"MovesToANewStreamInItsSlot", (*suite).movesToANewStreamInItsSlot},
 		{"ClaimChangesTheLabelsItHas", (*suite).claimChangesTheLabelsItHas},
@@ -66,6 +75,7 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"ForeignIDTouchesNobody", (*suite).foreignIDTouchesNobody},
 		{"AnyBytesAreJustAName", (*suite).anyBytesAreJustAName},
 		{"MarksAreBounded", (*suite).marksAreBounded},
+		{"ResumeIsJudgedByTheLimitOnceAnEndWasForgotten", (*suite).resumeIsJudgedByTheLimitOnceAnEndWasForgotten},
 		{"NothingIsLeftAfterTTL", (*suite).nothingIsLeftAfterTTL},
 		{"WalkMeetsEverybodyWhoHoldsGuards", (*suite).walkMeetsEverybodyWhoHoldsGuards},
 	} {
@@ -306,6 +316,152 @@ func (s *suite) limitOfZeroRefusesEverybody() {
 	s.holds()
 }
 
+func (s *suite) refusalShowsTheOldestSixteenAndCountsAll() {
+	const all, far = 20, guard.MaxLimit
+	many := policy
+	many.Limit = all
+	for n := range all {
+		s.acquire(guard.Admitted, on(n, "a", fmt.Sprint(n), "big"), many)
+		s.Advance(time.Second)
+	}
+	// The oldest will be the last to go, the youngest, which are not shown, the first.
+	for n := range guard.MaxInTheWay {
+		s.refresh(guard.Refreshed, n)
+	}
+	var oldest []int
+	for n := range guard.MaxInTheWay {
+		oldest = append(oldest, n)
+	}
+	perClass := policy
+	perClass.Limit, perClass.Rules = far, []guard.Rule{{Per: "class", Limit: all}}
+	lapsed := many
+	lapsed.ReclaimLapsed = true
+	for _, c := range []struct {
+		p    guard.Policy
+		free time.Duration
+	}{
+		{many, policy.TTL - 4*time.Second}, {perClass, policy.TTL - 4*time.Second}, {lapsed, policy.Interval - 4*time.Second},
+	} {
+		per := ""
+		if len(c.p.Rules) > 0 {
+			per = "class"
+		}
+		v := s.refuses(on(far, "b", "tv", "big"), c.p, per, oldest...)
+		if v.Blocking != all || v.Held != all || v.FreeIn != c.free {
+			s.Errorf("%d are in the way, %d are held, free in %v; want %d, %d, %v", v.Blocking, v.Held, v.FreeIn, all, all, c.free)
+		}
+	}
+	s.Advance(policy.TTL - 4*time.Second)
+	s.acquire(guard.Admitted, on(far, "b", "tv", "big"), many)
+}
+
+// passesUncounted expects that whatever a playback does, it passes and leaves nothing.
+func (s *suite) passesUncounted(p guard.Policy, held int) {
+	s.Helper()
+	for _, intent := range []guard.Intent{guard.Start, guard.Continue, guard.Look, guard.Share, guard.Resume} {
+		v := s.acquire(guard.Uncounted, with(on(5000, "elsewhere", "radio", "tiny"), intent), p)
+		if !v.Outcome.Pass() || v.Held != held || v.Guard != (guard.Guard{}) || len(v.Replaced) > 0 {
+			s.Errorf("verdict %+v", v)
+		}
+	}
+	if n := s.Size("user"); n != held {
+		s.Errorf("%d records, want the %d guards", n, held)
+	}
+}
+
+func (s *suite) observedBeyondTheBoundPassUncounted() {
+	p := policy
+	p.Limit, p.AtLimit, p.Observe = 1, guard.ReplaceOldest, true
+	p.Rules = []guard.Rule{{Per: "device", Limit: 1}}
+	for n := range guard.MaxObserved {
+		s.acquire(guard.Admitted, claim(n), p)
+	}
+	s.passesUncounted(p, guard.MaxObserved)
+	s.acquire(guard.Refreshed, claim(0), p)
+	s.acquire(guard.Refreshed, with(claim(5000), guard.Share), p)
+	p.Observe = false
+	if v := s.acquire(guard.Rejected, with(claim(5000), guard.Continue), p); v.Blocking != guard.MaxObserved {
+		s.Errorf("%d are in the way", v.Blocking)
+	}
+	p.Observe = true
+	s.release(true, 0)
+	s.acquire(guard.Admitted, claim(5000), p)
+}
+
+// fill has the user hold as many guards as a store keeps, on as many streams.
+func (s *suite) fill() {
+	s.Helper()
+	p := policy
+	p.Limit = guard.Unlimited
+	p.Rules = []guard.Rule{{Per: "device", Limit: guard.Unlimited}}
+	for n := range guard.MaxLimit {
+		s.acquire(guard.Admitted, on(n, fmt.Sprint(n), "tv", "big"), p)
+	}
+}
+
+func (s *suite) unlimitedBeyondTheBoundPassUncounted() {
+	p := policy
+	p.Limit, p.AtLimit = guard.Unlimited, guard.ReplaceOldest
+	s.fill()
+	s.passesUncounted(p, guard.MaxLimit)
+	p.Rules = []guard.Rule{{Per: "device", Limit: guard.Unlimited, AtLimit: guard.ReplaceOldest}}
+	s.passesUncounted(p, guard.MaxLimit)
+	s.acquire(guard.Refreshed, on(0, "0", "tv", "big"), p)
+	// A rule beside it refuses as ever, and replaces.
+	p.Rules = append(p.Rules, guard.Rule{Per: "class", Limit: 1})
+	if v := s.acquire(guard.Rejected, on(5000, "a", "tv", "big"), p); v.Rule.Per != "class" || v.Blocking != guard.MaxLimit {
+		s.Errorf("refused by %+v, %d are in the way", v.Rule, v.Blocking)
+	}
+	p.Rules[1] = guard.Rule{Per: "stream", Limit: 1, AtLimit: guard.ReplaceOldest}
+	s.replaces(guard.Admitted, on(5000, "7", "tv", "big"), p, 7)
+	// A playback that resumes is not refused, whatever the limit is.
+	p = policy
+	v := s.acquire(guard.Uncounted, with(claim(5001), guard.Resume), p)
+	if v.Held != guard.MaxLimit {
+		s.Errorf("%d are held", v.Held)
+	}
+}
+
+func (s *suite) noLimitIsHigherThanMaxLimit() {
+	s.fill()
+	p := policy
+	p.Limit = 5 * guard.MaxLimit
+	for _, p.Rules = range [][]guard.Rule{nil, {{Per: "device", Limit: guard.Unlimited}}} {
+		v := s.acquire(guard.Rejected, claim(5000), p)
+		if v.Rule.Limit != guard.MaxLimit || v.Blocking != guard.MaxLimit || v.FreeIn <= 0 || v.FreeIn > policy.TTL {
+			s.Errorf("verdict %+v", v)
+		}
+	}
+	p.Limit, p.Rules = guard.Unlimited, []guard.Rule{{Per: "device", Limit: 5 * guard.MaxLimit}}
+	if v := s.acquire(guard.Rejected, on(5000, "a", "tv", ""), p); v.Rule != (guard.Rule{Per: "device", Limit: guard.MaxLimit}) {
+		s.Errorf("refused by %+v", v.Rule)
+	}
+	p.Limit, p.Rules, p.AtLimit = 5*guard.MaxLimit, nil, guard.ReplaceOldest
+	s.replaces(guard.Admitted, claim(5000), p, 0)
+}
+
+func (s *suite) allOfAThousandAreReplacedAtOnce() {
+	s.fill()
+	p := policy
+	p.Limit, p.AtLimit = 1, guard.ReplaceOldest
+	v := s.acquire(guard.Admitted, claim(5000), p)
+	all := make([]int, guard.MaxLimit)
+	for n := range all {
+		all[n] = n
+	}
+	if v.Held != 1 || !slices.Equal(v.Replaced, ids(all)) {
+		s.Errorf("%d are held, %d replaced", v.Held, len(v.Replaced))
+	}
+	s.holds(5000)
+	if n := s.Size("user"); n != 1+guard.MaxMarks {
+		s.Errorf("%d records", n)
+	}
+	for n := guard.MaxLimit - guard.MaxMarks; n < guard.MaxLimit; n++ {
+		s.refresh(guard.Revoked, n)
+	}
+	s.acquire(guard.Rejected, with(claim(0), guard.Resume), p)
+}
+
 func (s *suite) loweredLimitKeepsTheAdmitted() {
 	for n := range 3 {
 		s.acquire(guard.Admitted, claim(n), policy)
@@ -365,22 +521,23 @@ func (s *suite) releaseFreesTheSlotAtOnce() {
 }
 
 func (s *suite) releaseIsNotUndoneByARacingRefresh() {
-	for range 20 {
-		s.acquire(guard.Admitted, claim(1), policy)
+	for n := range 20 {
+		s.acquire(guard.Admitted, claim(n), policy)
+		s.Advance(guard.Settle)
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				if _, err := s.Store.Refresh(context.Background(), "user", id(1), policy); err != nil {
+				if _, err := s.Store.Refresh(context.Background(), "user", id(n), policy); err != nil {
 					s.Errorf("refresh: %v", err)
 				}
 			})
 			wg.Go(func() {
-				if _, err := s.Store.Acquire(context.Background(), with(claim(1), guard.Continue), policy); err != nil {
+				if _, err := s.Store.Acquire(context.Background(), with(claim(n), guard.Continue), policy); err != nil {
 					s.Errorf("acquire: %v", err)
 				}
 			})
 		}
-		s.release(true, 1)
+		s.release(true, n)
 		wg.Wait()
 		s.holds()
 	}
@@ -388,16 +545,135 @@ func (s *suite) releaseIsNotUndoneByARacingRefresh() {
 
 func (s *suite) stragglersOfAReleasePassWithoutASlot() {
 	s.acquire(guard.Admitted, claim(1), policy)
+	s.Advance(time.Minute)
 	s.release(true, 1)
 	s.acquire(guard.Released, with(claim(1), guard.Continue), policy)
+	s.Advance(guard.Settle - time.Millisecond)
 	s.acquire(guard.Released, with(claim(1), guard.Share), policy)
 	s.refresh(guard.Absent, 1)
 	s.holds()
-	s.Advance(guard.Settle)
+	s.Advance(time.Millisecond)
 	s.acquire(guard.Admitted, with(claim(1), guard.Continue), policy)
 	s.release(true, 1)
 	s.acquire(guard.Admitted, claim(1), policy)
 	s.acquire(guard.Refreshed, with(claim(1), guard.Continue), policy)
+}
+
+func (s *suite) stragglersPassNoLongerThanThePlaybackLived() {
+	one := policy
+	one.Limit = 1
+	s.acquire(guard.Admitted, claim(1), one)
+	s.Advance(2 * time.Second)
+	s.release(true, 1)
+	s.acquire(guard.Admitted, claim(2), one)
+	s.Advance(2*time.Second - time.Millisecond)
+	s.acquire(guard.Released, with(claim(1), guard.Continue), one)
+	s.Advance(time.Millisecond)
+	s.acquire(guard.Rejected, with(claim(1), guard.Continue), one)
+	// One that did not live at all has none.
+	s.release(true, 2)
+	s.acquire(guard.Admitted, claim(3), one)
+	s.release(true, 3)
+	s.acquire(guard.Admitted, claim(4), one)
+	s.acquire(guard.Rejected, with(claim(3), guard.Continue), one)
+}
+
+func (s *suite) playbackThatCameBackHasNoStragglers() {
+	one := policy
+	one.Limit = 1
+	for _, back := range []guard.Intent{guard.Start, guard.Continue} {
+		s.acquire(guard.Admitted, claim(1), one)
+		s.Advance(time.Minute)
+		s.release(true, 1)
+		s.Advance(guard.Settle)
+		for range 3 {
+			s.acquire(guard.Admitted, with(claim(1), back), one)
+			s.Advance(time.Minute)
+			s.release(true, 1)
+			s.acquire(guard.Admitted, on(2, "other", "", ""), one)
+			s.acquire(guard.Rejected, with(claim(1), guard.Continue), one)
+			s.acquire(guard.Rejected, with(claim(1), guard.Share), one)
+			// Neither is it brought back.
+			s.acquire(guard.Released, with(claim(1), guard.Resume), one)
+			s.release(true, 2)
+		}
+		// Long after its last release it is like any other.
+		s.Advance(policy.TTL)
+		s.acquire(guard.Admitted, claim(1), one)
+		s.Advance(time.Minute)
+		s.release(true, 1)
+		s.acquire(guard.Released, with(claim(1), guard.Continue), one)
+		s.Advance(policy.TTL)
+	}
+}
+
+// Somebody with one slot plays twenty channels at once, each of which
+// gives the slot back every four seconds, under one id or under a new one each time.
+func (s *suite) givingTheSlotBackDoesNotVoidTheLimit() {
+	one := policy
+	one.Limit = 1
+	for _, newIDs := range []bool{false, true} {
+		passed := 0
+		const seconds = 100
+		for second := range seconds {
+			for channel := range 20 {
+				c := on(channel, fmt.Sprint("channel ", channel), "", "")
+				if newIDs {
+					c.ID = id(1000*channel + second/4)
+				}
+				for _, intent := range []guard.Intent{guard.Start, guard.Continue} {
+					c.Intent = intent
+					v, err := s.Store.Acquire(context.Background(), c, one)
+					if err != nil {
+						s.Fatal(err)
+					}
+					if intent == guard.Continue && v.Outcome.Pass() {
+						passed++
+					}
+				}
+				if second%4 == channel%4 {
+					s.Store.Release(context.Background(), "user", c.ID, one)
+				}
+			}
+			s.Advance(time.Second)
+		}
+		// The limit, and as much again for stragglers.
+		if passed > 2*seconds {
+			s.Errorf("new ids %v: %d segments passed in %d seconds", newIDs, passed, seconds)
+		}
+	}
+}
+
+// A handler with a long ttl admits, one with a short ttl ends: a node that
+// missed the end does not bring the guard back as long as it may remember it.
+func (s *suite) marksLiveForTheLongerTTL() {
+	ctx := context.Background()
+	short, long := policy, policy
+	long.Interval, long.TTL = 6*time.Minute, 10*time.Minute
+	short.Limit, short.AtLimit = 1, guard.ReplaceOldest
+	for n, c := range []struct {
+		end  func()
+		want guard.Outcome
+	}{
+		{func() { s.Store.Revoke(ctx, "user", id(0), short) }, guard.Revoked},
+		{func() { s.replaces(guard.Admitted, claim(9), short, 1); s.release(true, 9) }, guard.Revoked},
+		{func() { s.replaces(guard.Vacant, with(claim(9), guard.Look), short, 2) }, guard.Revoked},
+		{func() { s.Store.Release(ctx, "user", id(3), short) }, guard.Released},
+	} {
+		resumes := with(claim(n), guard.Resume)
+		s.acquire(guard.Admitted, claim(n), long)
+		c.end()
+		s.Advance(long.TTL - time.Millisecond)
+		s.acquire(c.want, resumes, long)
+		s.Advance(time.Millisecond)
+		s.acquire(guard.Admitted, resumes, long)
+		s.release(true, n)
+		s.Advance(long.TTL)
+	}
+	s.acquire(guard.Admitted, claim(1), short)
+	s.Store.Revoke(ctx, "user", id(1), long)
+	s.Advance(long.TTL - time.Millisecond)
+	s.acquire(guard.Revoked, claim(1), short)
 }
 
 func (s *suite) revokedPlaybackCannotCarryOn() {
@@ -769,6 +1045,49 @@ func (s *suite) marksAreBounded() {
 	if n := s.Size("user"); n > guard.MaxMarks {
 		s.Errorf("%d marks under one user, want at most %d", n, guard.MaxMarks)
 	}
+}
+
+// An end of which the mark had no room is not undone by a node that missed it.
+func (s *suite) resumeIsJudgedByTheLimitOnceAnEndWasForgotten() {
+	one := policy
+	one.Limit = 1
+	resumes := with(claim(0), guard.Resume)
+	for _, end := range []func(bool, int){s.release, s.revoke} {
+		s.acquire(guard.Admitted, claim(0), one)
+		end(true, 0)
+		for n := 1; n <= guard.MaxMarks; n++ {
+			s.Advance(time.Second)
+			s.acquire(guard.Admitted, claim(n), one)
+			end(true, n)
+		}
+		s.acquire(guard.Admitted, claim(100), one)
+		s.acquire(guard.Refreshed, with(claim(100), guard.Resume), one)
+		v := s.acquire(guard.Rejected, resumes, one)
+		if v.Blocking != 1 || v.Held != 1 {
+			s.Errorf("verdict %+v", v)
+		}
+		never := with(claim(200), guard.Resume)
+		s.acquire(guard.Rejected, never, one)
+		// Below the limit it is a playback like any other.
+		s.release(true, 100)
+		s.acquire(guard.Admitted, resumes, one)
+		s.acquire(guard.Rejected, never, one)
+		// Once the marks that were forgotten would be over, it is as before.
+		s.Advance(policy.TTL - guard.MaxMarks*time.Second)
+		s.acquire(guard.Refreshed, resumes, one)
+		s.acquire(guard.Rejected, never, one) // for the release of 100 has cost another mark
+		s.Advance(guard.MaxMarks * time.Second)
+		s.acquire(guard.Admitted, never, one)
+		s.Advance(2 * policy.TTL)
+	}
+	// Looks are no ends.
+	p := policy
+	p.AtLimit = guard.ReplaceOldest
+	for n := range 2 * guard.MaxMarks {
+		s.acquire(guard.Vacant, with(claim(n), guard.Look), p)
+	}
+	s.acquire(guard.Admitted, claim(100), one)
+	s.acquire(guard.Admitted, resumes, one)
 }
 
 func (s *suite) nothingIsLeftAfterTTL() {

@@ -1,0 +1,89 @@
+package redisstore
+
+import (
+	_ "embed"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+var (
+	//go:embed value.lua
+	valueLua string
+	//go:embed ledger.lua
+	ledgerLua string
+	//go:embed room.lua
+	roomLua string
+
+	//go:embed acquire.lua
+	acquireLua string
+	//go:embed refresh.lua
+	refreshLua string
+	//go:embed finish.lua
+	finishLua string
+	//go:embed list.lua
+	listLua string
+
+	own = newScripts(valueLua)
+)
+
+// scripts are those of one version.
+type scripts struct{ acquire, refresh, release, revoke, list *redis.Script }
+
+// newScripts puts each script together: guard's numbers, the user's value, what
+// else the script goes by, and the verb itself.
+func newScripts(value string) scripts {
+	value = constants + value
+	return scripts{
+		acquire: redis.NewScript(value + ledgerLua + roomLua + acquireLua),
+		refresh: redis.NewScript(value + refreshLua),
+		release: redis.NewScript(value + ledgerLua + "local KIND = 'L'\n" + finishLua),
+		revoke:  redis.NewScript(value + ledgerLua + "local KIND = 'R'\n" + finishLua),
+		list:    redis.NewScript(value + listLua),
+	}
+}
+
+// constants gives guard's numbers the names that they have in Lua.
+var constants = locals([]constant{
+	{"START", int64(guard.Start)},
+	{"CONTINUE", int64(guard.Continue)},
+	{"LOOK", int64(guard.Look)},
+	{"SHARE", int64(guard.Share)},
+	{"RESUME", int64(guard.Resume)},
+
+	{"ADMITTED", int64(guard.Admitted)},
+	{"REFRESHED", int64(guard.Refreshed)},
+	{"VACANT", int64(guard.Vacant)},
+	{"RELEASED", int64(guard.Released)},
+	{"REJECTED", int64(guard.Rejected)},
+	{"REVOKED", int64(guard.Revoked)},
+	{"ABSENT", int64(guard.Absent)},
+	{"UNCOUNTED", int64(guard.Uncounted)},
+
+	{"REPLACE_DEVICE", int64(guard.ReplaceDevice)},
+	{"REPLACE_OLDEST", int64(guard.ReplaceOldest)},
+
+	{"UNLIMITED", guard.Unlimited},
+	{"MAX_LIMIT", guard.MaxLimit},
+	{"MAX_OBSERVED", guard.MaxObserved},
+	{"MAX_MARKS", guard.MaxMarks},
+	{"MAX_IN_THE_WAY", guard.MaxInTheWay},
+	{"MAX_LABELS", guard.MaxLabels},
+	{"SETTLE", guard.Settle.Milliseconds()},
+})
+
+type constant struct {
+	name  string
+	value int64
+}
+
+func locals(constants []constant) string {
+	names, values := make([]string, len(constants)), make([]string, len(constants))
+	for i, c := range constants {
+		names[i], values[i] = c.name, strconv.FormatInt(c.value, 10)
+	}
+	return "local " + strings.Join(names, ", ") + " = " + strings.Join(values, ", ") + "\n"
+}
