@@ -45,8 +45,7 @@ func (k *Keeper) denied(c *guard.Claim, p *guard.Policy) (v guard.Verdict, ok bo
 		return v, false
 	}
 	v = *d.verdict
-	v.Limit, v.Repeated = p.Limit, true
-	v.FreeIn -= age
+	v.Limit, v.FreeIn, v.Repeated = p.Limit, max(v.FreeIn-age, 0), true
 	return v, true
 }
 
@@ -64,7 +63,10 @@ func (d *denials) len() int { return d.byID.Size() }
 // deny remembers a verdict for as long as nothing but an ending can change it:
 // until the first guard in the way is over, or the revocation.
 func (k *Keeper) deny(at moment, c guard.Claim, p guard.Policy, v guard.Verdict) {
-	lasts := min(denialTime, v.FreeIn)
+	lasts := denialTime
+	if !v.Outcome.Pass() {
+		lasts = min(lasts, v.FreeIn)
+	}
 	if lasts <= 0 || k.denials.len() >= MaxDenials || k.denials.inTheWay.Load() >= maxInTheWay {
 		return
 	}

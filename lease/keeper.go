@@ -174,7 +174,7 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 		}
 	case guard.Released, guard.Absent:
 		k.leases.delete(c.ID)
-	case guard.Rejected, guard.Revoked:
+	case guard.Rejected, guard.Revoked, guard.Uncounted:
 		k.leases.delete(c.ID)
 		k.deny(at, c, p, v)
 	}

@@ -126,14 +126,14 @@ type world struct {
 	seen    map[guard.ID]time.Time // when a playback last asked
 	unsure  map[guard.ID]bool      // guards that the store lost, or a node granted or carried on alone
 	refused map[guard.ID]time.Time // when a playback that was told so from memory is to be judged anew
-	judged  map[question]bool      // what was refused
+	judged  map[question]bool
 	freed   map[guard.ID]int       // the node on which a guard was released
 	trace   uint64
 }
 
 // question is a claim with the policy it is judged by, on one node.
 type question struct {
-	node  *simNode
+	node  *link
 	claim guard.Claim
 	limit int
 	times time.Duration
@@ -323,8 +323,9 @@ func (w *world) node(i int) *simNode {
 	return w.nodes[i]
 }
 
-// acquired judges what the store said.
-func (w *world) acquired(c guard.Claim, p guard.Policy, v guard.Verdict) {
+// acquired judges what the store said to a node.
+func (w *world) acquired(l *link, c guard.Claim, p guard.Policy, v guard.Verdict) {
+	w.judged[question{l, c, p.Limit, p.TTL}] = true
 	w.tell("store: %s %v intent %d: %v, held %d", c.User, c.ID, c.Intent, v.Outcome, v.Held)
 	if v.Outcome != guard.Admitted {
 		return
@@ -345,7 +346,7 @@ func (w *world) ask(n *simNode, c guard.Claim, p guard.Policy) (guard.Verdict, e
 	w.asks(c.ID)
 	asked := time.Now()
 	v, err := n.Check(context.Background(), c, p)
-	w.told(question{n, c, p.Limit, p.TTL}, asked, v)
+	w.told(question{n.link, c, p.Limit, p.TTL}, asked, v)
 	n.link.pause(time.Microsecond)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -375,9 +376,6 @@ func (w *world) told(q question, asked time.Time, v guard.Verdict) {
 	id := q.claim.ID
 	if !v.Repeated {
 		delete(w.refused, id)
-		if !v.Outcome.Pass() {
-			w.judged[q] = true
-		}
 		return
 	}
 	if v.Outcome == guard.Rejected && !w.judged[q] {
