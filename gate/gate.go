@@ -164,7 +164,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, d *Decision) *problem.Prob
 // ask has the store decide about a playback that this node does not know.
 func (g *Gate) ask(ctx context.Context, r *Request, d *Decision, claim guard.Claim, asked guard.Policy) *problem.Problem {
 	start := time.Now()
-	v, err := g.Keeper.Check(ctx, claim, asked)
+	v, err := g.Keeper.Ask(ctx, claim, asked)
 	d.Asked = time.Since(start)
 	switch {
 	case err != nil && ctx.Err() != nil:

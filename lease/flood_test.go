@@ -39,16 +39,16 @@ func TestFloodOfRefusals(t *testing.T) {
 				t.Fatalf("claim %d: %v, %v", n, v.Outcome, err)
 			}
 		}
-		if _, denials := k.Size(); denials == 0 || k.inTheWay.Load() > maxInTheWay+200 {
-			t.Errorf("%d refusals that name %d guards are remembered", denials, k.inTheWay.Load())
+		if _, denials := k.Size(); denials == 0 || k.denials.inTheWay.Load() > maxInTheWay+200 {
+			t.Errorf("%d refusals that name %d guards are remembered", denials, k.denials.inTheWay.Load())
 		}
 		// Each guard's names are 765 bytes here, and its own struct 144.
 		if grown := heap() - before; grown > maxInTheWay*1200 {
 			t.Errorf("grown by %d MB", grown>>20)
 		}
 		time.Sleep(denialTime + sweepEvery)
-		if _, denials := k.Size(); denials != 0 || k.inTheWay.Load() != 0 {
-			t.Errorf("afterwards %d refusals that name %d guards are remembered", denials, k.inTheWay.Load())
+		if _, denials := k.Size(); denials != 0 || k.denials.inTheWay.Load() != 0 {
+			t.Errorf("afterwards %d refusals that name %d guards are remembered", denials, k.denials.inTheWay.Load())
 		}
 	})
 }

@@ -29,6 +29,7 @@ type counter struct {
 	away              atomic.Bool
 	delay, late       atomic.Int64 // of a question and of an answer, in nanoseconds
 	mute              atomic.Bool  // what is published is lost
+	heeds             atomic.Bool  // a call ends with its context
 
 	mu       sync.Mutex
 	watchers []func(guard.ID)
@@ -38,12 +39,29 @@ var errAway = errors.New("away")
 
 func (s *counter) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	s.acquires.Add(1)
-	time.Sleep(time.Duration(s.delay.Load())) // in virtual time
-	if s.away.Load() {
-		return guard.Verdict{}, errAway
+	if err := s.reach(ctx); err != nil {
+		return guard.Verdict{}, err
 	}
 	defer func() { time.Sleep(time.Duration(s.late.Load())) }()
 	return s.Store.Acquire(ctx, c, p)
+}
+
+func (s *counter) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
+	if err := s.reach(ctx); err != nil {
+		return guard.Verdict{}, err
+	}
+	return s.Store.Refresh(ctx, user, id, p)
+}
+
+func (s *counter) reach(ctx context.Context) error {
+	time.Sleep(time.Duration(s.delay.Load())) // in virtual time
+	switch {
+	case s.heeds.Load() && ctx.Err() != nil:
+		return ctx.Err()
+	case s.away.Load():
+		return errAway
+	}
+	return nil
 }
 
 func (s *counter) AcquireAll(ctx context.Context, requests []guard.Request) []guard.Answer {
@@ -606,7 +624,7 @@ func TestTheTableShrinks(t *testing.T) {
 			a.check(guard.Rejected, claim(10_000+n), guard.Policy{Interval: time.Second, TTL: 2 * time.Second})
 		}
 		time.Sleep(policy.TTL + sweepEvery)
-		if n, m := a.leases.len(), a.denials.Size(); n != 0 || m != 0 {
+		if n, m := a.leases.len(), a.denials.len(); n != 0 || m != 0 {
 			t.Errorf("%d leases and %d denials, want none", n, m)
 		}
 	})

@@ -111,22 +111,24 @@ func (w *world) start(who uint64) *simNode {
 	local := memstore.New()
 	local.Close() // the history is too short to sweep it
 	l := &link{w: w, rng: w.rand(who), failed: make(map[string]time.Time), told: make(map[guard.ID]bool)}
-	return &simNode{newKeeper(l, alone{local, w}, nil, MaxLeases, shards), l}
+	return &simNode{newKeeper(l, alone{local, l}, nil, MaxLeases, shards), l}
 }
 
 // alone is what a node counts by itself.
 type alone struct {
 	*memstore.Store
-	w *world
+	l *link
 }
 
 func (s alone) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	v, err := s.Store.Acquire(ctx, c, p)
-	s.w.mu.Lock()
-	defer s.w.mu.Unlock()
-	s.w.unsure[c.ID] = true
+	w := s.l.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.judged[question{s.l, c, p.Limit, p.TTL}] = true
+	w.unsure[c.ID] = true
 	if v.Outcome == guard.Admitted {
-		delete(s.w.freed, c.ID)
+		delete(w.freed, c.ID)
 	}
 	return v, err
 }
@@ -173,12 +175,16 @@ func (l *link) carry(f func()) error {
 	if l.w.has(badLines) && !l.w.calm.Load() {
 		trouble = 30
 	}
-	stoodStill := l.pause(latency)
+	late := int64(latency)
+	if l.w.late.Load() {
+		late = int64(muchOfIt / 2)
+	}
+	stoodStill := l.pause(time.Duration(late))
 	l.mu.Lock()
 	cut := l.cut
 	l.mu.Unlock()
 	if stoodStill || cut || l.w.away.Load() || l.draw(trouble) == 0 {
-		time.Sleep(patience)
+		time.Sleep(l.Timeout())
 		return errAway
 	}
 	l.w.mu.Lock()
@@ -187,11 +193,19 @@ func (l *link) carry(f func()) error {
 		f()
 	}
 	l.w.mu.Unlock()
-	if l.pause(latency) && l.draw(2) == 0 || l.draw(trouble) == 0 {
-		time.Sleep(patience)
+	if l.pause(time.Duration(late)) && l.draw(2) == 0 || l.draw(trouble) == 0 {
+		time.Sleep(l.Timeout())
 		return errAway
 	}
 	return nil
+}
+
+// Timeout is how long a call takes at most, but for a node that stands still.
+func (l *link) Timeout() time.Duration {
+	if l.w.has(tardy) {
+		return muchOfIt
+	}
+	return patience
 }
 
 // missed notes that a user's call has failed.
@@ -238,7 +252,7 @@ func (l *link) AcquireAll(_ context.Context, requests []guard.Request) []guard.A
 			answers[i].Verdict = do(&l.w.store, r.Claim.User, func(ledger *guard.Ledger, now time.Time) guard.Verdict {
 				return ledger.Acquire(now, r.Claim, r.Policy)
 			})
-			l.w.acquired(r.Claim, r.Policy, answers[i].Verdict)
+			l.w.acquired(l, r.Claim, r.Policy, answers[i].Verdict)
 		}
 	})
 	for i, r := range requests {

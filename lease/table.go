@@ -41,8 +41,8 @@ type slot struct {
 
 func newTable(max int) *table { return &table{max: max, seed: maphash.MakeSeed()} }
 
-// of locks the shard of an id and returns it with the id's hash.
-func (t *table) of(id *guard.ID) (*shard, uint64) {
+// lockShard returns the shard of an id, locked, and the id's hash.
+func (t *table) lockShard(id *guard.ID) (*shard, uint64) {
 	h := maphash.Bytes(t.seed, id[:])
 	s := &t.shards[h%shards]
 	s.mu.Lock()
@@ -50,7 +50,7 @@ func (t *table) of(id *guard.ID) (*shard, uint64) {
 }
 
 func (t *table) get(id guard.ID) (lease, bool) {
-	s, h := t.of(&id)
+	s, h := t.lockShard(&id)
 	defer s.mu.Unlock()
 	if i, found := s.find(&id, h); found {
 		return s.slots[i].lease, true
@@ -59,7 +59,7 @@ func (t *table) get(id guard.ID) (lease, bool) {
 }
 
 func (t *table) put(id guard.ID, l lease) {
-	s, h := t.of(&id)
+	s, h := t.lockShard(&id)
 	defer s.mu.Unlock()
 	i, found := s.find(&id, h)
 	if !found {
@@ -78,7 +78,7 @@ func (t *table) put(id guard.ID, l lease) {
 
 // update changes a lease that is there.
 func (t *table) update(id guard.ID, change func(*lease)) {
-	s, h := t.of(&id)
+	s, h := t.lockShard(&id)
 	defer s.mu.Unlock()
 	if i, found := s.find(&id, h); found {
 		change(&s.slots[i].lease)
@@ -86,7 +86,7 @@ func (t *table) update(id guard.ID, change func(*lease)) {
 }
 
 func (t *table) delete(id guard.ID) {
-	s, h := t.of(&id)
+	s, h := t.lockShard(&id)
 	defer s.mu.Unlock()
 	if i, found := s.find(&id, h); found {
 		t.free(s, i)

@@ -55,6 +55,9 @@ func (s *Store) Close() error {
 	return err
 }
 
+// Timeout is how long a call takes at most.
+func (s *Store) Timeout() time.Duration { return s.timeout }
+
 // Acquire implements guard.Store.
 func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	reply, err := s.run(ctx, s.scripts.acquire, c.User, s.acquireArgs(c, p)...)

@@ -26,6 +26,14 @@ func meter(s guard.Store, failed func(error)) guard.Store {
 	return m
 }
 
+// Timeout is the store's own, for the keeper; 0 if it has none.
+func (m metered) Timeout() time.Duration {
+	if s, ok := m.Store.(interface{ Timeout() time.Duration }); ok {
+		return s.Timeout()
+	}
+	return 0
+}
+
 func timed[T any](ctx context.Context, m metered, verb string, call func(context.Context) (T, error)) (T, error) {
 	ctx, span := childSpan(ctx, verb)
 	start := time.Now()

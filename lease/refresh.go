@@ -1,0 +1,128 @@
+package lease
+
+import (
+	"context"
+	"time"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+const (
+	resumeMargin = time.Second            // a refresh that is sent this much before the guard's end comes in time, unless the store may take longer
+	refreshers   = 2                      // batches of refreshes under way at once
+	maxBatch     = 64                     // refreshes in a batch: Redis is done with it in half a millisecond
+	linger       = 100 * time.Millisecond // how long a refresh waits for others: it has a minute to spare
+	queued       = 8192                   // refreshes waiting; one more is tried again later
+)
+
+// refreshAfter is a third of the interval, or up to a tenth less: playbacks
+// that started together do not refresh together for long.
+func refreshAfter(id guard.ID, interval time.Duration) time.Duration {
+	third := interval / 3
+	return third - third/10*time.Duration(id[15])/256
+}
+
+// queueRefresh queues one refresh of a lease.
+func (k *Keeper) queueRefresh(c guard.Claim, p guard.Policy) {
+	won := false
+	k.leases.update(c.ID, func(l *lease) { won, l.refreshing = !l.refreshing, true })
+	if !won {
+		return
+	}
+	select {
+	case k.due <- guard.Request{Claim: c, Policy: p}:
+	default: // too many are waiting: another request will try again
+		k.leases.update(c.ID, func(l *lease) { l.refreshing = false })
+	}
+}
+
+// refreshQueued refreshes what is queued, in batches.
+func (k *Keeper) refreshQueued(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var batch []guard.Request
+		select {
+		case <-ctx.Done():
+			return
+		case r := <-k.due:
+			batch = append(batch, r)
+		}
+		timer.Reset(linger)
+		for lingering := true; lingering && len(batch) < maxBatch; {
+			select {
+			case r := <-k.due:
+				batch = append(batch, r)
+			case <-timer.C:
+				lingering = false
+			}
+		}
+		k.refreshBatch(ctx, batch)
+	}
+}
+
+func (k *Keeper) refreshBatch(ctx context.Context, batch []guard.Request) {
+	at := k.now()
+	before := make([]grant, len(batch))
+	for i := range batch {
+		before[i] = k.intend(ctx, &batch[i].Claim, &batch[i].Policy, at)
+	}
+	answers := k.acquireAll(ctx, batch)
+	if ctx.Err() != nil {
+		return // closed: calls that this cut short are no trouble with the store
+	}
+	for i, a := range answers {
+		c, p, v, by := batch[i].Claim, batch[i].Policy, a.Verdict, byStore
+		if a.Err == nil {
+			k.forgetLocal(c.User, c.ID)
+		} else {
+			v, a.Err = k.acquireLocal(ctx, c, p, a.Err)
+			by = before[i]
+		}
+		if a.Err == nil {
+			k.remember(at, c, p, v, by)
+			continue
+		}
+		k.onError(a.Err)
+		// The store is away: its viewers go on until it is back, and are
+		// restored then.
+		k.leases.update(c.ID, func(l *lease) { l.at, l.ttl, l.refreshing = at, milliseconds(slotTime(&p)), false })
+	}
+}
+
+// intend has a claim intend what its lease entitles it to: to resume, if its
+// slot was not yet another's when the store is asked. It returns who granted that.
+func (k *Keeper) intend(ctx context.Context, c *guard.Claim, p *guard.Policy, at moment) grant {
+	l, known := k.leases.get(c.ID)
+	switch {
+	case known && l.by == byAnother:
+		c.Intent = guard.Share
+	case known && l.serves(p)-at.since(l.at) > k.margin(&l, p):
+		c.Intent = guard.Resume
+		k.recall(c)
+		if l.by == byNode {
+			c.Alone = k.aloneFor(ctx, *c, *p)
+		}
+	case c.Intent != guard.Share:
+		c.Intent = guard.Continue
+	}
+	return l.by
+}
+
+// margin is how long before the guard's end a claim to resume it has to be sent:
+// later, it may arrive when the slot is another's. Half of the guard's time is
+// enough, for else a store that may take so long would restore nothing.
+func (k *Keeper) margin(l *lease, p *guard.Policy) time.Duration {
+	return min(max(resumeMargin, k.timeout), l.serves(p)/2)
+}
+
+func (k *Keeper) acquireAll(ctx context.Context, batch []guard.Request) []guard.Answer {
+	if b, ok := k.Store.(guard.Batcher); ok {
+		return b.AcquireAll(ctx, batch)
+	}
+	answers := make([]guard.Answer, len(batch))
+	for i, r := range batch {
+		answers[i].Verdict, answers[i].Err = k.Store.Acquire(ctx, r.Claim, r.Policy)
+	}
+	return answers
+}
