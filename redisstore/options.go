@@ -117,7 +117,8 @@ func Open(o Options) (*Store, error) {
 		SentinelUsername: o.SentinelUsername,
 		SentinelPassword: o.SentinelPassword,
 		DB:               o.DB,
-		TLSConfig:        o.TLS,
+		Dialer:           (&dialer{Dialer: net.Dialer{Timeout: o.DialTimeout, KeepAliveConfig: keepAlive}, tls: o.TLS, timeout: o.Timeout}).dial,
+		ConnMaxIdleTime:  idleTime,
 		PoolSize:         o.PoolSize,
 		PipelinePoolSize: -1, // no connections besides
 
