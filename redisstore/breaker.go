@@ -33,7 +33,10 @@ func newBreaker(server string, timeout time.Duration, onAway func(server string,
 		Timeout:      probeAfter,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
 		IsSuccessful: answered,
-		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
+		IsExcluded: func(err error) bool {
+			_, cut := errors.AsType[cutShort](err)
+			return cut || errors.Is(err, context.Canceled)
+		},
 		OnStateChange: func(server string, from, to gobreaker.State) {
 			if to != gobreaker.StateClosed {
 				onTry()
@@ -75,17 +78,29 @@ func (b breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 // makes calls of its own.
 type inside struct{}
 
+// cutShort is the error of a call whose caller waited for less than the store's
+// timeout, in vain: it says nothing about the server.
+type cutShort struct{ error }
+
+func (e cutShort) Unwrap() error { return e.error }
+
 func (b breaker) try(ctx context.Context, call func(context.Context) error, cmds ...redis.Cmder) error {
 	if ctx.Value(inside{}) != nil {
 		return call(ctx)
 	}
 	called := false
+	end, bounded := ctx.Deadline()
+	hurried := bounded && time.Until(end) < b.timeout*9/10 // a tenth is what the way here may have taken
 	_, err := b.Execute(func() (struct{}, error) {
 		called = true
 		ctx, cancel := context.WithTimeout(context.WithValue(ctx, inside{}, true), b.timeout)
 		defer cancel()
 		err := call(ctx)
-		if !answered(err) && !errors.Is(err, context.Canceled) {
+		switch {
+		case answered(err), errors.Is(err, context.Canceled):
+		case hurried && !time.Now().Before(end):
+			err = cutShort{err}
+		default:
 			why := err.Error()
 			if errors.Is(err, context.DeadlineExceeded) {
 				why = fmt.Sprintf("no answer within %v", b.timeout)

@@ -138,4 +138,3 @@ func TestSlowServerKeepsItsConnections(t *testing.T) {
 		t.Errorf("%d connections were made for calls, want 1", stats.Misses)
 	}
 }
-

@@ -73,6 +73,7 @@ type Store struct {
 
 	readsReplicas bool
 	replicas      *redis.Client // behind Sentinels, if it reads them; a Cluster's client knows its own
+	replicaLate   atomic.Int64  // until when no list waits for one
 
 	onDeaf   func(error)
 	where    string                          // the name of the servers behind Sentinels
