@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ type breaker struct {
 	*gobreaker.CircuitBreaker[struct{}]
 	timeout time.Duration           // of a call, and of those together that share a round trip
 	cause   *atomic.Pointer[string] // why the last call failed
+	explain func(error) error
 }
 
 // newBreaker makes the breaker of a server. onTry hears when it opens and each
@@ -70,7 +72,15 @@ func (b breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // ProcessPipelineHook implements redis.Hook.
 func (b breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		return b.try(ctx, func(ctx context.Context) error { return next(ctx, cmds) }, cmds...)
+		return b.try(ctx, func(ctx context.Context) error {
+			err := next(ctx, cmds)
+			if err != nil && !slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Err() != nil }) {
+				for _, cmd := range cmds { // none was sent: a server's answer to connecting is in none of them
+					cmd.SetErr(err)
+				}
+			}
+			return err
+		}, cmds...)
 	}
 }
 
@@ -101,7 +111,7 @@ func (b breaker) try(ctx context.Context, call func(context.Context) error, cmds
 		case hurried && !time.Now().Before(end):
 			err = cutShort{err}
 		default:
-			why := err.Error()
+			why := b.explain(err).Error()
 			if errors.Is(err, context.DeadlineExceeded) {
 				why = fmt.Sprintf("no answer within %v", b.timeout)
 			}
@@ -122,26 +132,19 @@ func (b breaker) try(ctx context.Context, call func(context.Context) error, cmds
 
 func (b breaker) isOpen() bool { return b.State() != gobreaker.StateClosed }
 
-// breakOn puts a breaker in front of each server.
-func (s *Store) breakOn(onAway func(server string, away bool)) {
-	if onAway == nil {
-		onAway = func(string, bool) {}
-	}
-	add := func(server string, c *redis.Client, onTry func()) {
-		b := newBreaker(server, s.timeout, onAway, onTry)
-		s.breakers.Store(b.Name(), b)
-		c.AddHook(b)
-	}
-	switch c := s.client.(type) {
-	case *redis.ClusterClient:
-		// A master that is away may be one no more: the client itself would find
-		// out only after a minute, for calls that a breaker stops tell it nothing.
-		reload := func() { c.ReloadState(context.Background()) }
-		c.OnNewNode(func(node *redis.Client) { add(s.server(node), node, reload) })
-	case *redis.Client:
-		add(s.server(c), c, func() {})
+// breakOn puts a breaker in front of each server, but those of a Cluster.
+func (s *Store) breakOn() {
+	if c, ok := s.client.(*redis.Client); ok {
+		s.breaks(s.server(c), c, func() {})
 	}
 	if s.replicas != nil {
-		add(s.where+" replica", s.replicas, func() {})
+		s.breaks(s.where+" replica", s.replicas, func() {})
 	}
+}
+
+func (s *Store) breaks(server string, c *redis.Client, onTry func()) {
+	b := newBreaker(server, s.timeout, s.onAway, onTry)
+	b.explain = s.explain
+	s.breakers.Store(b.Name(), b)
+	c.AddHook(b)
 }

@@ -2,9 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"net"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -17,12 +14,7 @@ import (
 func lateBehindSentinel(t *testing.T, o Options) (*Store, *redistest.Line) {
 	t.Helper()
 	line := redistest.NewLine(t, redistest.Start(t).Addr)
-	_, port, _ := net.SplitHostPort(line.Addr)
-	config := filepath.Join(t.TempDir(), "sentinel.conf")
-	if err := os.WriteFile(config, []byte("sentinel monitor guards 127.0.0.1 "+port+" 1\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	o.Addresses, o.MasterName = []string{redistest.StartSentinel(t, config).Addr}, "guards"
+	o.Addresses, o.MasterName = []string{redistest.StartSentinel(t, sentinelConfig(t, line.Addr)).Addr}, "guards"
 	return open(t, o), line
 }
 

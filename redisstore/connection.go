@@ -53,10 +53,28 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 }
 
 func (d *dialer) open(ctx context.Context, network, addr string) (net.Conn, error) {
-	if d.tls == nil {
-		return d.DialContext(ctx, network, addr)
+	raw, err := d.DialContext(ctx, network, addr)
+	if err != nil || d.tls == nil {
+		return raw, err
 	}
-	return (&tls.Dialer{NetDialer: &d.Dialer, Config: d.tls}).DialContext(ctx, network, addr)
+	config := d.tls
+	if config.ServerName == "" {
+		config = config.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(addr)
+	}
+	// A server without TLS waits for the end of a line: the caller is to hear
+	// more than that time is up.
+	shaking, cancel := context.WithTimeout(ctx, d.Timeout*3/4)
+	defer cancel()
+	c := tls.Client(raw, config)
+	if err := c.HandshakeContext(shaking); err != nil {
+		raw.Close()
+		if ctx.Err() == nil && shaking.Err() != nil {
+			err = errNoHandshake
+		}
+		return nil, err
+	}
+	return c, nil
 }
 
 // answers reports whether a server says anything, be it an error, on a new
@@ -94,6 +112,8 @@ type connection struct {
 var (
 	errSilent = fmt.Errorf("no answer on this connection, while the server answers on another: %w", io.ErrUnexpectedEOF) // which the client repeats
 	errHungUp = errors.New("hung up before a word was said")
+
+	errNoHandshake = errors.New("no answer to the TLS handshake")
 )
 
 // epoch makes moments of the monotonic clock fit into an atomic.Int64.

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -39,12 +38,7 @@ func TestForgottenConnectionsAreReplacedWithinTheCall(t *testing.T) {
 		},
 		"Sentinel": func(t *testing.T) (Options, []*redistest.Line) {
 			toMaster := redistest.NewLine(t, redistest.Start(t).Addr)
-			_, port, _ := net.SplitHostPort(toMaster.Addr)
-			config := filepath.Join(t.TempDir(), "sentinel.conf")
-			if err := os.WriteFile(config, []byte("sentinel monitor guards 127.0.0.1 "+port+" 1\n"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			toSentinel := redistest.NewLine(t, redistest.StartSentinel(t, config).Addr)
+			toSentinel := redistest.NewLine(t, redistest.StartSentinel(t, sentinelConfig(t, toMaster.Addr)).Addr)
 			return Options{Addresses: []string{toSentinel.Addr}, MasterName: "guards"}, []*redistest.Line{toMaster, toSentinel}
 		},
 		"Cluster": func(t *testing.T) (Options, []*redistest.Line) {
