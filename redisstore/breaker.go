@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,6 +24,7 @@ type breaker struct {
 	*gobreaker.CircuitBreaker[struct{}]
 	timeout time.Duration           // of a call, and of those together that share a round trip
 	cause   *atomic.Pointer[string] // why the last call failed
+	explain func(error) error
 }
 
 // newBreaker makes the breaker of a server. onTry hears when it opens and each
@@ -33,7 +35,10 @@ func newBreaker(server string, timeout time.Duration, onAway func(server string,
 		Timeout:      probeAfter,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
 		IsSuccessful: answered,
-		IsExcluded:   func(err error) bool { return errors.Is(err, context.Canceled) },
+		IsExcluded: func(err error) bool {
+			_, cut := errors.AsType[cutShort](err)
+			return cut || errors.Is(err, context.Canceled)
+		},
 		OnStateChange: func(server string, from, to gobreaker.State) {
 			if to != gobreaker.StateClosed {
 				onTry()
@@ -67,7 +72,15 @@ func (b breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // ProcessPipelineHook implements redis.Hook.
 func (b breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		return b.try(ctx, func(ctx context.Context) error { return next(ctx, cmds) }, cmds...)
+		return b.try(ctx, func(ctx context.Context) error {
+			err := next(ctx, cmds)
+			if err != nil && !slices.ContainsFunc(cmds, func(c redis.Cmder) bool { return c.Err() != nil }) {
+				for _, cmd := range cmds { // none was sent: a server's answer to connecting is in none of them
+					cmd.SetErr(err)
+				}
+			}
+			return err
+		}, cmds...)
 	}
 }
 
@@ -75,18 +88,30 @@ func (b breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proce
 // makes calls of its own.
 type inside struct{}
 
+// cutShort is the error of a call whose caller waited for less than the store's
+// timeout, in vain: it says nothing about the server.
+type cutShort struct{ error }
+
+func (e cutShort) Unwrap() error { return e.error }
+
 func (b breaker) try(ctx context.Context, call func(context.Context) error, cmds ...redis.Cmder) error {
 	if ctx.Value(inside{}) != nil {
 		return call(ctx)
 	}
 	called := false
+	end, bounded := ctx.Deadline()
+	hurried := bounded && time.Until(end) < b.timeout*9/10 // a tenth is what the way here may have taken
 	_, err := b.Execute(func() (struct{}, error) {
 		called = true
 		ctx, cancel := context.WithTimeout(context.WithValue(ctx, inside{}, true), b.timeout)
 		defer cancel()
 		err := call(ctx)
-		if !answered(err) && !errors.Is(err, context.Canceled) {
-			why := err.Error()
+		switch {
+		case answered(err), errors.Is(err, context.Canceled):
+		case hurried && !time.Now().Before(end):
+			err = cutShort{err}
+		default:
+			why := b.explain(err).Error()
 			if errors.Is(err, context.DeadlineExceeded) {
 				why = fmt.Sprintf("no answer within %v", b.timeout)
 			}
@@ -107,26 +132,19 @@ func (b breaker) try(ctx context.Context, call func(context.Context) error, cmds
 
 func (b breaker) isOpen() bool { return b.State() != gobreaker.StateClosed }
 
-// breakOn puts a breaker in front of each server.
-func (s *Store) breakOn(onAway func(server string, away bool)) {
-	if onAway == nil {
-		onAway = func(string, bool) {}
-	}
-	add := func(server string, c *redis.Client, onTry func()) {
-		b := newBreaker(server, s.timeout, onAway, onTry)
-		s.breakers.Store(b.Name(), b)
-		c.AddHook(b)
-	}
-	switch c := s.client.(type) {
-	case *redis.ClusterClient:
-		// A master that is away may be one no more: the client itself would find
-		// out only after a minute, for calls that a breaker stops tell it nothing.
-		reload := func() { c.ReloadState(context.Background()) }
-		c.OnNewNode(func(node *redis.Client) { add(s.server(node), node, reload) })
-	case *redis.Client:
-		add(s.server(c), c, func() {})
+// breakOn puts a breaker in front of each server, but those of a Cluster.
+func (s *Store) breakOn() {
+	if c, ok := s.client.(*redis.Client); ok {
+		s.breaks(s.server(c), c, func() {})
 	}
 	if s.replicas != nil {
-		add(s.where+" replica", s.replicas, func() {})
+		s.breaks(s.where+" replica", s.replicas, func() {})
 	}
+}
+
+func (s *Store) breaks(server string, c *redis.Client, onTry func()) {
+	b := newBreaker(server, s.timeout, s.onAway, onTry)
+	b.explain = s.explain
+	s.breakers.Store(b.Name(), b)
+	c.AddHook(b)
 }

@@ -10,10 +10,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Node is what a Redis server says of itself (INFO).
+// Node is how a Redis server does, and what it says of itself (INFO).
 type Node struct {
 	Server string // host:port, or the master's name behind Sentinels
-	Err    error  // it does not answer, or INFO is not allowed: the rest is zero
+	Err    error  // a master does not do what the verbs need, a replica does not answer
+	Mute   error  // it does not say anything of itself: the rest is zero
 
 	Memory, MaxMemory  float64 // bytes; MaxMemory is 0 without a bound
 	CPUSystem, CPUUser float64 // seconds since its start
@@ -29,11 +30,24 @@ func (s *Store) Nodes(ctx context.Context) []Node {
 		mu    sync.Mutex
 		nodes []Node
 	)
+	masters := make(map[*redis.Client]bool)
+	s.eachMaster(ctx, func(_ context.Context, c *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		masters[c] = true
+		return nil
+	})
 	err := s.each(ctx, (*redis.ClusterClient).ForEachShard, func(ctx context.Context, c *redis.Client) error {
 		n := Node{Server: s.server(c)}
 		info, err := c.Info(ctx, "everything").Result()
-		if n.Err = err; err == nil {
+		if n.Mute = s.explain(err); err == nil {
 			n.read(info)
+		}
+		switch {
+		case masters[c]:
+			n.Err = s.works(ctx, c)
+		case !answered(err):
+			n.Err = n.Mute
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -41,8 +55,8 @@ func (s *Store) Nodes(ctx context.Context) []Node {
 		return nil
 	})
 	if err != nil { // it does not say who its servers are
-		nodes = append(nodes, Node{Server: s.where, Err: err})
-	} else if _, clustered := s.client.(*redis.ClusterClient); clustered {
+		nodes = append(nodes, Node{Server: s.where, Err: s.explain(err), Mute: err})
+	} else if _, clustered := s.redis().(*redis.ClusterClient); clustered {
 		members := make(map[string]bool)
 		for _, n := range nodes {
 			members[n.Server] = true
@@ -105,7 +119,7 @@ type Pool struct{ Idle, Used, Timeouts int }
 
 // Pool returns it as it is now.
 func (s *Store) Pool() Pool {
-	p := *s.client.PoolStats()
+	p := *s.redis().PoolStats()
 	if s.replicas != nil {
 		r := s.replicas.PoolStats()
 		p.IdleConns, p.TotalConns, p.Timeouts = p.IdleConns+r.IdleConns, p.TotalConns+r.TotalConns, p.Timeouts+r.Timeouts

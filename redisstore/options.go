@@ -47,8 +47,8 @@ type Options struct {
 	// answers, and when it does again. It must not block.
 	OnAway func(server string, away bool)
 
-	// OnDeaf, which may be nil, hears why Watch is not allowed to hear of
-	// anything: once, until that changes.
+	// OnDeaf, which may be nil, hears why Watch does not hear of anything: once,
+	// until that changes.
 	OnDeaf func(error)
 }
 
@@ -109,7 +109,48 @@ func Open(o Options) (*Store, error) {
 	case o.ReadFrom == ReadFromReplica && o.MasterName == "" && !clustered:
 		return nil, errors.New("read_from: replica, but a single server has none: this needs a Cluster or master_name")
 	}
-	options := &redis.UniversalOptions{
+	s := &Store{
+		given:   o,
+		scripts: own,
+		prefix:  o.KeyPrefix,
+		channel: "ended:" + o.KeyPrefix,
+		timeout: o.Timeout,
+		where:   o.String(),
+
+		readsReplicas: o.ReadFrom == ReadFromReplica,
+		onAway:        o.OnAway,
+		onDeaf:        o.OnDeaf,
+	}
+	if s.onAway == nil {
+		s.onAway = func(string, bool) {}
+	}
+	if s.onDeaf == nil {
+		s.onDeaf = func(error) {}
+	}
+	options := o.client()
+	switch {
+	case clustered:
+		s.client = s.newCluster(options)
+	case o.MasterName == "":
+		s.options = options
+		single := options.Simple()
+		single.OnConnect = s.meet
+		s.client = redis.NewClient(single)
+	default:
+		s.client = redis.NewFailoverClient(options.Failover())
+	}
+	if s.readsReplicas && o.MasterName != "" {
+		options.ReadOnly = true
+		options.ConnMaxLifetime = time.Minute // a failover may make its server the master
+		s.replicas = redis.NewFailoverClient(options.Failover())
+	}
+	s.breakOn()
+	return s, nil
+}
+
+// client is how all clients are made.
+func (o *Options) client() *redis.UniversalOptions {
+	return &redis.UniversalOptions{
 		Addrs:            o.Addresses,
 		MasterName:       o.MasterName,
 		Username:         o.Username,
@@ -117,7 +158,8 @@ func Open(o Options) (*Store, error) {
 		SentinelUsername: o.SentinelUsername,
 		SentinelPassword: o.SentinelPassword,
 		DB:               o.DB,
-		TLSConfig:        o.TLS,
+		Dialer:           (&dialer{Dialer: net.Dialer{Timeout: o.DialTimeout, KeepAliveConfig: keepAlive}, tls: o.TLS, timeout: o.Timeout}).dial,
+		ConnMaxIdleTime:  idleTime,
 		PoolSize:         o.PoolSize,
 		PipelinePoolSize: -1, // no connections besides
 
@@ -137,35 +179,6 @@ func Open(o Options) (*Store, error) {
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	var client redis.UniversalClient
-	if clustered {
-		cluster := options.Cluster()
-		cluster.DisableRoutingPolicies = true // nor this, which asks three servers what commands there are
-		client = redis.NewClusterClient(cluster)
-	} else {
-		client = redis.NewUniversalClient(options)
-	}
-	s := &Store{
-		scripts: own,
-		client:  client,
-		prefix:  o.KeyPrefix,
-		channel: "ended:" + o.KeyPrefix,
-		timeout: o.Timeout,
-		where:   o.String(),
-
-		readsReplicas: o.ReadFrom == ReadFromReplica,
-		onDeaf:        o.OnDeaf,
-	}
-	if s.onDeaf == nil {
-		s.onDeaf = func(error) {}
-	}
-	if s.readsReplicas && o.MasterName != "" {
-		options.ReadOnly = true
-		options.ConnMaxLifetime = time.Minute // a failover may make its server the master
-		s.replicas = redis.NewFailoverClient(options.Failover())
-	}
-	s.breakOn(o.OnAway)
-	return s, nil
 }
 
 // String says where Redis is, without a password: "10.0.0.1:6379/2 prefix:".

@@ -2,17 +2,33 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/streamguard/streamguard/guard"
 )
 
+var errReplicaLate = errors.New("a replica has not answered in time just now")
+
 // listOfReplica is what a replica says of a user's guards, judged by its own
 // clock. It is asked for as long as half the store's timeout: the other half is
-// the master's.
+// the master's. A replica that takes longer is no reason for its breaker to
+// open; for a second no list waits for one again.
 func (s *Store) listOfReplica(ctx context.Context, user string) ([]guard.Guard, error) {
+	if now() < s.replicaLate.Load() {
+		return nil, errReplicaLate
+	}
+	guards, err := s.askReplica(ctx, user)
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+		s.replicaLate.Store(now() + int64(probeAfter))
+	}
+	return guards, err
+}
+
+func (s *Store) askReplica(ctx context.Context, user string) ([]guard.Guard, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout/2)
 	defer cancel()
 	replica := s.replicas

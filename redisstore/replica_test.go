@@ -38,9 +38,14 @@ func tell(t *testing.T, rights string, args ...string) told {
 	t.Helper()
 	least := "--user gate on >secret ~sg:* &ended:sg: -@all +evalsha +eval +get +set +time +publish +subscribe +unsubscribe +ping +hello " + rights
 	s := redistest.Start(t, append(strings.Fields(least), args...)...)
-	c := redis.NewClient(&redis.Options{Addr: s.Addr, PoolSize: 1})
+	return told{s, client(t, s.Addr)}
+}
+
+// client is one of the test's own.
+func client(t *testing.T, addr string) *redis.Client {
+	c := redis.NewClient(&redis.Options{Addr: addr, PoolSize: 1})
 	t.Cleanup(func() { c.Close() })
-	return told{s, c}
+	return c
 }
 
 // calls is how often the server has run a command.

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -12,10 +13,14 @@ import (
 
 // master is the server for a key.
 func (s *Store) master(ctx context.Context, key string) (*redis.Client, error) {
-	if cluster, ok := s.client.(*redis.ClusterClient); ok {
-		return cluster.MasterForKey(ctx, key)
+	switch c := s.redis().(type) {
+	case *redis.ClusterClient:
+		return c.MasterForKey(ctx, key)
+	case *redis.Client:
+		return c, nil
+	default:
+		return nil, fmt.Errorf("unexpected client %T", c)
 	}
-	return s.client.(*redis.Client), nil
 }
 
 // call runs a script, in one round trip with other calls. In a Cluster these are
@@ -32,7 +37,8 @@ func (s *Store) call(ctx context.Context, script *redis.Script, key string, args
 		reply, err = script.Run(ctx, calls, []string{key}, args...).Result()
 	}
 	if elsewhere(err) {
-		return script.Run(ctx, s.client, []string{key}, args...).Result() // which goes where it is sent
+		s.join()
+		return script.Run(ctx, s.redis(), []string{key}, args...).Result() // which goes where it is sent
 	}
 	return reply, err
 }

@@ -27,13 +27,23 @@ var ErrLayout = errors.New("unknown layout of a user's value")
 type Store struct {
 	scripts scripts
 	client  redis.UniversalClient
+	cluster atomic.Pointer[redis.ClusterClient] // in place of client, if its one server turns out to be of a Cluster
 	prefix  string
 	channel string // where the ids of ended guards are published
 	timeout time.Duration
 
 	readsReplicas bool
 	replicas      *redis.Client // behind Sentinels, if it reads them; a Cluster's client knows its own
+	replicaLate   atomic.Int64  // until when no list waits for one
 
+	given   Options
+	options *redis.UniversalOptions // of a single server
+	met     atomic.Bool             // whether it has said what it is
+	joining sync.Mutex              // also of closed
+	closed  bool
+
+	hears    atomic.Bool // endings elsewhere
+	onAway   func(server string, away bool)
 	onDeaf   func(error)
 	where    string                          // the name of the servers behind Sentinels
 	breakers sync.Map                        // of each server, by its name
@@ -48,7 +58,13 @@ var (
 
 // Close closes the store's connections.
 func (s *Store) Close() error {
+	s.joining.Lock()
+	s.closed = true
+	s.joining.Unlock()
 	err := s.client.Close()
+	if c := s.cluster.Load(); c != nil {
+		err = errors.Join(err, c.Close())
+	}
 	if s.replicas != nil {
 		err = errors.Join(err, s.replicas.Close())
 	}
@@ -87,7 +103,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 			case redis.HasErrorPrefix(err, "NOSCRIPT"), elsewhere(err): // this server has not seen it yet, or is not the one
 				a.Verdict, a.Err = s.Acquire(ctx, r.Claim, r.Policy)
 			case err != nil:
-				a.Err = fmt.Errorf("acquiring a guard: %w", typed(err))
+				a.Err = fmt.Errorf("acquiring a guard: %w", s.typed(err))
 			default:
 				a.Verdict, a.Err = acquired(reply, r.Claim, r.Policy)
 			}
@@ -95,7 +111,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 	})
 	if err != nil {
 		for i := range answers {
-			answers[i].Err = fmt.Errorf("acquiring a guard: %w", err)
+			answers[i].Err = fmt.Errorf("acquiring a guard: %w", s.typed(err))
 		}
 	}
 	return answers
@@ -199,18 +215,18 @@ func (s *Store) run(ctx context.Context, script *redis.Script, user string, args
 	}()
 	select {
 	case r := <-done:
-		return r.reply, typed(r.err)
+		return r.reply, s.typed(r.err)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// typed is an error of a script's own as what it means.
-func typed(err error) error {
+// typed is an error as what it means.
+func (s *Store) typed(err error) error {
 	if redis.HasErrorPrefix(err, "LAYOUT") {
 		return fmt.Errorf("%w: %w", ErrLayout, err)
 	}
-	return err
+	return s.explain(err)
 }
 
 func (s *Store) key(user string) string { return s.prefix + user }

@@ -17,10 +17,7 @@ import (
 // others have their turn.
 const walkStep = 256
 
-var (
-	_ guard.Walker = (*Store)(nil)
-	_ guard.Prober = (*Store)(nil)
-)
+var _ guard.Walker = (*Store)(nil)
 
 // Walk implements guard.Walker. Beside the rights to the scripts it needs
 // those to SCAN, GET and TIME. Of another store in the same database, whose
@@ -50,9 +47,9 @@ func (s *Store) Walk(ctx context.Context, visit func(user string, guards []guard
 	})
 	switch {
 	case redis.HasErrorPrefix(err, "NOPERM"):
-		return fmt.Errorf("walking the users, which needs the rights +scan, +get and +time: %w", err)
+		return fmt.Errorf("walking the users, which needs the rights +scan, +get and +time: %w", s.explain(err))
 	case err != nil:
-		return fmt.Errorf("walking the users: %w", err)
+		return fmt.Errorf("walking the users: %w", s.explain(err))
 	case len(unread) > 0:
 		return fmt.Errorf("walking the users: %d keys hold something else than guards, such as %q", len(unread), unread[0])
 	}
@@ -116,26 +113,6 @@ func (s *Store) read(ctx context.Context, master *redis.Client, keys []string) (
 	return found, unread, nil
 }
 
-// Probe implements guard.Prober.
-func (s *Store) Probe(ctx context.Context) []guard.Server {
-	var one sync.Mutex
-	var servers []guard.Server
-	err := s.eachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
-		ctx, cancel := context.WithTimeout(ctx, s.timeout)
-		defer cancel()
-		start := time.Now()
-		err := master.Ping(ctx).Err()
-		one.Lock()
-		defer one.Unlock()
-		servers = append(servers, guard.Server{Name: s.server(master), Took: time.Since(start), Err: err})
-		return nil
-	})
-	if err != nil { // it does not say who its masters are
-		servers = append(servers, guard.Server{Name: s.where, Err: err})
-	}
-	return servers
-}
-
 // eachMaster calls do with the client of each master, of several at once.
 func (s *Store) eachMaster(ctx context.Context, do func(context.Context, *redis.Client) error) error {
 	return s.each(ctx, (*redis.ClusterClient).ForEachMaster, do)
@@ -147,7 +124,10 @@ func (s *Store) each(
 	inCluster func(*redis.ClusterClient, context.Context, func(context.Context, *redis.Client) error) error,
 	do func(context.Context, *redis.Client) error,
 ) error {
-	switch c := s.client.(type) {
+	if c, ok := s.redis().(*redis.Client); ok && s.options != nil && !s.met.Load() {
+		c.Ping(ctx) // connects, and hears whether there are others
+	}
+	switch c := s.redis().(type) {
 	case *redis.ClusterClient:
 		asking := ctx
 		if end, ok := ctx.Deadline(); ok { // the first to be asked who they are may hang

@@ -11,23 +11,36 @@ import (
 	"github.com/streamguard/streamguard/guard"
 )
 
-// silence is how long nothing may come from a subscription before it is asked
-// whether it lives, and how long it has to answer.
-const silence = 2 * time.Second
+const (
+	// silence is how long nothing may come from a subscription before it is asked
+	// whether it lives, and how long it has to answer.
+	silence = 2 * time.Second
+
+	// deafAfter is how many subscriptions in a row come to nothing before OnDeaf
+	// hears why, if no server refuses them.
+	deafAfter = 3
+)
 
 // Watch implements guard.Watcher. It subscribes once a second at most.
 func (s *Store) Watch(ctx context.Context, ended func(guard.ID)) {
-	for deaf := false; ctx.Err() == nil; {
+	for failures, told := 0, false; ctx.Err() == nil; {
 		next := time.After(time.Second)
+		start := time.Now()
 		err := s.hear(ctx, ended)
-		if errors.Is(err, redis.ErrClosed) {
+		heard := s.hears.Swap(false) && time.Since(start) > silence
+		if errors.Is(err, redis.ErrClosed) || ctx.Err() != nil {
 			return
 		}
-		refused := redis.HasErrorPrefix(err, "NOPERM")
-		if refused && !deaf {
-			s.onDeaf(err)
+		refused := answered(err)
+		if heard && !refused {
+			failures, told = 0, false
+		} else {
+			failures++
 		}
-		deaf = refused
+		if !told && (refused || failures >= deafAfter && !s.isAway()) {
+			s.onDeaf(s.explain(err))
+			told = true
+		}
 		select {
 		case <-ctx.Done():
 		case <-next:
@@ -35,11 +48,24 @@ func (s *Store) Watch(ctx context.Context, ended func(guard.ID)) {
 	}
 }
 
+// Deaf reports whether endings elsewhere are not heard of at the moment.
+func (s *Store) Deaf() bool { return !s.hears.Load() }
+
+// isAway reports whether a server is held to be away, which was told already.
+func (s *Store) isAway() bool {
+	for _, away := range s.Away() {
+		if away {
+			return true
+		}
+	}
+	return false
+}
+
 // hear listens as long as the subscription lives. The client's own way, which
 // is to ask and not to mind the answer, would go on listening to a master that
 // hangs when there is another.
 func (s *Store) hear(ctx context.Context, ended func(guard.ID)) error {
-	sub := s.client.Subscribe(ctx, s.channel)
+	sub := s.redis().Subscribe(ctx, s.channel)
 	defer sub.Close()
 	defer context.AfterFunc(ctx, func() { sub.Close() })()
 	for asked := false; ; {
@@ -53,8 +79,13 @@ func (s *Store) hear(ctx context.Context, ended func(guard.ID)) error {
 		default:
 			return err
 		}
-		if m, ok := news.(*redis.Message); ok && len(m.Payload) == len(guard.ID{}) {
-			ended(guard.ID([]byte(m.Payload)))
+		switch n := news.(type) {
+		case *redis.Subscription:
+			s.hears.Store(n.Count > 0)
+		case *redis.Message:
+			if len(n.Payload) == len(guard.ID{}) {
+				ended(guard.ID([]byte(n.Payload)))
+			}
 		}
 	}
 }
