@@ -23,6 +23,7 @@ import (
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	token, cut := h.token(r)
 	if h.onAPI(r.URL.Path) {
+		w = h.answer(w, r)
 		h.allowOrigin(w, r)
 		if preflight(w, r) {
 			return nil
@@ -62,8 +63,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return caddyhttp.Error(499, d.err) // the client has gone
 	}
 	if h.CacheControl == "private" {
-		p.ResponseWriter = w
-		w = &p.privateWriter
+		p.private = true
+		w = p.over(w, h.lowest(w, r))
 	}
 	if kind == playback.Manifest && token != nil {
 		return h.serveManifest(w, r, next, *token)
@@ -74,7 +75,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 // passage is what one request needs, in one piece.
 type passage struct {
 	decision
-	privateWriter
+	lastWord
 }
 
 // judge decides about a request and says in d what it found. It returns what
@@ -281,6 +282,7 @@ func (h *Handler) policyOf(r *http.Request, repl *caddy.Replacer) guard.Policy {
 
 // redirect sends a manifest request to a URL of its own.
 func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, d *decision) error {
+	w = h.answer(w, r)
 	h.allowOrigin(w, r)
 	w.Header().Set("Cache-Control", "no-store")
 	u := received(r)
@@ -294,15 +296,17 @@ func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, d *decision) 
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, d *decision, refusal *problem.Problem) error {
 	d.refusal = refusal
 	refusal.SetInstance(requestID(r))
-	h.allowOrigin(w, r)
+	answer := h.answer(w, r)
+	h.allowOrigin(answer, r)
 	h.logRefusal("refused", r, d)
 	err := caddyhttp.Error(refusal.Status, refusal)
 	srv, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if srv == nil || srv.Errors != nil && anyMatches(srv.Errors.Routes, srv.Errors.WithError(asReceived(r), err)) {
-		refusal.SetHeader(w.Header())
+		refusal.SetHeader(answer.Header())
+		answer.word.hear(answer.Header())
 		return err
 	}
-	refusal.Write(w)
+	refusal.Write(answer)
 	return nil
 }
 

@@ -188,6 +188,8 @@ type Handler struct {
 	tarpit   *tarpit     // nil: none
 	logged   bool        // the server has an access log
 	badLimit *sync.Once
+
+	idleWriter bool // each request has the server's IdleTimeoutWriter
 }
 
 // CaddyModule returns the Caddy module information.
@@ -211,6 +213,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	h.badLimit = new(sync.Once)
+	h.provisionLastWord(ctx)
 	h.setDefaults()
 	if err := h.check(); err != nil {
 		return err

@@ -89,6 +89,7 @@ func received(r *http.Request) *url.URL {
 // token: what has passed it by for its path sees it there.
 func (h *Handler) plainly(w http.ResponseWriter, r *http.Request) error {
 	u := received(r)
+	w = h.answer(w, r)
 	h.allowOrigin(w, r)
 	w.Header().Set("Location", playback.PlainLocation(u.EscapedPath(), u.RawQuery))
 	w.WriteHeader(http.StatusTemporaryRedirect)
