@@ -38,6 +38,7 @@ func (h *Handler) onAPI(path string) bool {
 
 // serveAPI answers a call of the guards API.
 func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request, token *guard.ID) {
+	w = h.answer(w, r)
 	h.allowOrigin(w, r)
 	if token != nil {
 		r.Header.Set("Stream-Guard-Id", token.String()) // to the API an explicit id like any other

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // checkOrigin refuses what no browser sends as Origin: it could never match.
@@ -54,7 +56,9 @@ func (h *Handler) allowOrigin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header := w.Header()
-	header.Add("Vary", "Origin")
+	include(header, "Vary", []string{"Origin"})
+	header.Del("Access-Control-Allow-Origin") // of a `header` in front
+	header.Del("Access-Control-Allow-Credentials")
 	origin := r.Header.Get("Origin")
 	switch {
 	case origin == "":
@@ -67,5 +71,20 @@ func (h *Handler) allowOrigin(w http.ResponseWriter, r *http.Request) {
 	default:
 		return
 	}
-	header.Set("Access-Control-Expose-Headers", "Location, Retry-After, RateLimit, RateLimit-Policy")
+	include(header, "Access-Control-Expose-Headers", []string{"Location, Retry-After, RateLimit, RateLimit-Policy"})
+}
+
+// include adds to a field that is a list what it does not have yet.
+func include(h http.Header, name string, lists []string) {
+	for _, list := range lists {
+		var missing []string
+		for element := range strings.SplitSeq(list, ",") {
+			if element = strings.TrimSpace(element); !httpguts.HeaderValuesContainsToken(h[name], element) {
+				missing = append(missing, element)
+			}
+		}
+		if missing != nil {
+			h.Add(name, strings.Join(missing, ", "))
+		}
+	}
 }

@@ -161,6 +161,8 @@ type Handler struct {
 	logUsers logUsers    // as LogUsers says
 	private  bool        // as CacheControl says
 	reports  *sometimes  // what is said once until the config changes
+
+	idleWriter bool // each request has the server's IdleTimeoutWriter
 }
 
 // CaddyModule returns the Caddy module information.
@@ -192,6 +194,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	if err := registerMetrics(ctx.GetMetricsRegistry(), append(storage.Collectors(), verdicts, apiDuration, decisionDuration, brokenCMCD, panics)...); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
+	h.provisionLastWord(ctx)
 	h.setDefaults()
 	if err := h.check(); err != nil {
 		return err

@@ -14,15 +14,17 @@ import (
 // Caddy would answer without a body: then it writes the problem itself.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, v *visit, refusal *problem.Problem) error {
 	refusal.SetInstance(requestID(r))
-	h.allowOrigin(w, r)
+	answer := h.answer(w, r)
+	h.allowOrigin(answer, r)
 	h.logRefusal("refused", r, v)
 	err := caddyhttp.Error(refusal.Status, refusal)
 	srv, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if srv == nil || srv.Errors != nil && anyMatches(srv.Errors.Routes, srv.Errors.WithError(asReceived(r), err)) {
-		refusal.SetHeader(w.Header())
+		refusal.SetHeader(answer.Header())
+		answer.word.hear(answer.Header())
 		return err
 	}
-	refusal.Write(w)
+	refusal.Write(answer)
 	return nil
 }
 

@@ -49,8 +49,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return caddyhttp.Error(499, p.Gone)
 	}
 	if h.private {
-		v.writer.ResponseWriter = w
-		w = &v.writer
+		v.word.private = true
+		w = v.word.over(w, h.lowest(w, r))
 	}
 	if kind == playback.Manifest && token != nil {
 		return h.serveManifest(w, r, next, *token)
@@ -63,7 +63,7 @@ type visit struct {
 	request gate.Request
 	passage *gate.Passage // nil before there is a decision
 	users   logUsers
-	writer  privateWriter
+	word    lastWord
 }
 
 // begin decides about a request, and tells of it. Its error is a panic of our own.
@@ -105,6 +105,7 @@ func (h *Handler) panicked(r *http.Request, err error) {
 
 // redirect sends a manifest request to a URL of its own.
 func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, p *gate.Passage) error {
+	w = h.answer(w, r)
 	h.allowOrigin(w, r)
 	w.Header().Set("Cache-Control", "no-store")
 	u := received(r)

@@ -81,6 +81,7 @@ func (h *Handler) token(r *http.Request) (token *guard.ID, cut bool) {
 // token: what has passed it by for its path sees it there.
 func (h *Handler) plainly(w http.ResponseWriter, r *http.Request) error {
 	u := received(r)
+	w = h.answer(w, r)
 	h.allowOrigin(w, r)
 	w.Header().Set("Location", playback.PlainLocation(u.EscapedPath(), u.RawQuery))
 	w.WriteHeader(http.StatusTemporaryRedirect)
