@@ -204,15 +204,18 @@ func TestARevocationIsFeltByAViewerOfAnotherNode(t *testing.T) {
 // On a terminal top goes on until it is interrupted.
 func TestTopRefreshesOnATerminal(t *testing.T) {
 	t.Parallel()
+	script, err := exec.LookPath("script")
+	if err != nil {
+		t.Fatalf("script is needed (Debian: apt-get install bsdutils): %v", err)
+	}
+	if out, err := exec.Command(script, "-qec", "true", "/dev/null").CombinedOutput(); err != nil {
+		t.Fatalf("a terminal is needed (mount -t devpts devpts /dev/pts): %v\n%s", err, out)
+	}
 	n := start(t, site(files))
 	n.want(t, 200, "alice", "GET", "/media/cmaf/master.m3u8", "")
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
-	}
-	script, err := exec.LookPath("script")
-	if err != nil {
-		t.Fatalf("script is needed (Debian: apt-get install bsdutils): %v", err)
 	}
 	terminal := &journal{serving: make(chan struct{})}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

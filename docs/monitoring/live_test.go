@@ -21,7 +21,6 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
 
@@ -264,7 +263,7 @@ type prometheus struct{ addr string }
 func scrape(t *testing.T, n *node) *prometheus {
 	t.Helper()
 	groups := rules(t)
-	each(groups, func(r *rulefmt.Rule) {
+	each(groups, func(r *rule) {
 		r.For = 0
 		r.Expr = long.ReplaceAllString(r.Expr, "["+window+"]")
 	})
@@ -281,18 +280,24 @@ scrape_configs:
   - job_name: caddy
     static_configs: [{targets: ["%s"]}]
 `, n.metrics))
-	path, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Fatalf("prometheus is needed (Debian: apt-get install prometheus): %v", err)
-	}
 	p := &prometheus{"127.0.0.1:" + redistest.FreePort(t)}
-	process(t, nil, path, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
+	process(t, nil, tool(t, "prometheus"), "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+p.addr)
 	eventually(t, "Prometheus is ready", func() bool {
 		_, err := get("http://" + p.addr + "/-/ready")
 		return err == nil
 	})
 	return p
+}
+
+// tool is the path of a program of Prometheus.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("%s is needed (Debian: apt-get install prometheus): %v", name, err)
+	}
+	return path
 }
 
 // api asks Prometheus.
