@@ -1,0 +1,327 @@
+package caddymodule_test
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	_ "github.com/caddyserver/caddy/v2/modules/caddyhttp/standard"
+
+	_ "github.com/streamguard/streamguard/caddymodule"
+)
+
+// newOptions says which of a recording's two Caddyfiles is played: the one with
+// the options as they were when the answers were recorded, or its translation.
+const newOptions = false
+
+var record = flag.Bool("record", false, "write the answers in testdata/verdicts anew (go test ./caddymodule -run Verdicts -args -record)")
+
+// A recording in testdata/verdicts is a Caddyfile with the old options, a line,
+// the same with the new options, a line, and then requests with their answers:
+//
+//	seconds user method URI [header:value...] [<body] => answer
+//
+// The seconds are those since the first request. The user is sent as X-User-Id,
+// as the cookie session and by basic_auth; "-" sends none of them. A body is JSON
+// if no header says otherwise. An answer is the status, how long it was held back,
+// the verdict and its placeholders, the URI that the origin was asked for if it is
+// another, what the JSON says, and headers (of Cache-Control, what is not private).
+// Ids of guards are called id1, id2 and so on, in the order in which they appear.
+const recordingLine = "----------\n"
+
+// TestVerdictsAreAsRecorded plays the requests of each recording, in virtual
+// time, to its Caddyfile in front of an origin that has everything.
+func TestVerdictsAreAsRecorded(t *testing.T) {
+	files, err := filepath.Glob("testdata/verdicts/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no recordings, error: %v", err)
+	}
+	stderr := os.Stderr
+	t.Cleanup(func() { os.Stderr = stderr })
+	// A handler outside of a running Caddy logs to the terminal, which would hide
+	// what the test says.
+	if os.Stderr, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts := strings.Split(string(b), recordingLine)
+			if len(parts) != 3 {
+				t.Fatalf("%d parts, want the old Caddyfile, the new one and the requests", len(parts))
+			}
+			caddyfile := parts[0]
+			if newOptions {
+				caddyfile = parts[1]
+			}
+			synctest.Test(t, func(t *testing.T) { parts[2] = replay(t, caddyfile, parts[2]) })
+			if *record && !t.Failed() {
+				if err := os.WriteFile(file, []byte(strings.Join(parts, recordingLine)), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// replay plays a recording's requests and returns them with the answers that
+// they got. It insists on the recorded ones unless they are written anew.
+func replay(t *testing.T, caddyfile, requests string) string {
+	s := newSite(t, caddyfile)
+	defer s.close()
+	var answered strings.Builder
+	for start := time.Now(); requests != ""; {
+		var line string
+		line, requests, _ = strings.Cut(requests, "\n")
+		request, want, _ := strings.Cut(line, " => ")
+		at, call, _ := strings.Cut(request, " ")
+		seconds, err := strconv.ParseFloat(at, 64)
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		time.Sleep(time.Until(start.Add(time.Duration(seconds * float64(time.Second)))))
+		got := s.answer(call)
+		synctest.Wait()
+		if got != want && !*record {
+			t.Errorf("%s\ngot  %s\nwant %s", request, got, want)
+		}
+		fmt.Fprintf(&answered, "%s => %s\n", request, got)
+	}
+	return answered.String()
+}
+
+// site is the first server of a Caddyfile, without its listener.
+type site struct {
+	t      *testing.T
+	server *caddyhttp.Server
+	routes caddyhttp.Handler
+	close  func()
+	asked  string // the URI that the origin was asked for, by the last request
+	ids    []string
+}
+
+func newSite(t *testing.T, caddyfile string) *site {
+	config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(caddyfile), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		Apps struct {
+			HTTP struct {
+				Servers map[string]*caddyhttp.Server
+			}
+		}
+	}
+	if err := json.Unmarshal(config, &c); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
+	s := &site{t: t, server: c.Apps.HTTP.Servers["srv0"], close: cancel}
+	ctx = ctx.WithValue(caddyhttp.ServerCtxKey, s.server)
+	if err := s.server.Routes.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if s.server.Errors != nil {
+		if err := s.server.Errors.Routes.Provision(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.routes = s.server.Routes.Compile(caddyhttp.HandlerFunc(s.origin))
+	return s
+}
+
+// origin has the sample media, and something under every other path.
+func (s *site) origin(w http.ResponseWriter, r *http.Request) error {
+	s.asked = r.RequestURI
+	w.Header().Set("Cache-Control", "public")
+	file := path.Join("../testdata", path.Clean(r.URL.Path))
+	if info, err := os.Stat(file); err == nil && !info.IsDir() {
+		http.ServeFile(w, r, file)
+		return nil
+	}
+	_, err := w.Write([]byte("media"))
+	return err
+}
+
+// answer sends a request and says what the answer was.
+func (s *site) answer(call string) string {
+	s.asked = ""
+	r := s.request(call)
+	uri := r.RequestURI
+	w, repl, begun := httptest.NewRecorder(), caddy.NewReplacer(), time.Now()
+	r = caddyhttp.PrepareRequest(r, repl, w, s.server)
+	err := s.routes.ServeHTTP(w, r)
+	if failed := err; failed != nil && s.server.Errors != nil {
+		unanswered := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return failed })
+		err = s.server.Errors.Routes.Compile(unanswered).ServeHTTP(w, s.server.Errors.WithError(r, failed))
+	}
+	if err != nil {
+		w.WriteHeader(err.(caddyhttp.HandlerError).StatusCode)
+	}
+
+	parts := []string{strconv.Itoa(w.Code)}
+	say := func(name, value string) {
+		if value != "" {
+			parts = append(parts, name+strings.ReplaceAll(s.mask(value), ", ", ","))
+		}
+	}
+	judged := func(what string) string {
+		value, _ := repl.GetString("http.stream_guard." + what)
+		return value
+	}
+	if took := time.Since(begun); took > 0 {
+		say("after=", took.String())
+	}
+	say("", judged("verdict"))
+	if user := judged("user"); !strings.HasPrefix(call, user+" ") {
+		say("user=", user)
+	}
+	for _, what := range []string{"device", "stream", "guard"} {
+		say(what+"=", judged(what))
+	}
+	if held, limit := judged("held"), judged("limit"); held+limit != "" {
+		say("held=", cmp.Or(held, "?")+"/"+cmp.Or(limit, "?"))
+	}
+	if s.asked != uri || w.Code >= 400 {
+		say("origin=", s.asked)
+	}
+	if strings.HasSuffix(w.Header().Get("Content-Type"), "json") {
+		say("", inJSON(s.t, w.Body.Bytes()))
+	}
+	if cache := w.Header().Get("Cache-Control"); cache != "private" {
+		say("Cache-Control:", cmp.Or(cache, "-"))
+	}
+	for _, name := range []string{
+		"Location", "Allow", "Retry-After",
+		"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Expose-Headers",
+		"Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Access-Control-Max-Age",
+	} {
+		say(name+":", strings.Join(w.Header()[name], ","))
+	}
+	return strings.Join(parts, " ")
+}
+
+// guardJSON is a guard as the API shows it, alone or with its problem.
+type guardJSON struct {
+	GuardID, StreamID, DeviceID string
+	Labels                      map[string]string
+}
+
+func (g guardJSON) String() string {
+	s := g.GuardID + ":" + g.StreamID
+	if g.DeviceID != "" {
+		s += "@" + g.DeviceID
+	}
+	if len(g.Labels) > 0 {
+		s += strings.ReplaceAll(fmt.Sprint(g.Labels), " ", ",")
+	}
+	return s
+}
+
+// inJSON is what a problem, a guard or a list of guards says.
+func inJSON(t *testing.T, body []byte) string {
+	if len(body) == 0 {
+		return ""
+	}
+	var b struct {
+		guardJSON
+		ErrorCode, Per   string
+		Guards           []guardJSON
+		Limit, Remaining *int
+	}
+	if err := json.Unmarshal(body, &b); err != nil {
+		t.Fatalf("%v in %s", err, body)
+	}
+	var parts []string
+	if b.ErrorCode != "" {
+		parts = append(parts, "code="+b.ErrorCode)
+	}
+	if b.Per != "" {
+		parts = append(parts, "per="+b.Per)
+	}
+	if b.GuardID != "" {
+		parts = append(parts, "is="+b.guardJSON.String())
+	}
+	if b.Limit != nil {
+		parts = append(parts, fmt.Sprint("limit=", *b.Limit))
+	}
+	if b.Remaining != nil {
+		parts = append(parts, fmt.Sprint("remaining=", *b.Remaining))
+	}
+	for _, g := range b.Guards {
+		parts = append(parts, "has="+g.String())
+	}
+	return strings.Join(parts, " ")
+}
+
+var (
+	anID   = regexp.MustCompile(`[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}`)
+	idName = regexp.MustCompile(`\bid([0-9]+)\b`)
+)
+
+// mask puts names in the place of ids.
+func (s *site) mask(text string) string {
+	return anID.ReplaceAllStringFunc(text, func(id string) string {
+		for i, known := range s.ids {
+			if known == id {
+				return fmt.Sprint("id", i+1)
+			}
+		}
+		s.ids = append(s.ids, id)
+		return fmt.Sprint("id", len(s.ids))
+	})
+}
+
+// request is the one of a line, with the ids that its names stand for.
+func (s *site) request(call string) *http.Request {
+	words := strings.Fields(idName.ReplaceAllStringFunc(call, func(name string) string {
+		i, _ := strconv.Atoi(name[2:])
+		if i < 1 || i > len(s.ids) {
+			s.t.Fatalf("%s: no answer before had an id %s", call, name)
+		}
+		return s.ids[i-1]
+	}))
+	if len(words) < 3 {
+		s.t.Fatalf("%s: no user, method and URI", call)
+	}
+	user, body := words[0], ""
+	if last := len(words) - 1; words[last][0] == '<' {
+		body, words = words[last][1:], words[:last]
+	}
+	r := httptest.NewRequest(words[1], words[2], strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	if user != "-" {
+		r.Header.Set("X-User-Id", user)
+		r.Header.Set("Cookie", "session="+user)
+		r.SetBasicAuth(user, "p")
+	}
+	for _, field := range words[3:] {
+		name, value, _ := strings.Cut(field, ":")
+		if had := r.Header.Get(name); name == "Cookie" && had != "" {
+			value = had + "; " + value
+		}
+		r.Header.Set(name, value)
+	}
+	return r
+}
