@@ -715,10 +715,11 @@ func (w *world) calling(rng *rand.Rand) {
 		w.asks(c.ID)
 		v, err := n.Refresh(context.Background(), user, c.ID, policy)
 		w.tell("%s %v is kept: %v %v", user, c.ID, v.Outcome, err)
-		if err == nil && v.Outcome != guard.Refreshed {
-			if time.Since(last) < w.silentFor() && !w.lost(c, first, n) {
-				w.wrong("%s, who keeps %v, is told that it is %v", user, c.ID, v.Outcome)
-			}
+		late := time.Since(last) >= w.silentFor() // its node stood still, say
+		if err == nil && v.Outcome != guard.Refreshed && !late && !w.lost(c, first, n) {
+			w.wrong("%s, who keeps %v, is told that it is %v", user, c.ID, v.Outcome)
+		}
+		if late || err == nil && v.Outcome != guard.Refreshed {
 			break
 		}
 		if err == nil && v.Guard.Device != c.Device {
