@@ -515,11 +515,12 @@ func (w *world) end(rng *rand.Rand, user string, id guard.ID, at int) (released 
 	if rng.IntN(3) > 0 {
 		n := w.node(at)
 		n.link.pause(time.Microsecond)
+		losses := w.losses()
 		found, err := n.Release(context.Background(), user, id, policy)
 		if found && err == nil {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if w.nodes[at] == n && !w.holds(guard.Claim{User: user, ID: id}) {
+			if w.nodes[at] == n && losses == w.store.losses && !w.holds(guard.Claim{User: user, ID: id}) {
 				w.freed[id] = at
 			}
 			return true
