@@ -36,12 +36,13 @@ local function make_room(own, new, rules, intent, reclaim)
     local is = of(new, rule.per)
     if rule.limit ~= UNLIMITED and is ~= '' and not (own and of(own, rule.per) == is) then
       local limit = math.min(rule.limit, MAX_LIMIT)
-      local excess, lapsed, others = 1 - limit, {}, {}
+      local excess, lapsed, place, others = 1 - limit, {}, {}, {}
       for _, r in ipairs(records) do
         if r.kind == 'G' and r ~= own and not going[r] and of(r, rule.per) == is then
           excess = excess + 1
           if reclaim and expires(r) <= now then
             lapsed[#lapsed + 1] = r
+            place[r] = #lapsed
           elseif rule.at_limit == REPLACE_OLDEST or rule.at_limit == REPLACE_DEVICE and new.device ~= '' and r.device == new.device then
             others[#others + 1] = r
           end
@@ -49,7 +50,7 @@ local function make_room(own, new, rules, intent, reclaim)
       end
       table.sort(lapsed, function(a, b)
         if expires(a) ~= expires(b) then return expires(a) < expires(b) end
-        return a.place < b.place
+        return place[a] < place[b]
       end)
       for _, r in ipairs(lapsed) do
         if excess <= 0 then break end
