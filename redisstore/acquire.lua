@@ -35,13 +35,13 @@ if not kind and #ARGV == RULES + 2 and held < math.min(limit, bound) and (intent
   return { ADMITTED, now, held + 1, new }
 end
 
---- ledger.lua and room.lua: all else is done on tables.
-
-read()
 local rules = {}
 for i = RULES, #ARGV, 3 do
   rules[#rules + 1] = { per = ARGV[i], limit = tonumber(ARGV[i + 1]), at_limit = tonumber(ARGV[i + 2]) }
 end
+--- ledger.lua and room.lua: all else is done on tables.
+
+read()
 local own = find('G', id)
 local function here(r) return r.stream == stream and r.device == device end
 if not own then -- Without one,
@@ -51,7 +51,8 @@ if not own then -- Without one,
     local first
     for _, r in ipairs(records) do
       if r.kind == 'G' and here(r) then
-        r.refreshed, r.interval, r.ttl = now, interval, ttl
+        r.interval, r.ttl = extended(r.refreshed, r.interval, r.ttl, interval, ttl)
+        r.refreshed = now
         first = first or r
       end
     end
@@ -81,6 +82,7 @@ end
 -- 7. What the guard will be needs room under every rule,
 local new = { kind = 'G', id = id, created = own and own.created or now, refreshed = now, interval = interval, ttl = ttl, stream = stream, device = device, labels = labels }
 if own then
+  new.interval, new.ttl = extended(own.refreshed, own.interval, own.ttl, interval, ttl)
   if stream == '' then new.stream = own.stream end
   if device == '' then new.device = own.device end
   for name, value in own.labels:gmatch('([^\31=]+)=([^\31]+)') do
@@ -91,7 +93,7 @@ if own then
     end
   end
 end
-local going, replaced, refusal = make_room(own, new, rules, intent, reclaim)
+local going, replaced, refusal = make_room(own, new)
 if refusal then return refusal end
 -- 8. and a new one in the store, which has some for each user.
 if not own then
