@@ -515,11 +515,12 @@ func (w *world) end(rng *rand.Rand, user string, id guard.ID, at int) (released 
 	if rng.IntN(3) > 0 {
 		n := w.node(at)
 		n.link.pause(time.Microsecond)
+		losses := w.losses()
 		found, err := n.Release(context.Background(), user, id, policy)
 		if found && err == nil {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if w.nodes[at] == n && !w.holds(guard.Claim{User: user, ID: id}) {
+			if w.nodes[at] == n && losses == w.store.losses && !w.holds(guard.Claim{User: user, ID: id}) {
 				w.freed[id] = at
 			}
 			return true
@@ -715,10 +716,11 @@ func (w *world) calling(rng *rand.Rand) {
 		w.asks(c.ID)
 		v, err := n.Refresh(context.Background(), user, c.ID, policy)
 		w.tell("%s %v is kept: %v %v", user, c.ID, v.Outcome, err)
-		if err == nil && v.Outcome != guard.Refreshed {
-			if time.Since(last) < w.silentFor() && !w.lost(c, first, n) {
-				w.wrong("%s, who keeps %v, is told that it is %v", user, c.ID, v.Outcome)
-			}
+		late := time.Since(last) >= w.silentFor() // its node stood still, say
+		if err == nil && v.Outcome != guard.Refreshed && !late && !w.lost(c, first, n) {
+			w.wrong("%s, who keeps %v, is told that it is %v", user, c.ID, v.Outcome)
+		}
+		if late || err == nil && v.Outcome != guard.Refreshed {
 			break
 		}
 		if err == nil && v.Guard.Device != c.Device {

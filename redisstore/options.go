@@ -37,7 +37,7 @@ type Options struct {
 	PoolSize    int           // connections to each server; default 10 for each CPU
 	Timeout     time.Duration // bound on a whole call; default DefaultTimeout
 	DialTimeout time.Duration // bound on connecting; default Timeout
-	KeyPrefix   string        // in front of the user; default DefaultKeyPrefix
+	KeyPrefix   string        // in front of the user, with a colon at its end, given or not; default DefaultKeyPrefix
 
 	// ReadFrom is ReadFromReplica if replicas are to be asked for lists that
 	// may be a moment old (guard.ForDisplay); default ReadFromMaster.
@@ -76,6 +76,9 @@ func Open(o Options) (*Store, error) {
 	}
 	if o.KeyPrefix == "" {
 		o.KeyPrefix = DefaultKeyPrefix
+	}
+	if !strings.HasSuffix(o.KeyPrefix, ":") {
+		o.KeyPrefix += ":"
 	}
 	if err := o.readURL(); err != nil {
 		return nil, err

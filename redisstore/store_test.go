@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -373,6 +374,44 @@ func TestWalkKeepsToItsPrefixAndPassesOverWhatIsNoGuard(t *testing.T) {
 	err := s.Walk(t.Context(), func(string, []guard.Guard) { met++ })
 	if met != 600 || err == nil || !strings.Contains(err.Error(), "2 keys") {
 		t.Errorf("met %d users, %v; want 600 and the 2 keys that are something else", met, err)
+	}
+}
+
+// One prefix begins another, with and without a colon at its end, and users have
+// colons in their names: nobody is somebody else.
+func TestKeysOfStoresDoNotCollide(t *testing.T) {
+	server := redistest.Start(t)
+	users := []string{"alice", "eu:alice", ":alice", "a:", "%3Aalice", "eu%3Aalice", "%253A", "100%", ""}
+	keys := make(map[string]string)
+	for _, prefix := range []string{"sg:", "sg:eu:", "sg", "sg:e", "sg::", "sg%3Aeu"} {
+		s := open(t, Options{Addresses: []string{server.Addr}, KeyPrefix: prefix})
+		held := 1
+		if prefix == "sg" { // the same store as sg:
+			held = 2
+		}
+		want := make(map[string]int)
+		for _, user := range users {
+			v, err := s.Acquire(t.Context(), claim(user, prefix), policy)
+			if err != nil || v.Held != held {
+				t.Errorf("%q of %q holds %d guards, %v", user, prefix, v.Held, err)
+			}
+			want[user] = held
+			owner := strings.TrimSuffix(prefix, ":") + " " + user
+			if prefix == "sg::" {
+				owner = prefix + user
+			}
+			if other, taken := keys[s.key(user)]; taken && other != owner {
+				t.Errorf("%q and %q have the same key", other, owner)
+			}
+			keys[s.key(user)] = owner
+		}
+		met := make(map[string]int)
+		if err := s.Walk(t.Context(), func(user string, guards []guard.Guard) { met[user] = len(guards) }); err != nil || !maps.Equal(met, want) {
+			t.Errorf("the walk of %q met %v, %v", prefix, met, err)
+		}
+	}
+	if s := open(t, Options{Addresses: []string{server.Addr}}); s.key("alice") != "sg:alice" {
+		t.Errorf("by default the key is %q", s.key("alice"))
 	}
 }
 
