@@ -186,8 +186,8 @@ func TestOpenNamesTheOptionAtFault(t *testing.T) {
 		options Options
 		want    string
 	}{
-		{Options{URL: "http://h"}, "url: http://h is not redis://"},
-		{Options{URL: "redis://u:secret@h:1/x"}, "url: redis://u:xxxxx@h:1/x: invalid database number"},
+		{Options{URL: "http://h"}, "url: does not begin with redis://"},
+		{Options{URL: "redis://u:secret@h:1/x"}, "url: the path is no number of a database"},
 		{Options{URL: "redis://h?db=1"}, "options are lines of their own"},
 		{Options{URL: "redis://u:se%ZZcret@h"}, "url: not a URL"},
 		{Options{URL: "redis://h", Addresses: []string{"h:1"}}, "url and address exclude"},
@@ -198,6 +198,32 @@ func TestOpenNamesTheOptionAtFault(t *testing.T) {
 		{Options{Addresses: []string{"h:redis"}}, `address: "h:redis" is neither`},
 		{Options{Addresses: []string{"h 1:1"}}, `address: "h 1:1" is neither`},
 		{Options{Addresses: []string{"redis://h:1"}}, `address: "redis://h:1" is neither`},
+		{Options{Addresses: []string{":6379"}}, `address: ":6379" has no host`},
+		{Options{Addresses: []string{"a:1", "[]:6379"}}, `address: "[]:6379" has no host`},
+		{Options{Addresses: []string{":26379"}, MasterName: "m"}, `address: ":26379" has no host`},
+		{Options{Addresses: []string{"h:1:2"}}, `address: "h:1:2" is neither`},
+		{Options{Addresses: []string{"::1:6379"}}, `address: "::1:6379" is neither`},
+		{Options{Addresses: []string{"h\n:1"}}, `address: "h\n:1" is neither`},
+		{Options{Addresses: []string{"/run/a b"}}, `address: "/run/a b" is neither`},
+		{Options{Addresses: []string{"redis://u:secret@h:1"}}, "address: has an @"},
+		{Options{Addresses: []string{"secret@h:1"}}, "address: has an @"},
+		{Options{URL: "redis://h:6379?password=secret"}, "url: has something after a ?"},
+		{Options{URL: "redis://h:6379#secret"}, "url: has something after a ? or a #"},
+		{Options{URL: "redis://:7/secret@h:6379"}, "url: has no host"},
+		{Options{URL: "redis://u:7/secret@h:6379"}, "url: has an @ behind the host"},
+		{Options{URL: "redis://u:se/cretsecret@h:6379"}, "url: not a URL"},
+		{Options{URL: "redis://secret@h:6379"}, "url: has a user without a password"},
+		{Options{URL: "unix:///run/redis?password=secret"}, "url: has something after a ?"},
+		{Options{URL: "unix://run/redis"}, "url: unix:// takes the path"},
+		{Options{URL: "unix://"}, "url: unix:// takes the path"},
+		{Options{URL: "secret:secret@h:6379"}, "url: does not begin with"},
+		{Options{URL: "redis://"}, "url: has no host"},
+		{Options{URL: "redis:h:6379"}, "url: has no host"},
+		{Options{URL: "redis://:6379"}, "url: has no host"},
+		{Options{URL: "redis://:secret@/1"}, "url: has no host"},
+		{Options{URL: "redis://h/-1"}, "url: the number of the database is negative"},
+		{Options{Username: "u"}, `username: "u" comes without a password`},
+		{Options{Addresses: []string{"h:1"}, MasterName: "m", SentinelUsername: "u"}, `sentinel_username: "u" comes without a sentinel_password`},
 		{Options{SentinelPassword: "x"}, "need master_name"},
 		{Options{MasterName: "m"}, `master_name: "m" needs the Sentinels as addresses`},
 		{Options{MasterName: "m", URL: "redis://u:secret@h:1"}, `master_name: "m" needs the Sentinels as addresses`},
@@ -217,6 +243,9 @@ func TestOpenNamesTheOptionAtFault(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error shows the password: %v", err)
+		}
+		if where := c.options.String(); c.options.URL != "" && strings.Contains(where, "secret") {
+			t.Errorf("the store's name shows the password: %v", where)
 		}
 	}
 }
