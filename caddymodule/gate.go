@@ -21,6 +21,7 @@ import (
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	withoutTunnels(r.Header)
 	token, cut := h.token(r)
 	if h.onAPI(r.URL.Path) {
 		w = h.answer(w, r)
@@ -39,9 +40,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case r.Method == http.MethodOptions:
 		return next.ServeHTTP(w, r)
 	case kind == playback.Other && cut:
-		return h.plainly(w, r)
+		u := received(r)
+		return h.sendOn(w, r, playback.PlainLocation(u.EscapedPath(), u.RawQuery))
 	case kind == playback.Other:
 		return next.ServeHTTP(w, r)
+	case kind == playback.Manifest && token != nil:
+		u := received(r)
+		if first := playback.FirstTokenLocation(u.EscapedPath(), u.RawQuery); first != "" {
+			return h.sendOn(w, r, first)
+		}
 	}
 	p := &passage{}
 	d := &p.decision

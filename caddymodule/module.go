@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"regexp"
 	"slices"
@@ -190,6 +191,7 @@ type Handler struct {
 	badLimit *sync.Once
 
 	idleWriter bool // each request has the server's IdleTimeoutWriter
+	unwritten  *unwritten
 }
 
 // CaddyModule returns the Caddy module information.
@@ -214,6 +216,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.badLimit = new(sync.Once)
 	h.provisionLastWord(ctx)
+	h.unwritten = &unwritten{seed: maphash.MakeSeed()}
 	h.setDefaults()
 	if err := h.check(); err != nil {
 		return err
