@@ -220,7 +220,7 @@ func TestFirstTokenLocation(t *testing.T) {
 		"/v/TOK/m.m3u8":                    "",
 		"/v/TOK/TOK/m.m3u8":                "../m.m3u8",
 		"/v/TOK/x/TOK/TOK/y/m.m3u8":        "../../../y/m.m3u8",
-		"/TOK/TOK//other.example/m.m3u8":   "../../../other.example/m.m3u8",
+		"/TOK/TOK//other.example/m.m3u8":   "../../..//other.example/m.m3u8",
 		"/v/TOK/TOK":                       "./",
 		"/v/TOK/%7E" + token[1:] + "/m%2F": "../m%2F",
 	} {
