@@ -86,7 +86,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 			reply, err := cmds[i].Result()
 			switch {
 			case redis.HasErrorPrefix(err, "NOSCRIPT"), elsewhere(err): // this server has not seen it yet, or is not the one
-				a.Verdict, a.Err = s.Acquire(ctx, r.Claim, r.Policy)
+				a.Verdict, a.Err = s.Acquire(timed, r.Claim, r.Policy)
 			case err != nil:
 				a.Err = fmt.Errorf("acquiring a guard: %w", typed(err))
 			default:
