@@ -16,7 +16,7 @@ import (
 const (
 	denialTime = 2 * time.Second // how long a denial is remembered, at most
 
-	// Guards that denials name: up to 1000 each, with 1200 bytes at most.
+	// Guards that denials name: up to guard.MaxInTheWay each, with 1200 bytes at most.
 	maxInTheWay = 1 << 18
 )
 
@@ -42,8 +42,11 @@ func newDenials() denials { return denials{byID: xsync.NewMap[guard.ID, denial](
 func (k *Keeper) denied(c *guard.Claim, p *guard.Policy) (v guard.Verdict, ok bool) {
 	d, ok := k.denials.byID.Load(c.ID)
 	age := k.now().since(d.at)
-	if !ok || age >= d.lasts || !k.alike(&d, c, p) || slices.ContainsFunc(d.verdict.InTheWay, func(g guard.Guard) bool { return k.endedSince(g.ID, d.at) }) {
+	if !ok || age >= d.lasts || !k.alike(&d, c, p) {
 		return v, false
+	}
+	if slices.ContainsFunc(d.verdict.InTheWay, func(g guard.Guard) bool { return k.endedSince(g.ID, d.at) }) {
+		return v, false // there may be room
 	}
 	v = *d.verdict
 	v.Limit, v.FreeIn, v.Repeated = p.Limit, max(v.FreeIn-age, 0), true
