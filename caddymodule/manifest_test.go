@@ -349,7 +349,7 @@ func TestRepeatedTokensMakeNothingLarger(t *testing.T) {
 			"/v" + first + "/x" + other + "/m.m3u8":                                   "/v" + first + "/x/m.m3u8",
 			"/v" + first + "/x%2F" + strings.Replace(other, "~", "%7e", 1) + "/m.mpd": "/v" + first + "/x%2F/m.mpd",
 		} {
-			for _, method := range []string{"GET", "HEAD", "POST"} {
+			for _, method := range []string{"GET", "HEAD"} {
 				h, _ := s.call(307, method, path)
 				at, err := url.Parse("http://" + s.addr + path)
 				if err == nil {
