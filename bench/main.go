@@ -103,6 +103,9 @@ func measures() (list []measure) {
 			}
 		}
 	}
+	for _, urls := range []string{"relative", "absolute"} {
+		list = append(list, measure{"playlists/" + urls, func(l *lab) ([]row, error) { return playlists(l, urls) }})
+	}
 	return append(list,
 		measure{"ratelimit", ratelimit},
 		measure{"handler", handler},

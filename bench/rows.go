@@ -185,6 +185,40 @@ func ratelimit(l *lab) ([]row, error) {
 	return table, err
 }
 
+// playlists measures reloads of a live playlist under a token, packed by the
+// origin, against the same without the gate. Into relative URLs nothing has to
+// be written; into absolute ones everything.
+func playlists(l *lab, urls string) ([]row, error) {
+	serve, err := l.serve("reverse_proxy")
+	if err != nil {
+		return nil, err
+	}
+	gated, err := l.caddy("gated", gate("memory", "playback auto"), serve)
+	if err != nil {
+		return nil, err
+	}
+	bare, err := l.caddy("bare", serve)
+	if err != nil {
+		return nil, err
+	}
+	what, goals := "reload of a playlist of 7,200 "+urls+" URLs, gzip", [2]goal{{"≥", 0.9}, {"≤", 1}}
+	if urls == "absolute" {
+		goals = [2]goal{{}, {"≤", 1.1}}
+	}
+	table := []row{
+		{what: "throughput: " + what, partner: "without the gate", unit: "requests/s", goal: goals[0]},
+		{what: "CPU time a request: the same", partner: "without the gate", unit: "µs"},
+		{what: "body: the same", partner: "without the gate", unit: "bytes", goal: goals[1]},
+	}
+	results, err := l.turns([]*server{gated, bare}, "-mode", "playlists", "-dir", urls, "-playbacks", strconv.Itoa(smallAudience))
+	for _, r := range results {
+		table[0].pair(r[0].rate(), r[1].rate())
+		table[1].pair(r[0].cost(), r[1].cost())
+		table[2].pair(float64(r[0].Bytes/r[0].Requests), float64(r[1].Bytes/r[1].Requests))
+	}
+	return table, err
+}
+
 // turns puts load on servers in turn, after a warm-up of each, and returns the
 // results of each round.
 func (l *lab) turns(servers []*server, args ...string) ([][]result, error) {

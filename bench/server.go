@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -228,10 +229,47 @@ func (l *lab) origin() (addr string, err error) {
 			w.Write(segment)
 		})
 	}
+	for dir, before := range playlistDirs {
+		mux.HandleFunc("/"+dir+"/", live(before))
+	}
 	o := &http.Server{Handler: mux}
 	l.origins = append(l.origins, o)
 	go o.Serve(listener)
 	return listener.Addr().String(), nil
+}
+
+// playlistDirs are where live playlists are, and what stands before each URL.
+var playlistDirs = map[string]string{"relative": "", "absolute": "/absolute/"}
+
+// live serves a channel of four hours, packed: its playlist changes every two
+// seconds. Anything else of it is a segment.
+func live(before string) http.HandlerFunc {
+	var mu sync.Mutex
+	var made int64
+	var packed []byte
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.URL.Path, ".m3u8") {
+			w.Write([]byte("segment"))
+			return
+		}
+		mu.Lock()
+		if now := time.Now().Unix() / 2; now != made {
+			var b bytes.Buffer
+			z := gzip.NewWriter(&b)
+			fmt.Fprintf(z, "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:%d\n", now)
+			for n := now; n < now+7200; n++ {
+				fmt.Fprintf(z, "#EXT-X-PROGRAM-DATE-TIME:%s\n#EXTINF:2.000,\n%ssegment-%d.m4s\n", time.Unix(2*n, 0).UTC().Format(time.RFC3339), before, n)
+			}
+			z.Close()
+			made, packed = now, b.Bytes()
+		}
+		body := packed
+		mu.Unlock()
+		w.Header().Set("Content-Type", "application/vnd.apple.mpegurl")
+		w.Header().Set("Content-Encoding", "gzip")
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.Write(body)
+	}
 }
 
 // free finds a free port.
@@ -265,6 +303,7 @@ type result struct {
 	Requests int
 	Seconds  float64
 	P50, P99 float64       // milliseconds
+	Bytes    int           // of bodies
 	CPU      time.Duration // of the server
 }
 

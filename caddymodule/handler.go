@@ -5,6 +5,7 @@ package caddymodule
 import (
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"strings"
 	"time"
 
@@ -163,6 +164,7 @@ type Handler struct {
 	reports  *sometimes  // what is said once until the config changes
 
 	idleWriter bool // each request has the server's IdleTimeoutWriter
+	unwritten  *unwritten
 }
 
 // CaddyModule returns the Caddy module information.
@@ -195,6 +197,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	h.provisionLastWord(ctx)
+	h.unwritten = &unwritten{seed: maphash.MakeSeed()}
 	h.setDefaults()
 	if err := h.check(); err != nil {
 		return err

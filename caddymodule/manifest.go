@@ -2,39 +2,122 @@ package caddymodule
 
 import (
 	"bytes"
+	"errors"
+	"hash/maphash"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
+	"go.uber.org/zap"
 
 	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/playback"
 )
 
-// maxManifest is how many bytes of a manifest are held back to write a token
-// into. A larger one passes as it is.
-const maxManifest = 4 << 20
-
-// serveManifest writes the token into the manifest that next answers with.
+// serveManifest writes the token into the manifest that next answers with. It
+// takes the whole of it, in a coding that the client accepts and the gate knows.
 func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, token guard.ID) error {
-	// It takes the whole text; what compresses (encode) stands in front of the gate.
-	for _, name := range []string{"Accept-Encoding", "Range", "If-Range"} {
-		r.Header.Del(name)
+	r.Header.Del("Range")
+	r.Header.Del("If-Range")
+	accepted := slices.DeleteFunc(encode.AcceptedEncodings(r, codings), func(coding string) bool { return !slices.Contains(codings, coding) })
+	if r.Header.Del("Accept-Encoding"); len(accepted) > 0 {
+		r.Header.Set("Accept-Encoding", strings.Join(accepted, ", "))
 	}
-	path, host := received(r).EscapedPath(), r.Host
-	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead}
+	rewriting := rewriting{h, r, accepted, received(r).EscapedPath(), r.Host, token}
+	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead, held: buffer()}
+	defer free(m.held)
 	if err := next.ServeHTTP(m, r); err != nil {
 		return err
 	}
-	return m.finish(func(body []byte) []byte { return h.read.kinds.AddToken(body, path, host, token) })
+	if m.large {
+		rewriting.passes(errLarge)
+	}
+	return m.finish(rewriting.edit)
 }
+
+// rewriting is what becomes of a manifest under a token.
+type rewriting struct {
+	*Handler
+	*http.Request
+	accepted   []string // codings
+	path, host string   // as received
+	token      guard.ID
+}
+
+// edit returns the body with the token in it, and its coding; nil where the body
+// is to pass as it is.
+func (r rewriting) edit(body []byte, coding string) (edited []byte, packed string) {
+	defer func() { r.recovered(r.Request, recover(), func(error) { edited, packed = nil, "" }) }()
+	sum := r.unwritten.sum(coding, r.host, r.path, r.token, body)
+	if r.unwritten.has(sum) {
+		return nil, ""
+	}
+	text := buffer()
+	defer free(text)
+	err := unpack(text, body, coding)
+	if err == nil {
+		switch edited := r.read.kinds.AddToken(text.Bytes(), r.path, r.host, r.token); {
+		case edited == nil:
+			err = errLarge
+		case !bytes.Equal(edited, text.Bytes()):
+			if !slices.Contains(r.accepted, coding) {
+				coding = ""
+			}
+			return pack(edited, coding), coding
+		}
+	}
+	if r.unwritten.add(sum); err != nil {
+		r.passes(err)
+	}
+	return nil, ""
+}
+
+var errLarge = errors.New("it has more than " + strconv.Itoa(playback.MaxManifest) + " bytes")
+
+// passes says why a manifest passes as it is, although its URLs may lose the token.
+func (r rewriting) passes(err error) {
+	r.logger.Warn("the token cannot be written into a manifest", zap.String("request_id", requestID(r.Request)), zap.String("path", r.URL.Path), zap.Error(err))
+}
+
+// unwritten remembers manifests into which nothing has to be written, of which
+// most live playlists are and all their viewers ask for the same at a time. It
+// has a place for each of the last sums; a collision would cost a random seed.
+type unwritten struct {
+	seed maphash.Seed
+	sums [4096]atomic.Uint64
+}
+
+// sum is that of all that the answer depends on. The token is not, but its place
+// in the path is.
+func (u *unwritten) sum(coding, host, path string, token guard.ID, body []byte) uint64 {
+	var hash maphash.Hash
+	hash.SetSeed(u.seed)
+	for _, s := range []string{coding, host, strings.Replace(path, token.String(), "", 1)} {
+		hash.WriteString(s)
+		hash.WriteByte(0)
+	}
+	hash.Write(body)
+	return hash.Sum64()
+}
+
+func (u *unwritten) place(sum uint64) *atomic.Uint64 { return &u.sums[sum%uint64(len(u.sums))] }
+func (u *unwritten) has(sum uint64) bool             { return u.place(sum).Load() == sum }
+func (u *unwritten) add(sum uint64)                  { u.place(sum).Store(sum) }
 
 // manifestWriter holds a manifest back until it is whole.
 type manifestWriter struct {
 	http.ResponseWriter
 	head   bool
 	status int
-	pass   bool // it is none, or too large: nothing is held back
-	buf    bytes.Buffer
+	coding string // gzip, zstd, or "" for none
+	pass   bool   // it is none, or too large: nothing is held back
+	large  bool
+	held   *bytes.Buffer
 }
 
 func (w *manifestWriter) WriteHeader(status int) {
@@ -46,13 +129,17 @@ func (w *manifestWriter) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	encoding := w.Header().Get("Content-Encoding")
-	switch {
-	case status != http.StatusOK || encoding != "" && encoding != "identity":
+	header := w.Header()
+	coding, known := codingOf(header)
+	w.coding = coding
+	switch length, _ := strconv.Atoi(header.Get("Content-Length")); {
+	case status != http.StatusOK || !known:
 		w.release()
 	case w.head:
-		w.Header().Del("Content-Length")
+		header.Del("Content-Length")
 		w.release()
+	case length <= playback.MaxManifest:
+		w.held.Grow(max(length, 0))
 	}
 }
 
@@ -60,17 +147,17 @@ func (w *manifestWriter) Write(b []byte) (int, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if !w.pass && w.buf.Len()+len(b) > maxManifest {
+	if !w.pass && w.held.Len()+len(b) > playback.MaxManifest {
+		w.large = true
 		w.release()
-		if _, err := w.ResponseWriter.Write(w.buf.Bytes()); err != nil {
+		if _, err := w.ResponseWriter.Write(w.held.Bytes()); err != nil {
 			return 0, err
 		}
-		w.buf = bytes.Buffer{}
 	}
 	if w.pass {
 		return w.ResponseWriter.Write(b)
 	}
-	return w.buf.Write(b)
+	return w.held.Write(b)
 }
 
 // release stops holding back.
@@ -79,17 +166,27 @@ func (w *manifestWriter) release() {
 	w.ResponseWriter.WriteHeader(w.status)
 }
 
-// finish writes what was held back, changed.
-func (w *manifestWriter) finish(change func([]byte) []byte) error {
+// finish writes what was held back, edited or as it is.
+func (w *manifestWriter) finish(edit func(body []byte, coding string) ([]byte, string)) error {
 	if w.pass || w.status == 0 {
 		return nil
 	}
-	body := change(w.buf.Bytes())
-	header := w.Header()
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	for _, digest := range []string{"Digest", "Content-Digest", "Repr-Digest", "Content-Md5"} {
-		header.Del(digest)
+	header, body := w.Header(), w.held.Bytes()
+	header.Del("Accept-Ranges")
+	if edited, coding := edit(body, w.coding); edited != nil {
+		body = edited
+		for _, field := range []string{"Content-Encoding", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5"} {
+			header.Del(field)
+		}
+		if coding != "" {
+			header.Set("Content-Encoding", coding)
+		}
+		// It says when the origin's text is the same, not the bytes here.
+		if tag := header.Get("Etag"); strings.HasPrefix(tag, `"`) {
+			header.Set("Etag", "W/"+tag)
+		}
 	}
+	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.ResponseWriter.WriteHeader(w.status)
 	_, err := w.ResponseWriter.Write(body)
 	return err
@@ -106,3 +203,15 @@ func (w *manifestWriter) FlushError() error {
 
 // Unwrap is for http.ResponseController.
 func (w *manifestWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func buffer() *bytes.Buffer { return buffers.Get().(*bytes.Buffer) }
+
+// free gives a buffer back, unless it is so large that it would not be again.
+func free(b *bytes.Buffer) {
+	if b.Cap() <= 1<<20 {
+		b.Reset()
+		buffers.Put(b)
+	}
+}

@@ -16,6 +16,7 @@ import (
 // ServeHTTP implements caddyhttp.MiddlewareHandler: it reads the request, begins
 // its passage, and answers.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	withoutTunnels(r.Header)
 	token, cut := h.token(r)
 	if h.onAPI(r.URL.Path) {
 		h.serveAPI(w, r, token)
@@ -26,9 +27,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case r.Method == http.MethodOptions:
 		return next.ServeHTTP(w, r)
 	case kind == playback.Other && cut:
-		return h.plainly(w, r)
+		u := received(r)
+		return h.sendOn(w, r, playback.PlainLocation(u.EscapedPath(), u.RawQuery))
 	case kind == playback.Other:
 		return next.ServeHTTP(w, r)
+	case kind == playback.Manifest && token != nil:
+		u := received(r)
+		if first := playback.FirstTokenLocation(u.EscapedPath(), u.RawQuery); first != "" {
+			return h.sendOn(w, r, first)
+		}
 	}
 	v := &visit{users: h.logUsers}
 	v.request.Kind, v.request.Token = kind, token
@@ -68,16 +75,7 @@ type visit struct {
 
 // begin decides about a request, and tells of it. Its error is a panic of our own.
 func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) {
-	defer func() {
-		switch panicked := recover(); panicked {
-		case nil:
-		case http.ErrAbortHandler:
-			panic(panicked)
-		default:
-			err = fmt.Errorf("panic: %v", panicked)
-			h.panicked(r, err)
-		}
-	}()
+	defer func() { h.recovered(r, recover(), func(fault error) { err = fault }) }()
 	repl := v.attach(r, h.logged)
 	h.fill(&v.request, r, repl)
 	p := h.gate.Begin(r.Context(), &v.request)
@@ -94,13 +92,22 @@ func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) 
 	return p, nil
 }
 
-// panicked tells of a fault of the gate's own, once a minute with its stack.
-func (h *Handler) panicked(r *http.Request, err error) {
-	panics.Inc()
-	if !aMinute.over() {
+// recovered tells of a fault of the gate's own, once a minute with its stack, and
+// has the request go on. An http.ErrAbortHandler passes as it is.
+func (h *Handler) recovered(r *http.Request, panicked any, goOn func(fault error)) {
+	switch panicked {
+	case nil:
 		return
+	case http.ErrAbortHandler:
+		panic(panicked)
 	}
-	h.logger.Error("the gate failed, and the request went on uncounted", zap.String("request_id", requestID(r)), zap.Error(err), zap.ByteString("stack", debug.Stack()))
+	panics.Inc()
+	fault := fmt.Errorf("panic: %v", panicked)
+	if aMinute.over() {
+		h.logger.Error("the gate failed, and a request goes on without it; said once a minute",
+			zap.String("request_id", requestID(r)), zap.Error(fault), zap.ByteString("stack", debug.Stack()))
+	}
+	goOn(fault)
 }
 
 // redirect sends a manifest request to a URL of its own.

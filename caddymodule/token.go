@@ -77,13 +77,13 @@ func (h *Handler) token(r *http.Request) (token *guard.ID, cut bool) {
 	return token, token != nil
 }
 
-// plainly sends a request that the gate does not count to its URL without the
-// token: what has passed it by for its path sees it there.
-func (h *Handler) plainly(w http.ResponseWriter, r *http.Request) error {
-	u := received(r)
+// sendOn sends a request on that has no use for all of its tokens: what the gate
+// does not count goes without, for what has passed it by for its path sees it
+// there, and a manifest with one, because each would be more to write into it.
+func (h *Handler) sendOn(w http.ResponseWriter, r *http.Request, location string) error {
 	w = h.answer(w, r)
 	h.allowOrigin(w, r)
-	w.Header().Set("Location", playback.PlainLocation(u.EscapedPath(), u.RawQuery))
+	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusTemporaryRedirect)
 	return nil
 }

@@ -28,7 +28,7 @@ import (
 
 // newOptions says which of a recording's two Caddyfiles is played: the one with
 // the options as they were when the answers were recorded, or its translation.
-const newOptions = false
+const newOptions = true
 
 var record = flag.Bool("record", false, "write the answers in testdata/verdicts anew (go test ./caddymodule -run Verdicts -args -record)")
 

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,17 @@ func TestOutcomes(t *testing.T) {
 	for o := Outcome(0); o <= Uncounted; o++ {
 		if o.String() == "" || o.Pass() != pass[o] {
 			t.Errorf("%d %v: pass %v", o, o, o.Pass())
+		}
+	}
+}
+
+func TestWithChangesThePolicysOwnAtLimitOnly(t *testing.T) {
+	p := Policy{Limit: 5, AtLimit: ReplaceOldest, Rules: []Rule{{"device", 1, ReplaceOldest}, {"stream", 2, Reject}}}
+	for _, a := range []AtLimit{Reject, ReplaceDevice, ReplaceOldest} {
+		want := []Rule{p.Rules[0], p.Rules[1], {"", 5, a}}
+		with := p.With(a)
+		if got := with.AllRules(); !slices.Equal(got, want) {
+			t.Errorf("with %v: %v, want %v", a, got, want)
 		}
 	}
 }

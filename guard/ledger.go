@@ -346,6 +346,17 @@ func (l *Ledger) guards() []Guard {
 	return guards
 }
 
+// extend moves both times on. Neither goes back, whatever the policy of another
+// handler is: nodes rely on what they were told.
 func (r *record) extend(now time.Time, p Policy) {
-	r.ExpiresAt, r.RemovedAt, r.ttl = now.Add(p.Interval), now.Add(p.TTL), p.TTL
+	r.ExpiresAt = latest(r.ExpiresAt, now.Add(p.Interval))
+	r.RemovedAt = latest(r.RemovedAt, now.Add(p.TTL))
+	r.ttl = r.RemovedAt.Sub(now)
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -23,7 +23,7 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 		return guard.Verdict{}, err
 	}
 	ended := k.ended.of(c.ID).Load() // what was asked before is no answer to who starts after
-	key := fmt.Sprint(c.ID, k.hashOf(&c), ended, p)
+	key := fmt.Sprint(c.ID, c.Intent, k.hashOf(c), ended, p)
 	result := k.asking.DoChan(key, func() (any, error) {
 		v, err := k.acquireAnyhow(context.WithoutCancel(ctx), c, p)
 		return &common{verdict: v}, err

@@ -30,7 +30,8 @@ type denials struct {
 type denial struct {
 	at      moment
 	lasts   time.Duration // from then on
-	claim   uint64        // hash of all that was judged,
+	starts  bool          // a start was denied, which may do more than others
+	claim   uint64        // hash of all else that was judged,
 	policy  guard.Policy  // and what by
 	verdict *guard.Verdict
 }
@@ -49,14 +50,18 @@ func (k *Keeper) denied(c *guard.Claim, p *guard.Policy) (v guard.Verdict, ok bo
 	return v, true
 }
 
-// alike reports whether a claim would be judged like the one before. One that
-// was revoked is not judged at all.
+// alike reports whether a claim would be judged like the one before: where a
+// start was denied, its segments are too. One that was revoked is not judged at all.
 func (k *Keeper) alike(d *denial, c *guard.Claim, p *guard.Policy) bool {
-	return d.verdict.Outcome == guard.Revoked || d.claim == k.hashOf(c) && reflect.DeepEqual(&d.policy, p)
+	return d.verdict.Outcome == guard.Revoked ||
+		(d.starts || !c.Intent.Starts()) && d.claim == k.hashOf(*c) && reflect.DeepEqual(&d.policy, p)
 }
 
-// hashOf is of all that a claim is judged by.
-func (k *Keeper) hashOf(c *guard.Claim) uint64 { return maphash.Comparable(k.seed, *c) }
+// hashOf is of all that a claim is judged by but its intent.
+func (k *Keeper) hashOf(c guard.Claim) uint64 {
+	c.Intent = 0
+	return maphash.Comparable(k.seed, c)
+}
 
 func (d *denials) len() int { return d.byID.Size() }
 
@@ -70,7 +75,7 @@ func (k *Keeper) deny(at moment, c guard.Claim, p guard.Policy, v guard.Verdict)
 	if lasts <= 0 || k.denials.len() >= MaxDenials || k.denials.inTheWay.Load() >= maxInTheWay {
 		return
 	}
-	d := denial{at, lasts, k.hashOf(&c), p, detached(v)}
+	d := denial{at, lasts, c.Intent.Starts(), k.hashOf(c), p, detached(v)}
 	k.denials.inTheWay.Add(int64(len(v.InTheWay)))
 	if before, there := k.denials.byID.LoadAndStore(c.ID, d); there {
 		k.denials.inTheWay.Add(-int64(len(before.verdict.InTheWay)))

@@ -379,6 +379,7 @@ func TestEndingsTravelAtOnce(t *testing.T) {
 
 		b.check(guard.Admitted, claim(2), policy)
 		a.check(guard.Refreshed, claim(2), policy)
+		time.Sleep(guard.Settle)
 		if _, err := a.Release(t.Context(), "user", claim(2).ID, policy); err != nil {
 			t.Fatal(err)
 		}
@@ -697,10 +698,10 @@ func TestALongerIntervalProlongsNoLease(t *testing.T) {
 func TestAnEndingIsNotUndoneByAnAcquireUnderWay(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, b node) {
 		for n, end := range []func(context.Context, string, guard.ID, guard.Policy) (bool, error){a.Release, b.Release, a.Revoke, b.Revoke} {
-			s.late.Store(int64(100 * time.Millisecond))
+			s.late.Store(int64(9 * time.Second))
 			var asked sync.WaitGroup
 			asked.Go(func() { a.check(guard.Admitted, claim(n), policy) })
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(guard.Settle)
 			if found, err := end(t.Context(), "user", claim(n).ID, policy); !found || err != nil {
 				t.Fatal(found, err)
 			}
@@ -839,10 +840,10 @@ func TestNoEndingIsLostAmongMany(t *testing.T) {
 			a.forget(stranger(n).ID)
 		}
 		time.Sleep(time.Second)
-		s.late.Store(int64(100 * time.Millisecond))
+		s.late.Store(int64(9 * time.Second))
 		var asked sync.WaitGroup
 		asked.Go(func() { a.check(guard.Admitted, claim(1), one) })
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(guard.Settle)
 		if found, err := b.Release(t.Context(), "user", claim(1).ID, one); !found || err != nil {
 			t.Fatal(found, err)
 		}

@@ -93,12 +93,11 @@ const (
 	killed                      // a node, and another starts
 	cutOff                      // one node cannot reach the store
 	stopped                     // a node's process stands still
-	tardy                       // the store answers late
+	tardy                       // the store answers late, each other minute
 	allFaults = 1<<iota - 1
 )
 
 const (
-	faults    = 11
 	simulated = 6 * time.Minute
 	faultless = 100 * time.Second         // of it, at the end
 	silence   = 100 * time.Second         // after which a guard is gone that nobody released
@@ -116,7 +115,6 @@ type world struct {
 	begun   time.Time
 	calm    atomic.Bool // no more faults
 	away    atomic.Bool // the store is
-	late    atomic.Bool // so it is
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -127,7 +125,7 @@ type world struct {
 	unsure  map[guard.ID]bool      // guards that the store lost, or a node granted or carried on alone
 	refused map[guard.ID]time.Time // when a playback that was told so from memory is to be judged anew
 	judged  map[question]bool
-	freed   map[guard.ID]int       // the node on which a guard was released
+	freed   map[guard.ID]int // the node on which a guard was released
 	trace   uint64
 }
 
@@ -165,6 +163,10 @@ func newWorld(t *testing.T, seed uint64) *world {
 func (w *world) rand(who uint64) *rand.Rand { return rand.New(rand.NewPCG(w.seed, who)) }
 
 func (w *world) has(f fault) bool { return w.faults&f != 0 }
+
+func (w *world) late() bool {
+	return w.has(tardy) && !w.calm.Load() && time.Since(w.begun)/time.Minute%2 == 0
+}
 
 func (w *world) over() bool { return time.Since(w.begun) >= simulated }
 
@@ -207,6 +209,11 @@ func (w *world) run() {
 	for range policy.Limit + 2 {
 		act(w.calling)
 		act(w.returning)
+	}
+	if w.has(tardy) {
+		for u := range 3 {
+			act(func(rng *rand.Rand) { w.lingering(rng, fmt.Sprint("lingering", u)) })
+		}
 	}
 	if w.faults != 0 {
 		act(w.fail)
@@ -261,7 +268,7 @@ func (w *world) converged() {
 func (w *world) fail(rng *rand.Rand) {
 	upTo := func(d time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(d))) }
 	time.Sleep(upTo(30 * time.Second))
-	f := fault(1) << rng.IntN(faults) & w.faults
+	f := fault(1) << rng.IntN(10) & w.faults
 	if w.calm.Load() || f == 0 {
 		return
 	}
@@ -276,10 +283,6 @@ func (w *world) fail(rng *rand.Rand) {
 		w.away.Store(true)
 		wait(time.Minute)
 		w.away.Store(false)
-	case tardy:
-		w.late.Store(true)
-		wait(2 * time.Minute)
-		w.late.Store(false)
 	case flushed, failover, clockOn, clockBack:
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -512,11 +515,12 @@ func (w *world) end(rng *rand.Rand, user string, id guard.ID, at int) (released 
 	if rng.IntN(3) > 0 {
 		n := w.node(at)
 		n.link.pause(time.Microsecond)
+		losses := w.losses()
 		found, err := n.Release(context.Background(), user, id, policy)
 		if found && err == nil {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			if w.nodes[at] == n && !w.holds(guard.Claim{User: user, ID: id}) {
+			if w.nodes[at] == n && losses == w.store.losses && !w.holds(guard.Claim{User: user, ID: id}) {
 				w.freed[id] = at
 			}
 			return true
@@ -668,12 +672,12 @@ func (w *world) crowding(rng *rand.Rand) {
 	}
 	p.Limit = 1
 	last := guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64()))}
+	if v, err := w.ask(w.node(0), last, p); err != nil || !v.Outcome.Pass() {
+		w.wrong("who starts in place of %d others is refused: %v, %v", many, v.Outcome, err)
+	}
+	last.Intent = guard.Continue
 	for range 5 {
-		n := w.node(0)
-		if v, err := w.ask(n, last, p); err != nil || !v.Outcome.Pass() {
-			w.wrong("who starts in place of %d others is refused: %v, %v", many, v.Outcome, err)
-		}
-		last.Intent = guard.Continue
+		w.ask(w.node(0), last, p)
 		time.Sleep(time.Duration(rng.Int64N(int64(10 * time.Second))))
 	}
 	for i, c := range claims {
@@ -712,10 +716,11 @@ func (w *world) calling(rng *rand.Rand) {
 		w.asks(c.ID)
 		v, err := n.Refresh(context.Background(), user, c.ID, policy)
 		w.tell("%s %v is kept: %v %v", user, c.ID, v.Outcome, err)
-		if err == nil && v.Outcome != guard.Refreshed {
-			if time.Since(last) < w.silentFor() && !w.lost(c, first, n) {
-				w.wrong("%s, who keeps %v, is told that it is %v", user, c.ID, v.Outcome)
-			}
+		late := time.Since(last) >= w.silentFor() // its node stood still, say
+		if err == nil && v.Outcome != guard.Refreshed && !late && !w.lost(c, first, n) {
+			w.wrong("%s, who keeps %v, is told that it is %v", user, c.ID, v.Outcome)
+		}
+		if late || err == nil && v.Outcome != guard.Refreshed {
 			break
 		}
 		if err == nil && v.Guard.Device != c.Device {
@@ -763,6 +768,36 @@ func (w *world) returning(rng *rand.Rand) {
 		}
 	}
 	time.Sleep(silence)
+}
+
+// lingering plays on at the last moment before others may have the slot, for
+// which they wait.
+func (w *world) lingering(rng *rand.Rand, user string) {
+	p := w.policyOf(user)
+	p.Limit, p.Interval, p.TTL = 1, 20*time.Second, 30*time.Second
+	claims := make([]guard.Claim, 4)
+	for i := range claims {
+		claims[i] = guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64()))}
+	}
+	n := w.node(0)
+	w.ask(n, claims[0], p)
+	asked := time.Now()
+	claims[0].Intent = guard.Continue
+	time.Sleep(p.TTL - muchOfIt - time.Since(asked))
+	var others sync.WaitGroup
+	for i, c := range claims[1:] {
+		others.Go(func() {
+			time.Sleep(time.Duration(i) * time.Microsecond)
+			for time.Since(asked) < p.TTL+muchOfIt {
+				w.ask(w.node(1), c, p)
+				time.Sleep(100 * time.Millisecond)
+			}
+		})
+	}
+	time.Sleep(time.Duration(rng.Int64N(int64(muchOfIt))))
+	w.ask(n, claims[0], p)
+	others.Wait()
+	time.Sleep(p.TTL + muchOfIt)
 }
 
 // sharing plays a video whose requests do not all have its id.

@@ -175,11 +175,11 @@ func (l *link) carry(f func()) error {
 	if l.w.has(badLines) && !l.w.calm.Load() {
 		trouble = 30
 	}
-	late := int64(latency)
-	if l.w.late.Load() {
-		late = int64(muchOfIt / 2)
+	there, back := latency, latency
+	if l.w.late() {
+		there, back = muchOfIt*3/4, muchOfIt/4
 	}
-	stoodStill := l.pause(time.Duration(late))
+	stoodStill := l.pause(there)
 	l.mu.Lock()
 	cut := l.cut
 	l.mu.Unlock()
@@ -193,7 +193,7 @@ func (l *link) carry(f func()) error {
 		f()
 	}
 	l.w.mu.Unlock()
-	if l.pause(time.Duration(late)) && l.draw(2) == 0 || l.draw(trouble) == 0 {
+	if l.pause(back) && l.draw(2) == 0 || l.draw(trouble) == 0 {
 		time.Sleep(l.Timeout())
 		return errAway
 	}

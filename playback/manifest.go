@@ -10,12 +10,25 @@ import (
 	"github.com/streamguard/streamguard/guard"
 )
 
+// MaxManifest is how many bytes a manifest has at most, before a token is written
+// into it and after.
+const MaxManifest = 4 << 20
+
 // AddToken writes a path token into the URLs of a manifest that would lose it:
 // absolute ones of the same host, of manifests and media, and relative ones
 // that climb over it and would lead to another place besides. Other relative
 // ones carry it by themselves. path, escaped and with its token, and host are
-// as in the manifest's request.
+// as in the manifest's request. Where more than MaxManifest bytes would come of
+// it, AddToken returns nil.
 func (k Kinds) AddToken(manifest []byte, path, host string, id guard.ID) []byte {
+	if edited := k.addToken(manifest, path, host, id); len(edited) <= MaxManifest {
+		return edited
+	}
+	return nil
+}
+
+// addToken stops soon where too many bytes come of it.
+func (k Kinds) addToken(manifest []byte, path, host string, id guard.ID) []byte {
 	folders := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	t := tokener{kinds: k, host: plainHost(host), token: "~" + id.String() + "/", folders: folders[:len(folders)-1]}
 	if bytes.HasPrefix(bytes.TrimLeft(manifest, "\ufeff \t\r\n"), []byte("<")) {
@@ -39,6 +52,9 @@ var hlsAttribute = regexp.MustCompile(`(URI|X-ASSET-LIST)="([^"]*)`)
 func (t tokener) hls(playlist []byte) []byte {
 	edited := make([]byte, 0, len(playlist)*9/8)
 	for line := range bytes.Lines(playlist) {
+		if len(edited) > MaxManifest {
+			break
+		}
 		switch url := bytes.TrimSpace(line); {
 		case len(url) > 0 && url[0] != '#':
 			before, after, _ := bytes.Cut(line, url)
@@ -80,6 +96,9 @@ func (t tokener) dash(mpd []byte) []byte {
 		}
 		return t.anywhere(ref) // goes by the MPD's own URL
 	})
+	if len(mpd) > MaxManifest {
+		return mpd
+	}
 	period := firstPeriod.FindSubmatchIndex(mpd)
 	if _, based := climbs["MPD"]; based || period == nil { // nil: a part of one, remote or a patch
 		return mpd
@@ -100,6 +119,9 @@ var (
 func editMPD(mpd []byte, replace func(in, ref string) string) []byte {
 	edited, level := make([]byte, 0, len(mpd)*9/8), "MPD"
 	for tag := range bytes.SplitAfterSeq(mpd, []byte("<")) { // with the text behind it
+		if len(edited) > MaxManifest {
+			break
+		}
 		name := tag[:max(0, bytes.IndexAny(tag, "/> \t\r\n"))]
 		name = name[bytes.IndexByte(name, ':')+1:]
 		switch string(name) {
@@ -122,7 +144,7 @@ func editMPD(mpd []byte, replace func(in, ref string) string) []byte {
 // appendEdited appends a text with the URLs replaced that an expression finds as
 // its second group; the first is what they are in.
 func appendEdited(dst, text []byte, re *regexp.Regexp, replace func(in, ref string) string) []byte {
-	for m := re.FindSubmatchIndex(text); m != nil; m = re.FindSubmatchIndex(text) {
+	for m := re.FindSubmatchIndex(text); m != nil && len(dst) <= MaxManifest; m = re.FindSubmatchIndex(text) {
 		dst = append(dst, text[:m[4]]...)
 		dst = append(dst, replace(string(text[m[2]:m[3]]), string(text[m[4]:m[5]]))...)
 		text = text[m[5]:]

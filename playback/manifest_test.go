@@ -189,3 +189,46 @@ func BenchmarkAddToken(b *testing.B) {
 		})
 	}
 }
+
+// What comes of a manifest is bounded like the manifest, whatever it is made of.
+func TestWhatIsWrittenIntoAManifestIsBounded(t *testing.T) {
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := "~" + id.String()
+	for name, c := range map[string]struct{ head, piece, tail string }{
+		"lines":      {"", "../\n", ""},
+		"attributes": {"#", `URI="/1.ts"`, ""},
+		"bases":      {"<MPD>", "<BaseURL>/</BaseURL>", "<Period/></MPD>"},
+		"templates":  {"<MPD><Period>", `<S media="/1.ts"/><a media="/1.ts" index="/1.ts"/>`, "</Period></MPD>"},
+	} {
+		for _, size := range []int{MaxManifest / 100, MaxManifest} {
+			manifest := []byte(c.head + strings.Repeat(c.piece, size/len(c.piece)) + c.tail)
+			edited := kinds.AddToken(manifest, "/a/"+token+"/m", "h", id)
+			if small := size < MaxManifest; (edited != nil) != small || len(edited) > MaxManifest || small && len(edited) <= len(manifest) {
+				t.Errorf("%s: %d bytes became %d", name, len(manifest), len(edited))
+			}
+		}
+	}
+}
+
+func TestFirstTokenLocation(t *testing.T) {
+	token := "~" + id.String()
+	for path, want := range map[string]string{
+		"/v/m.m3u8":                        "",
+		"/v/TOK/m.m3u8":                    "",
+		"/v/TOK/TOK/m.m3u8":                "../m.m3u8",
+		"/v/TOK/x/TOK/TOK/y/m.m3u8":        "../../../y/m.m3u8",
+		"/TOK/TOK//other.example/m.m3u8":   "../../..//other.example/m.m3u8",
+		"/v/TOK/TOK":                       "./",
+		"/v/TOK/%7E" + token[1:] + "/m%2F": "../m%2F",
+	} {
+		if want != "" {
+			want += "?a=1"
+		}
+		if got := FirstTokenLocation(strings.ReplaceAll(path, "TOK", token), "a=1"); got != want {
+			t.Errorf("%s: %q, want %q", path, got, want)
+		}
+	}
+}

@@ -49,9 +49,30 @@ func parseToken(segment string) (guard.ID, bool) {
 // PlainLocation is where a request with a token is sent to go on without: a
 // relative reference, too, to the same URL without what CutToken removes.
 func PlainLocation(escapedPath, rawQuery string) string {
+	return withoutTokens(escapedPath, rawQuery, 0)
+}
+
+// FirstTokenLocation is where a request with several tokens is sent, which only
+// who wants a large answer makes up: the same URL with the first token alone.
+// Of a request with one token or none it is "".
+func FirstTokenLocation(escapedPath, rawQuery string) string {
+	return withoutTokens(escapedPath, rawQuery, 1)
+}
+
+// withoutTokens refers to a URL without its tokens but the first few, or is ""
+// if it has no more.
+func withoutTokens(escapedPath, rawQuery string, first int) string {
 	folders := strings.Split(escapedPath, "/")
-	first := slices.IndexFunc(folders, isToken)
-	below := folders[first+1:]
+	at := slices.IndexFunc(folders, func(folder string) bool {
+		if isToken(folder) {
+			first--
+		}
+		return first < 0
+	})
+	if at < 0 {
+		return ""
+	}
+	below := folders[at+1:]
 	clean, _, _ := CutToken("/" + strings.Join(below, "/"))
 	location := strings.Repeat("../", len(below)) + strings.TrimPrefix(clean, "/")
 	if location == "" {

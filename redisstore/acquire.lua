@@ -12,10 +12,8 @@
 local id, stream, device, labels, intent = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local interval, ttl, alone = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local reclaim, observe, channel = ARGV[9] == '1', ARGV[10] == '1', ARGV[11]
-local rules = {}
-for i = 12, #ARGV, 3 do
-  rules[#rules + 1] = { per = ARGV[i], limit = tonumber(ARGV[i + 1]), at_limit = tonumber(ARGV[i + 2]) }
-end
+local RULES, limit = 12, tonumber(ARGV[#ARGV - 1])
+
 local bound = observe and MAX_OBSERVED or MAX_LIMIT
 
 -- 1. A playback that was revoked is refused.
@@ -30,12 +28,18 @@ if kind == 'G' and value:sub(at + 37, after - 1) == names then
   extend(at, interval, ttl)
   return { REFRESHED, now, held, value:sub(at, after - 1) }
 end
-if not kind and #rules == 1 and held < math.min(rules[1].limit, bound) and (intent == START or intent == CONTINUE) then
+if not kind and #ARGV == RULES + 2 and held < math.min(limit, bound) and (intent == START or intent == CONTINUE) then
   local new = struct.pack('>c1c16I6I6I4I4', 'G', id, now, now, interval, ttl) .. names
   value = value .. new
   write(math.max(last, now + ttl))
   return { ADMITTED, now, held + 1, new }
 end
+
+local rules = {}
+for i = RULES, #ARGV, 3 do
+  rules[#rules + 1] = { per = ARGV[i], limit = tonumber(ARGV[i + 1]), at_limit = tonumber(ARGV[i + 2]) }
+end
+--- ledger.lua and room.lua: all else is done on tables.
 
 read()
 local own = find('G', id)
@@ -47,7 +51,8 @@ if not own then -- Without one,
     local first
     for _, r in ipairs(records) do
       if r.kind == 'G' and here(r) then
-        r.refreshed, r.interval, r.ttl = now, interval, ttl
+        r.interval, r.ttl = extended(r.refreshed, r.interval, r.ttl, interval, ttl)
+        r.refreshed = now
         first = first or r
       end
     end
@@ -77,6 +82,7 @@ end
 -- 7. What the guard will be needs room under every rule,
 local new = { kind = 'G', id = id, created = own and own.created or now, refreshed = now, interval = interval, ttl = ttl, stream = stream, device = device, labels = labels }
 if own then
+  new.interval, new.ttl = extended(own.refreshed, own.interval, own.ttl, interval, ttl)
   if stream == '' then new.stream = own.stream end
   if device == '' then new.device = own.device end
   for name, value in own.labels:gmatch('([^\31=]+)=([^\31]+)') do
@@ -87,7 +93,7 @@ if own then
     end
   end
 end
-local going, replaced, refusal = make_room(own, new, rules, intent, reclaim)
+local going, replaced, refusal = make_room(own, new)
 if refusal then return refusal end
 -- 8. and a new one in the store, which has some for each user.
 if not own then

@@ -29,7 +29,8 @@ func TestHistoriesAreThoseOfOneLedger(t *testing.T) {
 	broken := func(client int) int64 { return lines[client].Broken.Load() }
 	const round = 20_000
 	for n := 0; n*round < *operations && !t.Failed(); n++ {
-		h := guardtest.History{Limit: policy.Limit, Round: n, Broken: broken}
+		h := guardtest.History{Limit: policy.Limit, Round: n, Broken: broken,
+			Verbs: []string{"acquire", "acquire", "continue", "continue", "resume", "refresh", "release", "release", "revoke", "list"}}
 		h.Run(clients, min(round, *operations-n*round), func(client int, c guardtest.Call) (guardtest.Told, bool) {
 			return ask(t.Context(), stores[client], c)
 		})
@@ -45,8 +46,9 @@ func ask(ctx context.Context, s *Store, c guardtest.Call) (told guardtest.Told, 
 		err  error
 	)
 	switch c.Verb {
-	case "acquire":
-		v, err = s.Acquire(ctx, guard.Claim{User: c.User, ID: c.ID()}, policy)
+	case "acquire", "continue", "resume":
+		intent := map[string]guard.Intent{"continue": guard.Continue, "resume": guard.Resume}[c.Verb]
+		v, err = s.Acquire(ctx, guard.Claim{User: c.User, ID: c.ID(), Intent: intent}, policy)
 	case "refresh":
 		v, err = s.Refresh(ctx, c.User, c.ID(), policy)
 	case "release":

@@ -7,14 +7,13 @@ local function read()
   records = {}
   local at = 2
   while at <= #value do
-    local r, stream, device, labels = {}
-    r.kind, r.id, r.created, r.refreshed, r.interval, r.ttl, stream, device, labels, at = struct.unpack(RECORD, value, at)
-    r.stream = value:sub(at, at + stream - 1)
-    r.device = value:sub(at + stream, at + stream + device - 1)
-    at = at + stream + device + labels
-    r.labels = value:sub(at - labels, at - 1)
-    records[#records + 1] = r
-    r.place = #records
+    local kind, id, created, refreshed, interval, ttl, stream, device, labels, rest = struct.unpack(RECORD, value, at)
+    local devices, after = rest + stream, rest + stream + device + labels
+    records[#records + 1] = {
+      kind = kind, id = id, created = created, refreshed = refreshed, interval = interval, ttl = ttl,
+      stream = value:sub(rest, devices - 1), device = value:sub(devices, after - labels - 1), labels = value:sub(after - labels, after - 1),
+    }
+    at = after
   end
 end
 

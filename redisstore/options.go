@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -37,7 +38,7 @@ type Options struct {
 	PoolSize    int           // connections to each server; default 10 for each CPU
 	Timeout     time.Duration // bound on a whole call; default DefaultTimeout
 	DialTimeout time.Duration // bound on connecting; default Timeout
-	KeyPrefix   string        // in front of the user; default DefaultKeyPrefix
+	KeyPrefix   string        // in front of the user, with a colon at its end, given or not; default DefaultKeyPrefix
 
 	// ReadFrom is ReadFromReplica if replicas are to be asked for lists that
 	// may be a moment old (guard.ForDisplay); default ReadFromMaster.
@@ -77,13 +78,15 @@ func Open(o Options) (*Store, error) {
 	if o.KeyPrefix == "" {
 		o.KeyPrefix = DefaultKeyPrefix
 	}
+	if !strings.HasSuffix(o.KeyPrefix, ":") {
+		o.KeyPrefix += ":"
+	}
 	if err := o.readURL(); err != nil {
 		return nil, err
 	}
 	for _, a := range o.Addresses {
-		_, port, _ := net.SplitHostPort(a)
-		if n, err := strconv.ParseUint(port, 10, 16); (err != nil || n == 0) && !strings.HasPrefix(a, "/") || strings.ContainsAny(a, " \t") {
-			return nil, fmt.Errorf("address: %q is neither host:port nor the path of a Unix socket", a)
+		if err := checkAddress(a); err != nil {
+			return nil, err
 		}
 	}
 	clustered := o.MasterName == "" && (o.Cluster || len(o.Addresses) > 1)
@@ -94,6 +97,10 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("master_name: %q needs the Sentinels as addresses", o.MasterName)
 	case o.MasterName == "" && (o.SentinelUsername != "" || o.SentinelPassword != ""):
 		return nil, errors.New("sentinel_username and sentinel_password need master_name")
+	case o.Username != "" && o.Password == "":
+		return nil, fmt.Errorf("username: %q comes without a password", o.Username)
+	case o.SentinelUsername != "" && o.SentinelPassword == "":
+		return nil, fmt.Errorf("sentinel_username: %q comes without a sentinel_password", o.SentinelUsername)
 	case o.DB < 0:
 		return nil, fmt.Errorf("db: %d is negative", o.DB)
 	case o.DB != 0 && clustered:
@@ -181,10 +188,34 @@ func (o *Options) client() *redis.UniversalOptions {
 	}
 }
 
+// checkAddress shows an address in its error only if there can be no password in it.
+func checkAddress(a string) error {
+	if strings.HasPrefix(a, "/") && strings.IndexFunc(a, unicode.IsSpace) < 0 {
+		return nil
+	}
+	if strings.Contains(a, "@") {
+		return errors.New("address: has an @: user and password are options of their own, and a URL is given as url")
+	}
+	host, port, err := net.SplitHostPort(a)
+	n, none := strconv.ParseUint(port, 10, 16)
+	switch {
+	case err != nil || none != nil || n == 0 || strings.IndexFunc(a, unicode.IsSpace) >= 0:
+		return fmt.Errorf("address: %q is neither host:port nor the path of a Unix socket", a)
+	case host == "":
+		return fmt.Errorf("address: %q has no host", a)
+	}
+	return nil
+}
+
 // String says where Redis is, without a password: "10.0.0.1:6379/2 prefix:".
 func (o *Options) String() string {
 	where := strings.Join(o.Addresses, ",")
-	if u, err := url.Parse(o.URL); o.URL != "" && err == nil {
+	if o.URL != "" {
+		read := *o
+		if read.readURL() != nil {
+			return "at a url that is none" // and may have a password anywhere
+		}
+		u, _ := url.Parse(o.URL)
 		where = u.Host + u.Path
 	}
 	where = cmp.Or(where, "127.0.0.1:6379")
@@ -200,6 +231,8 @@ func (o *Options) String() string {
 	return where
 }
 
+// readURL shows nothing of the URL in its errors: where it is not as it ought to
+// be, any part may be one of the password.
 func (o *Options) readURL() error {
 	if o.URL == "" {
 		return nil
@@ -207,20 +240,30 @@ func (o *Options) readURL() error {
 	if len(o.Addresses) > 0 {
 		return errors.New("url and address exclude each other")
 	}
-	// go-redis' error would quote the URL, and with it the password.
 	u, err := url.Parse(o.URL)
-	if err != nil {
-		return errors.New("url: not a URL like redis://user:password@host:6379/0")
-	}
-	if u.RawQuery != "" {
-		return fmt.Errorf("url: %s has a query: options are lines of their own", u.Redacted())
-	}
-	if !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme) {
-		return fmt.Errorf("url: %s is not redis://, rediss:// or unix://", u.Redacted())
+	switch {
+	case err != nil:
+		return errors.New("url: not a URL like redis://user:password@host:6379/0; what is special in a password is escaped, such as / as %2F")
+	case !slices.Contains([]string{"redis", "rediss", "unix"}, u.Scheme):
+		return errors.New("url: does not begin with redis://, rediss:// or unix://")
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return errors.New("url: has something after a ? or a #: options are lines of their own")
+	case u.Scheme == "unix" && (u.Host != "" || u.Path == ""):
+		return errors.New("url: unix:// takes the path of a socket, as in unix:///run/redis.sock")
+	case u.Scheme != "unix" && u.Hostname() == "":
+		return errors.New("url: has no host")
+	case strings.Contains(u.Path, "@"):
+		return errors.New("url: has an @ behind the host: what is special in a password is escaped, such as / as %2F")
 	}
 	parsed, err := redis.ParseURL(o.URL)
 	if err != nil {
-		return fmt.Errorf("url: %s: %s", u.Redacted(), strings.TrimPrefix(err.Error(), "redis: "))
+		return errors.New("url: the path is no number of a database")
+	}
+	if parsed.DB < 0 {
+		return errors.New("url: the number of the database is negative")
+	}
+	if parsed.Username != "" && parsed.Password == "" {
+		return errors.New("url: has a user without a password; a password alone is redis://:password@host")
 	}
 	if parsed.DB != 0 && o.DB != 0 && parsed.DB != o.DB {
 		return fmt.Errorf("db: %d, but the url says %d", o.DB, parsed.DB)

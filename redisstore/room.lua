@@ -1,3 +1,5 @@
+-- The room for a guard, by the arguments of acquire: rules, intent, reclaim, ttl.
+
 -- What a rule goes by; '' is beyond it.
 local function of(r, per)
   if per == '' then return 'all' end
@@ -7,8 +9,8 @@ end
 
 local function expires(r) return r.refreshed + r.interval end
 
--- Refuses a new guard by the n-th rule: what acquire returns then.
-local function refuse(new, rules, n, limit, reclaim)
+-- Refuses the guard new by the n-th rule: what acquire returns then.
+local function refuse(new, n, limit)
   local ends, shown = {}, {}
   for _, r in ipairs(records) do
     if r.kind == 'G' and r.id ~= new.id and of(r, rules[n].per) == of(new, rules[n].per) then
@@ -16,7 +18,7 @@ local function refuse(new, rules, n, limit, reclaim)
       if #ends <= MAX_IN_THE_WAY then shown[#ends] = pack(r) end
     end
   end
-  local free_in = new.ttl
+  local free_in = ttl
   if limit >= 1 and limit <= #ends then
     table.sort(ends)
     free_in = ends[#ends - limit + 1] - now
@@ -29,19 +31,20 @@ end
 -- lose their slots, then the oldest where a start replaces them. It changes
 -- nothing. Returns what goes, the ids of those that are replaced, and where all
 -- that is not enough the refusal.
-local function make_room(own, new, rules, intent, reclaim)
+local function make_room(own, new)
   local going, replaced = {}, {}
   if not own and intent == RESUME then return going, replaced end -- an admitted viewer stays admitted
   for n, rule in ipairs(rules) do
     local is = of(new, rule.per)
     if rule.limit ~= UNLIMITED and is ~= '' and not (own and of(own, rule.per) == is) then
       local limit = math.min(rule.limit, MAX_LIMIT)
-      local excess, lapsed, others = 1 - limit, {}, {}
+      local excess, lapsed, place, others = 1 - limit, {}, {}, {}
       for _, r in ipairs(records) do
         if r.kind == 'G' and r ~= own and not going[r] and of(r, rule.per) == is then
           excess = excess + 1
           if reclaim and expires(r) <= now then
             lapsed[#lapsed + 1] = r
+            place[r] = #lapsed
           elseif rule.at_limit == REPLACE_OLDEST or rule.at_limit == REPLACE_DEVICE and new.device ~= '' and r.device == new.device then
             others[#others + 1] = r
           end
@@ -49,7 +52,7 @@ local function make_room(own, new, rules, intent, reclaim)
       end
       table.sort(lapsed, function(a, b)
         if expires(a) ~= expires(b) then return expires(a) < expires(b) end
-        return a.place < b.place
+        return place[a] < place[b]
       end)
       for _, r in ipairs(lapsed) do
         if excess <= 0 then break end
@@ -60,7 +63,7 @@ local function make_room(own, new, rules, intent, reclaim)
         going[r], excess = true, excess - 1
         replaced[#replaced + 1] = r.id
       end
-      if excess > 0 then return nil, nil, refuse(new, rules, n, limit, reclaim) end
+      if excess > 0 then return nil, nil, refuse(new, n, limit) end
     end
   end
   return going, replaced

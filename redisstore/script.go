@@ -33,12 +33,13 @@ var (
 // scripts are those of one version.
 type scripts struct{ acquire, refresh, release, revoke, list *redis.Script }
 
-// newScripts puts each script together: guard's numbers, the user's value, what
-// else the script goes by, and the verb itself.
+// newScripts puts each script together: guard's numbers, the user's value, and the
+// verb, which of acquire comes in two parts: nearly every call needs only the first,
+// and has no time for the making of functions.
 func newScripts(value string) scripts {
 	value = constants + value
 	return scripts{
-		acquire: redis.NewScript(value + ledgerLua + roomLua + acquireLua),
+		acquire: redis.NewScript(value + strings.Replace(acquireLua, "--- ledger.lua and room.lua: ", ledgerLua+roomLua+"-- ", 1)),
 		refresh: redis.NewScript(value + refreshLua),
 		release: redis.NewScript(value + ledgerLua + "local KIND = 'L'\n" + finishLua),
 		revoke:  redis.NewScript(value + ledgerLua + "local KIND = 'R'\n" + finishLua),

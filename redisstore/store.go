@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -229,4 +230,17 @@ func (s *Store) typed(err error) error {
 	return s.explain(err)
 }
 
-func (s *Store) key(user string) string { return s.prefix + user }
+// key is where a user's value is. The last colon in it ends the prefix: no key of
+// this store is one of another store, whose prefix begins with this one's.
+func (s *Store) key(user string) string { return s.prefix + escape.Replace(user) }
+
+// user is whose key it is. It is not ok for a key of which no user's is made.
+func (s *Store) user(key string) (user string, ok bool) {
+	user = unescape.Replace(strings.TrimPrefix(key, s.prefix))
+	return user, s.key(user) == key
+}
+
+var (
+	escape   = strings.NewReplacer("%", "%25", ":", "%3A")
+	unescape = strings.NewReplacer("%25", "%", "%3A", ":")
+)

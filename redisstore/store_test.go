@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"sync"
@@ -185,8 +186,8 @@ func TestOpenNamesTheOptionAtFault(t *testing.T) {
 		options Options
 		want    string
 	}{
-		{Options{URL: "http://h"}, "url: http://h is not redis://"},
-		{Options{URL: "redis://u:secret@h:1/x"}, "url: redis://u:xxxxx@h:1/x: invalid database number"},
+		{Options{URL: "http://h"}, "url: does not begin with redis://"},
+		{Options{URL: "redis://u:secret@h:1/x"}, "url: the path is no number of a database"},
 		{Options{URL: "redis://h?db=1"}, "options are lines of their own"},
 		{Options{URL: "redis://u:se%ZZcret@h"}, "url: not a URL"},
 		{Options{URL: "redis://h", Addresses: []string{"h:1"}}, "url and address exclude"},
@@ -197,6 +198,32 @@ func TestOpenNamesTheOptionAtFault(t *testing.T) {
 		{Options{Addresses: []string{"h:redis"}}, `address: "h:redis" is neither`},
 		{Options{Addresses: []string{"h 1:1"}}, `address: "h 1:1" is neither`},
 		{Options{Addresses: []string{"redis://h:1"}}, `address: "redis://h:1" is neither`},
+		{Options{Addresses: []string{":6379"}}, `address: ":6379" has no host`},
+		{Options{Addresses: []string{"a:1", "[]:6379"}}, `address: "[]:6379" has no host`},
+		{Options{Addresses: []string{":26379"}, MasterName: "m"}, `address: ":26379" has no host`},
+		{Options{Addresses: []string{"h:1:2"}}, `address: "h:1:2" is neither`},
+		{Options{Addresses: []string{"::1:6379"}}, `address: "::1:6379" is neither`},
+		{Options{Addresses: []string{"h\n:1"}}, `address: "h\n:1" is neither`},
+		{Options{Addresses: []string{"/run/a b"}}, `address: "/run/a b" is neither`},
+		{Options{Addresses: []string{"redis://u:secret@h:1"}}, "address: has an @"},
+		{Options{Addresses: []string{"secret@h:1"}}, "address: has an @"},
+		{Options{URL: "redis://h:6379?password=secret"}, "url: has something after a ?"},
+		{Options{URL: "redis://h:6379#secret"}, "url: has something after a ? or a #"},
+		{Options{URL: "redis://:7/secret@h:6379"}, "url: has no host"},
+		{Options{URL: "redis://u:7/secret@h:6379"}, "url: has an @ behind the host"},
+		{Options{URL: "redis://u:se/cretsecret@h:6379"}, "url: not a URL"},
+		{Options{URL: "redis://secret@h:6379"}, "url: has a user without a password"},
+		{Options{URL: "unix:///run/redis?password=secret"}, "url: has something after a ?"},
+		{Options{URL: "unix://run/redis"}, "url: unix:// takes the path"},
+		{Options{URL: "unix://"}, "url: unix:// takes the path"},
+		{Options{URL: "secret:secret@h:6379"}, "url: does not begin with"},
+		{Options{URL: "redis://"}, "url: has no host"},
+		{Options{URL: "redis:h:6379"}, "url: has no host"},
+		{Options{URL: "redis://:6379"}, "url: has no host"},
+		{Options{URL: "redis://:secret@/1"}, "url: has no host"},
+		{Options{URL: "redis://h/-1"}, "url: the number of the database is negative"},
+		{Options{Username: "u"}, `username: "u" comes without a password`},
+		{Options{Addresses: []string{"h:1"}, MasterName: "m", SentinelUsername: "u"}, `sentinel_username: "u" comes without a sentinel_password`},
 		{Options{SentinelPassword: "x"}, "need master_name"},
 		{Options{MasterName: "m"}, `master_name: "m" needs the Sentinels as addresses`},
 		{Options{MasterName: "m", URL: "redis://u:secret@h:1"}, `master_name: "m" needs the Sentinels as addresses`},
@@ -216,6 +243,9 @@ func TestOpenNamesTheOptionAtFault(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error shows the password: %v", err)
+		}
+		if where := c.options.String(); c.options.URL != "" && strings.Contains(where, "secret") {
+			t.Errorf("the store's name shows the password: %v", where)
 		}
 	}
 }
@@ -373,6 +403,44 @@ func TestWalkKeepsToItsPrefixAndPassesOverWhatIsNoGuard(t *testing.T) {
 	err := s.Walk(t.Context(), func(string, []guard.Guard) { met++ })
 	if met != 600 || err == nil || !strings.Contains(err.Error(), "2 keys") {
 		t.Errorf("met %d users, %v; want 600 and the 2 keys that are something else", met, err)
+	}
+}
+
+// One prefix begins another, with and without a colon at its end, and users have
+// colons in their names: nobody is somebody else.
+func TestKeysOfStoresDoNotCollide(t *testing.T) {
+	server := redistest.Start(t)
+	users := []string{"alice", "eu:alice", ":alice", "a:", "%3Aalice", "eu%3Aalice", "%253A", "100%", ""}
+	keys := make(map[string]string)
+	for _, prefix := range []string{"sg:", "sg:eu:", "sg", "sg:e", "sg::", "sg%3Aeu"} {
+		s := open(t, Options{Addresses: []string{server.Addr}, KeyPrefix: prefix})
+		held := 1
+		if prefix == "sg" { // the same store as sg:
+			held = 2
+		}
+		want := make(map[string]int)
+		for _, user := range users {
+			v, err := s.Acquire(t.Context(), claim(user, prefix), policy)
+			if err != nil || v.Held != held {
+				t.Errorf("%q of %q holds %d guards, %v", user, prefix, v.Held, err)
+			}
+			want[user] = held
+			owner := strings.TrimSuffix(prefix, ":") + " " + user
+			if prefix == "sg::" {
+				owner = prefix + user
+			}
+			if other, taken := keys[s.key(user)]; taken && other != owner {
+				t.Errorf("%q and %q have the same key", other, owner)
+			}
+			keys[s.key(user)] = owner
+		}
+		met := make(map[string]int)
+		if err := s.Walk(t.Context(), func(user string, guards []guard.Guard) { met[user] = len(guards) }); err != nil || !maps.Equal(met, want) {
+			t.Errorf("the walk of %q met %v, %v", prefix, met, err)
+		}
+	}
+	if s := open(t, Options{Addresses: []string{server.Addr}}); s.key("alice") != "sg:alice" {
+		t.Errorf("by default the key is %q", s.key("alice"))
 	}
 }
 

@@ -78,8 +78,16 @@ local function write(over)
   redis.call('SET', KEYS[1], value, 'PX', over - now)
 end
 
+-- The interval and ttl of a guard that is refreshed now. Neither of its times goes
+-- back, whatever another handler's are: nodes rely on what they were told.
+local function extended(refreshed, old_interval, old_ttl, interval, ttl)
+  return math.max(interval, refreshed + old_interval - now), math.max(ttl, refreshed + old_ttl - now)
+end
+
 -- Extends both times of the guard that starts there.
 local function extend(at, interval, ttl)
+  local refreshed, old_interval, old_ttl = struct.unpack('>I6I4I4', value, at + 23)
+  interval, ttl = extended(refreshed, old_interval, old_ttl, interval, ttl)
   value = value:sub(1, at + 22) .. struct.pack('>I6I4I4', now, interval, ttl) .. value:sub(at + 37)
   write(math.max(last, now + ttl))
 end

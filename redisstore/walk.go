@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,8 +21,7 @@ const walkStep = 256
 var _ guard.Walker = (*Store)(nil)
 
 // Walk implements guard.Walker. Beside the rights to the scripts it needs
-// those to SCAN, GET and TIME. Of another store in the same database, whose
-// prefix starts with this one's, it sees the users too.
+// those to SCAN, GET and TIME.
 func (s *Store) Walk(ctx context.Context, visit func(user string, guards []guard.Guard)) error {
 	var one sync.Mutex
 	var unread []string
@@ -56,11 +56,13 @@ func (s *Store) Walk(ctx context.Context, visit func(user string, guards []guard
 	return nil
 }
 
-// scan is one step through a master's keys.
+// scan is one step through a master's keys. Those of another store, whose prefix
+// begins with this one's, are left out.
 func (s *Store) scan(ctx context.Context, master *redis.Client, cursor uint64) (keys []string, next uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	return master.Scan(ctx, cursor, globEscape.Replace(s.prefix)+"*", walkStep).Result()
+	keys, next, err = master.Scan(ctx, cursor, globEscape.Replace(s.prefix)+"*", walkStep).Result()
+	return slices.DeleteFunc(keys, func(key string) bool { _, ok := s.user(key); return !ok }), next, err
 }
 
 // globEscape makes a text match itself in SCAN.
@@ -86,7 +88,7 @@ func (s *Store) read(ctx context.Context, master *redis.Client, keys []string) (
 		return nil, nil, err
 	}
 	for i, key := range keys {
-		user := strings.TrimPrefix(key, s.prefix)
+		user, _ := s.user(key)
 		var guards []guard.Guard
 		switch value, err := values[i].Result(); {
 		case errors.Is(err, redis.Nil): // gone meanwhile

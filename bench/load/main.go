@@ -6,6 +6,7 @@
 //	paced:    requests start at a rate, whether or not earlier ones are answered
 //	admit:    paced, each playback once, in order
 //	guards:   each connection repeats POST, PATCH and DELETE on the guards API
+//	playlists: each connection reloads playlists under tokens, after a segment of each
 package main
 
 import (
@@ -29,7 +30,7 @@ import (
 )
 
 var (
-	mode      = flag.String("mode", "segments", "segments, paced, admit or guards")
+	mode      = flag.String("mode", "segments", "segments, paced, admit, guards or playlists")
 	addr      = flag.String("addr", "", "host:port of the server")
 	conns     = flag.Int("conns", 64, "connections")
 	dir       = flag.String("dir", "4k", "first directory of the paths")
@@ -41,6 +42,7 @@ var (
 // Result is what the command prints.
 type Result struct {
 	Requests int
+	Bytes    int // of bodies
 	Seconds  float64
 	P50, P99 float64 // milliseconds from the moment a request was due; paced only
 }
@@ -66,7 +68,7 @@ func run() (Result, error) {
 			return Result{}, err
 		}
 		defer c.Close()
-		clients[i] = &client{Conn: c, buf: make([]byte, 64<<10), rng: rand.New(rand.NewPCG(uint64(i), uint64(os.Getpid())))}
+		clients[i] = &client{Conn: c, n: uint64(i), buf: make([]byte, 64<<10), rng: rand.New(rand.NewPCG(uint64(i), uint64(os.Getpid())))}
 	}
 	// A server that does not answer ends the run.
 	limit := time.Now().Add(*duration + 30*time.Second)
@@ -80,6 +82,8 @@ func run() (Result, error) {
 		work = func(c *client) error { return c.segments(deadline) }
 	case "guards":
 		work = func(c *client) error { return c.guards(deadline) }
+	case "playlists":
+		work = func(c *client) error { return c.playlists(deadline) }
 	case "paced", "admit":
 		idle = make(chan *client, *conns)
 		work = func(c *client) error { return c.receive(idle) }
@@ -117,6 +121,7 @@ func run() (Result, error) {
 	var latencies []time.Duration
 	for _, c := range clients {
 		r.Requests += c.done
+		r.Bytes += c.bytes
 		latencies = append(latencies, c.latencies...)
 	}
 	if slices.Sort(latencies); len(latencies) > 0 {
@@ -168,11 +173,13 @@ func pace(idle chan *client, start time.Time, errs chan error) error {
 // client is one connection.
 type client struct {
 	net.Conn
+	n         uint64 // of the connections
 	rng       *rand.Rand
 	buf       []byte // of the answer
 	request   []byte
 	due       chan time.Time // of the request under way, when paced
 	done      int
+	bytes     int // of bodies
 	latencies []time.Duration
 }
 
@@ -183,6 +190,35 @@ func (c *client) segments(deadline time.Time) error {
 			return err
 		}
 		if _, err := c.answer("200"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// playlists reloads the playlists of the connection's own playbacks at random,
+// as they do whose segments hold a guard.
+func (c *client) playlists(deadline time.Time) error {
+	get := func(n uint64, file string) error {
+		b := append(append(append(c.request[:0], "GET /"...), *dir...), "/~"...)
+		b = append(append(viewer.AppendSID(b, n), '/'), file...)
+		b = append(viewer.AppendUser(append(b, " HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nX-User-Id: "...), n), "\r\n\r\n"...)
+		c.request = b
+		if _, err := c.Write(b); err != nil {
+			return err
+		}
+		_, err := c.answer("200")
+		return err
+	}
+	own := max(1, *playbacks/uint64(*conns))
+	for n := range own {
+		if err := get(c.n*own+n, "1.m4s"); err != nil {
+			return err
+		}
+	}
+	c.done, c.bytes = 0, 0
+	for time.Now().Before(deadline) {
+		if err := get(c.n*own+c.rng.Uint64N(own), "live.m3u8"); err != nil {
 			return err
 		}
 	}
@@ -305,6 +341,7 @@ func (c *client) answer(want string) ([]byte, error) {
 		n += m
 	}
 	c.done++
+	c.bytes += length
 	if n := end + len(endOfHeader) + length; n <= len(c.buf) {
 		body = c.buf[end+len(endOfHeader) : n]
 	}

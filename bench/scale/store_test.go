@@ -89,19 +89,22 @@ func (s *counter) Acquire(_ context.Context, c guard.Claim, p guard.Policy) (gua
 	}
 	l.calls[verb]++
 	rules := p.AllRules()
-	l.in += list(3+1+9+3*len(rules)) + bulk(len("evalsha")) + bulk(len(sha)) + bulk(1) + bulk(len(prefix)+len(c.User)) +
+	l.in += list(3+1+11+3*len(rules)) + bulk(len("evalsha")) + bulk(len(sha)) + bulk(1) + bulk(len(prefix)+len(c.User)) +
 		bulk(len(c.ID)) + bulk(len(c.Stream)) + bulk(len(c.Device)) + bulk(len(c.Labels)) + bulk(1) +
-		bulk(len(strconv.Itoa(int(p.Interval.Milliseconds())))) + bulk(len(strconv.Itoa(int(p.TTL.Milliseconds())))) + bulk(1) + bulk(len(channel))
+		bulk(len(strconv.Itoa(int(p.Interval.Milliseconds())))) + bulk(len(strconv.Itoa(int(p.TTL.Milliseconds())))) +
+		bulk(len(strconv.Itoa(int(c.Alone.Milliseconds())))) + bulk(1) + bulk(1) + bulk(len(channel))
 	for _, r := range rules {
 		l.in += bulk(len(r.Per)) + bulk(len(strconv.Itoa(r.Limit))) + bulk(1)
 	}
-	value := 1 + 39*ledger.Len()
-	for _, g := range ledger.List(time.Now()) {
-		value += len(g.Stream) + len(g.Device) + len(g.Labels)
+	records := 0 // that the answer has
+	for _, g := range append(v.InTheWay, v.Guard) {
+		if g.ID != (guard.ID{}) {
+			records += 41 + len(g.Stream) + len(g.Device) + len(g.Labels)
+		}
 	}
-	l.out += list(5) + number(int(v.Outcome)) + number(milliseconds) + bulk(value) + number(0)
-	if verb != refusal {
-		l.out += bulk(0)
+	l.out += list(4) + number(int(v.Outcome)) + number(milliseconds) + number(v.Held) + bulk(records)
+	if verb == refusal {
+		l.out += number(int(v.FreeIn.Milliseconds())) + number(1) + number(v.Blocking)
 	}
 	return v, nil
 }

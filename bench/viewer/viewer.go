@@ -31,17 +31,17 @@ func AppendTitle(b []byte, n uint64) []byte {
 
 // AppendQuery appends the CMCD of playback n, nothing but its session id.
 func AppendQuery(b []byte, n uint64) []byte {
-	return append(appendSID(append(b, "CMCD=sid%3D%22"...), n), "%22"...)
+	return append(AppendSID(append(b, "CMCD=sid%3D%22"...), n), "%22"...)
 }
 
 // AppendFullQuery appends the CMCD that hls.js sends with a segment.
 func AppendFullQuery(b []byte, n uint64) []byte {
 	b = append(b, "CMCD=bl%3D21300%2Cbr%3D3200%2Cd%3D4004%2Cmtp%3D25400%2Cot%3Dv%2Csf%3Dh%2Csid%3D%22"...)
-	return append(appendSID(b, n), "%22%2Cst%3Dv%2Ctb%3D6000"...)
+	return append(AppendSID(b, n), "%22%2Cst%3Dv%2Ctb%3D6000"...)
 }
 
-// appendSID appends a UUID.
-func appendSID(b []byte, n uint64) []byte {
+// AppendSID appends the UUID of playback n.
+func AppendSID(b []byte, n uint64) []byte {
 	high, low := mix(n), mix(^n)
 	b = append(appendHex(b, high>>32, 4), '-')
 	b = append(appendHex(b, high>>16, 2), '-')

@@ -64,9 +64,10 @@ var (
 	leasesDesc       = describe("leases", "Playbacks that this Caddy knows, and need not ask the store about.", "store")
 	denialsDesc      = describe("denials", "Refusals that this Caddy remembers.", "store")
 	breakerDesc      = describe("breaker_open", "1 while a server is held to be away and called once a second only.", "store", "server")
+	deafDesc         = describe("store_deaf", "1 while a store does not hear of the endings at other Caddys.", "store")
 	poolDesc         = describe("redis_pool_connections", "Connections to Redis.", "store", "state")
 	poolTimeoutsDesc = describe("redis_pool_timeouts_total", "Times that no connection to Redis became free.", "store")
-	upDesc           = describe("redis_up", "Whether a server answers INFO.", "node")
+	upDesc           = describe("redis_up", "Whether a server does what the gate needs of it.", "node")
 	nodeDescs        = []struct {
 		*prometheus.Desc
 		kind  prometheus.ValueType
@@ -88,7 +89,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (*storeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{leasesDesc, denialsDesc, breakerDesc, poolDesc, poolTimeoutsDesc, upDesc} {
+	for _, d := range []*prometheus.Desc{leasesDesc, denialsDesc, breakerDesc, deafDesc, poolDesc, poolTimeoutsDesc, upDesc} {
 		ch <- d
 	}
 	for _, d := range nodeDescs {
@@ -121,6 +122,11 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 				sums[k] = 1
 			}
 		}
+		deaf := key{deafDesc, p.Name, ""}
+		sums[deaf] += 0
+		if s.Deaf() {
+			sums[deaf] = 1
+		}
 		pool := s.Pool()
 		sums[key{poolDesc, p.Name, "idle"}] += float64(pool.Idle)
 		sums[key{poolDesc, p.Name, "used"}] += float64(pool.Used)
@@ -136,20 +142,23 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 		}
 		ch <- prometheus.MustNewConstMetric(k.Desc, kind, v, labels...)
 	}
-	seen := make(map[string]bool)
-	for _, n := range c.ask(redises) {
-		if seen[n.Server] {
-			continue // two stores on one server
-		}
-		seen[n.Server] = true
-		up := 0.
-		if n.Err == nil {
-			up = 1
+	up, told := make(map[string]float64), make(map[string]bool)
+	for _, n := range c.ask(redises) { // two stores may have one server
+		if n.Mute == nil && !told[n.Server] {
+			told[n.Server] = true
 			for _, d := range nodeDescs {
 				ch <- prometheus.MustNewConstMetric(d.Desc, d.kind, d.value(n), append([]string{n.Server}, d.label...)...)
 			}
 		}
-		ch <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, up, n.Server)
+		switch _, known := up[n.Server]; {
+		case n.Err != nil:
+			up[n.Server] = 0
+		case !known:
+			up[n.Server] = 1
+		}
+	}
+	for server, v := range up {
+		ch <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, v, server)
 	}
 }
 

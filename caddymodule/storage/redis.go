@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -105,6 +106,9 @@ func (Redis) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
+// secret are the options of which an error shows no part.
+var secret = map[string]bool{"url": true, "password": true, "sentinel_password": true}
+
 // Provision reads placeholders and files. It does not connect.
 func (s *Redis) Provision(caddy.Context) error {
 	repl := caddy.NewReplacer()
@@ -144,6 +148,9 @@ func (s *Redis) Provision(caddy.Context) error {
 	for _, t := range texts {
 		value, err := repl.ReplaceOrErr(*t.value, true, true)
 		if err != nil {
+			if secret[t.option] && !strings.Contains(err.Error(), "{env.") && !strings.Contains(err.Error(), "{file.") {
+				err = errors.New(`what stands in braces is no placeholder or has no value; a brace in a password is written \{ or \}`)
+			}
 			return fmt.Errorf("%s: %w", t.option, err)
 		}
 		*t.value = value
@@ -189,6 +196,9 @@ func (t *RedisTLS) load() (*tls.Config, [][]byte, error) {
 	}
 	var files [][]byte
 	read := func(option, name string) ([]byte, error) {
+		if strings.Contains(name, "-----") {
+			return nil, fmt.Errorf("%s: takes the name of a file, not what is in it", option)
+		}
 		b, err := os.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", option, err)
@@ -210,7 +220,7 @@ func (t *RedisTLS) load() (*tls.Config, [][]byte, error) {
 		return nil, nil, fmt.Errorf("certificate: %s comes without a key", t.Certificate)
 	}
 	if t.Key != "" && t.Certificate == "" {
-		return nil, nil, fmt.Errorf("key: %s comes without a certificate", t.Key)
+		return nil, nil, errors.New("key: comes without a certificate")
 	}
 	if t.Certificate != "" {
 		certPEM, err := read("certificate", t.Certificate)
@@ -290,7 +300,7 @@ func (s *Redis) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		delete(words, "url")
 	}
 	if d.NextArg() {
-		return d.Errf("redis: %q after the URL: several servers are given by address", d.Val())
+		return d.Err("redis: takes one URL: several servers are given by address") // what follows may be of a password
 	}
 	return block.Options(d, words, func(option string) error {
 		switch option {
@@ -339,7 +349,7 @@ func (t *RedisTLS) unmarshalCaddyfile(d *caddyfile.Dispenser) error {
 type clientLog struct{}
 
 func (clientLog) Printf(_ context.Context, format string, v ...any) {
-	caddy.Log().Named("stream_guard.stores.redis").Debug("redis client", zap.String("message", fmt.Sprintf(format, v...)))
+	caddy.Log().Named("stream_guard.stores.redis").Debug("redis client", zap.String("message", redisstore.Redact(fmt.Sprintf(format, v...))))
 }
 
 var (

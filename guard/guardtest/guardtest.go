@@ -35,6 +35,7 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"CreatesAGuard", (*suite).createsAGuard},
 		{"RepeatedAcquireChangesOnlyTimes", (*suite).repeatedAcquireChangesOnlyTimes},
 		{"RefreshExtendsBothTimes", (*suite).refreshExtendsBothTimes},
+		{"TimesNeverGoBack", (*suite).timesNeverGoBack},
 		{"RefreshNeverCreates", (*suite).refreshNeverCreates},
 		{"LapsedGuardKeepsItsSlotUntilTTL", (*suite).lapsedGuardKeepsItsSlotUntilTTL},
 		{"LapsedGuardIsRefreshable", (*suite).lapsedGuardIsRefreshable},
@@ -215,6 +216,32 @@ func (s *suite) refreshExtendsBothTimes() {
 	}
 	if v.Guard.Stream != "movie" || v.Guard.Device != "tv" || v.Held != 1 {
 		s.Errorf("refresh changed more than times: %+v", v)
+	}
+}
+
+// Handlers of one store have different times: what one was told of a guard holds
+// whatever the others do.
+func (s *suite) timesNeverGoBack() {
+	long := policy
+	long.Interval, long.TTL = 6*time.Minute, 10*time.Minute
+	told := s.acquire(guard.Admitted, claim(1), long).Guard
+	shared := with(claim(2), guard.Share)
+	moved := claim(1)
+	moved.Device = "phone"
+	for _, call := range []func() guard.Verdict{
+		func() guard.Verdict { return s.refresh(guard.Refreshed, 1) },
+		func() guard.Verdict { return s.acquire(guard.Refreshed, claim(1), policy) },
+		func() guard.Verdict { return s.acquire(guard.Refreshed, shared, policy) },
+		func() guard.Verdict { return s.acquire(guard.Refreshed, moved, policy) },
+	} {
+		s.Advance(time.Second)
+		if g := call().Guard; g.ExpiresAt != told.ExpiresAt || g.RemovedAt != told.RemovedAt {
+			s.Errorf("expires %v and is removed %v after what was told", g.ExpiresAt.Sub(told.ExpiresAt), g.RemovedAt.Sub(told.RemovedAt))
+		}
+	}
+	s.Advance(told.ExpiresAt.Sub(told.CreatedAt))
+	if g := s.refresh(guard.Refreshed, 1).Guard; g.ExpiresAt.Sub(told.ExpiresAt) != policy.Interval+4*time.Second || g.RemovedAt != told.RemovedAt {
+		s.Errorf("%+v, told %+v", g, told)
 	}
 }
 
@@ -662,6 +689,7 @@ func (s *suite) marksLiveForTheLongerTTL() {
 	} {
 		resumes := with(claim(n), guard.Resume)
 		s.acquire(guard.Admitted, claim(n), long)
+		s.refresh(guard.Refreshed, n) // which is short
 		c.end()
 		s.Advance(long.TTL - time.Millisecond)
 		s.acquire(c.want, resumes, long)

@@ -19,8 +19,9 @@ import (
 // History is what concurrent clients asked and were told. Its guards outlive it,
 // so that no time matters.
 type History struct {
-	Limit int // guards that a user may hold
-	Round int // tells its users from those of other histories on the same store
+	Limit int      // guards that a user may hold
+	Round int      // tells its users from those of other histories on the same store
+	Verbs []string // what clients ask, each as often as it stands here; by default all but continue and resume
 	// Broken counts how often a client's line broke so far. A call that saw it
 	// break may have been made twice.
 	Broken func(client int) int64
@@ -33,7 +34,7 @@ type History struct {
 // Call is what a client asks.
 type Call struct {
 	User     string
-	Verb     string // acquire, refresh, release, revoke or list
+	Verb     string // acquire, continue, resume, refresh, release, revoke or list
 	Playback int
 }
 
@@ -42,7 +43,7 @@ func (c Call) ID() guard.ID { return guard.DeriveID(c.User, "", fmt.Sprint(c.Pla
 
 // Told is what it is told.
 type Told struct {
-	Outcome guard.Outcome // of acquire and refresh
+	Outcome guard.Outcome // of a claim and of refresh
 	Found   bool          // of release and revoke
 	Held    int           // of the others; Untold where it is not said
 }
@@ -55,13 +56,17 @@ const Untold = -1
 // a client without an answer asks no more about that user.
 func (h *History) Run(clients, calls int, ask func(client int, c Call) (told Told, ok bool)) {
 	h.begun = time.Now()
+	verbs := h.Verbs
+	if verbs == nil {
+		verbs = []string{"acquire", "acquire", "acquire", "refresh", "release", "revoke", "list"}
+	}
 	var all sync.WaitGroup
 	for client := range clients {
 		rng := rand.New(rand.NewPCG(uint64(h.Round), uint64(client)))
 		all.Go(func() {
 			const each = 12 // calls about a user: few, so that the check is quick
 			for n := 0; n < calls/clients; n++ {
-				verb := []string{"acquire", "acquire", "acquire", "refresh", "release", "revoke", "list"}[rng.IntN(7)]
+				verb := verbs[rng.IntN(len(verbs))]
 				c := Call{fmt.Sprint("user ", h.Round, " ", n/each), verb, rng.IntN(6)}
 				broken, start := h.Broken(client), time.Since(h.begun)
 				told, ok := ask(client, c)
@@ -118,36 +123,61 @@ func (h *History) Check(t *testing.T) {
 }
 
 // account is what a user has: a bit for each playback.
-type account struct{ held, revoked uint }
+type account struct {
+	held, revoked, released uint
+	returned                uint // held, and released before
+	settling                uint // released, and had not been before: for a moment stragglers pass
+}
 
-func (a account) does(c Call, limit int) (account, Told) {
-	var told Told
+// step is what a call may be told, and what the user has then.
+type step struct {
+	account
+	told Told
+}
+
+func (a account) does(c Call, limit int) []step {
 	it := uint(1) << c.Playback
+	is := func(those uint) bool { return those&it != 0 }
+	var told Told
 	switch c.Verb {
-	case "acquire", "refresh":
-		switch {
-		case a.revoked&it != 0:
-			told.Outcome = guard.Revoked
-		case a.held&it != 0:
-			told.Outcome = guard.Refreshed
-		case c.Verb == "refresh":
-			told.Outcome = guard.Absent
-		case bits.OnesCount(a.held) >= limit:
-			told.Outcome = guard.Rejected
-		default:
-			told.Outcome = guard.Admitted
-			a.held |= it
-		}
 	case "release", "revoke":
-		told.Found = a.held&it != 0
-		if told.Found && c.Verb == "revoke" {
+		if told.Found = is(a.held); told.Found && c.Verb == "revoke" {
 			a.revoked |= it
+		} else if told.Found {
+			a.released |= it
+			a.settling |= it &^ a.returned
 		}
 		a.held &^= it
-		return a, told
+		a.returned &^= it
+		return []step{{a, told}}
+	case "list":
+		return []step{{a, Told{Held: bits.OnesCount(a.held)}}}
+	}
+	var steps []step
+	if c.Verb == "continue" && is(a.settling) {
+		steps = append(steps, step{a, Told{Outcome: guard.Released, Held: bits.OnesCount(a.held)}})
+		a.settling &^= it // or that is over
+	}
+	switch {
+	case is(a.revoked):
+		told.Outcome = guard.Revoked
+	case is(a.held):
+		told.Outcome = guard.Refreshed
+	case c.Verb == "refresh":
+		told.Outcome = guard.Absent
+	case c.Verb == "resume" && is(a.released):
+		told.Outcome = guard.Released
+	case c.Verb != "resume" && bits.OnesCount(a.held) >= limit:
+		told.Outcome = guard.Rejected
+	default:
+		told.Outcome = guard.Admitted
+		a.held |= it
+		a.returned |= it & a.released
+		a.released &^= it
+		a.settling &^= it
 	}
 	told.Held = bits.OnesCount(a.held)
-	return a, told
+	return append(steps, step{a, told})
 }
 
 func (h *History) model() porcupine.Model {
@@ -162,19 +192,20 @@ func (h *History) model() porcupine.Model {
 		},
 		Init: func() []any { return []any{account{}} },
 		Step: func(state, input, output any) []any {
-			before := state.(account)
-			after, would := before.does(input.(Call), h.Limit)
 			told, sure := output.(Told)
-			if !sure {
-				return []any{before, after}
+			var after []any
+			for _, may := range state.(account).does(input.(Call), h.Limit) {
+				if told.Held == Untold {
+					may.told.Held = Untold
+				}
+				if !sure || told == may.told {
+					after = append(after, may.account)
+				}
 			}
-			if told.Held == Untold {
-				would.Held = Untold
+			if !sure { // perhaps it has not happened
+				after = append(after, state)
 			}
-			if told != would {
-				return nil
-			}
-			return []any{after}
+			return after
 		},
 	}
 	return model.ToModel()
