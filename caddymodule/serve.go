@@ -90,7 +90,7 @@ func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) 
 	}
 	if p.Would != nil {
 		p.Would.SetInstance(requestID(r))
-		h.logRefusal("would have been refused", r, v)
+		h.logRefusal("would have been refused", r, v, p.Would)
 	}
 	return p, nil
 }
