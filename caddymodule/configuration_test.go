@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http/httptest"
 	"os"
@@ -12,58 +13,163 @@ import (
 	"testing"
 
 	"github.com/streamguard/streamguard/caddymodule/storage"
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/playback"
+	"github.com/streamguard/streamguard/redisstore"
 )
 
 const configurationDoc = "../docs/configuration.md"
 
-// TestConfigurationIsDocumented holds the tables of docs/configuration.md to
-// the code: to the syntax in the comments of UnmarshalCaddyfile, which
-// TestOptionsAreDocumented holds to what is accepted, to the names in JSON, and
-// to the defaults.
+// TestConfigurationIsDocumented holds docs/configuration.md to the code. Each
+// option has a section: its syntax as the comments of UnmarshalCaddyfile have it,
+// which TestOptionsAreDocumented holds to what is accepted; an example in JSON;
+// its default; and when to change it.
 func TestConfigurationIsDocumented(t *testing.T) {
 	doc := readDoc(t)
 	defaults := &Handler{}
 	defaults.setDefaults()
-
-	for _, section := range []struct {
+	elsewhere := map[string]string{ // defaults that are not set in the struct
+		"limits":     fmt.Sprint(guard.DefaultLimit),
+		"timeout":    short(int64(redisstore.DefaultTimeout)),
+		"key_prefix": redisstore.DefaultKeyPrefix,
+	}
+	examples := make(map[string][]string) // names in JSON that have one, by the type they are of
+	for _, room := range []struct {
 		heading  string
 		receiver string
 		value    any
 	}{
 		{"## Options of stream_guard", "Handler", *defaults},
-		{"## Options of store memory", "Memory", storage.Memory{}},
-		{"## Options of store redis", "Redis", storage.Redis{}},
-		{"### Options of tls", "RedisTLS", storage.RedisTLS{}},
+		{"## Store memory", "Memory", storage.Memory{}},
+		{"## Store redis", "Redis", storage.Redis{}},
+		{"## Block tls", "RedisTLS", storage.RedisTLS{}},
 	} {
-		rows := table(t, doc, section.heading)
 		var syntax, names []string
-		byName := make(map[string][]string)
-		for _, row := range rows {
-			if len(row) != 5 || row[3] == "" || row[4] == "" {
-				t.Errorf("%s: row %q does not say what it is for or when to change it", section.heading, row)
+		for _, o := range optionSections(t, doc, room.heading) {
+			syntax = append(syntax, o.syntax...)
+			example := reflect.New(reflect.TypeOf(room.value))
+			d := json.NewDecoder(strings.NewReader("{" + o.json + "}"))
+			d.DisallowUnknownFields()
+			if err := d.Decode(example.Interface()); err != nil {
+				t.Errorf("%s %s: JSON %s: %v", room.heading, o.name, o.json, err)
+			}
+			before := len(names)
+			names = append(names, namesGiven(example.Elem(), examples)...)
+			if len(names) == before {
+				t.Errorf("%s %s: JSON %s sets nothing", room.heading, o.name, o.json)
 				continue
 			}
-			for s := range strings.SplitSeq(row[0], "`, `") {
-				syntax = append(syntax, normal(s))
+			want := elsewhere[names[before]]
+			if v := fieldNamed(reflect.ValueOf(room.value), names[before]); want == "" && !v.IsZero() {
+				want = written(v)
 			}
-			names = append(names, code(row[1]))
-			byName[code(row[1])] = row
+			if want != "" && o.byDefault != want {
+				t.Errorf("%s %s: default is %q, in the code %q", room.heading, o.name, o.byDefault, want)
+			}
 		}
-		same(t, section.heading+": syntax", syntax, caddyfileSyntax(t, section.receiver))
-		same(t, section.heading+": JSON", names, jsonNames(reflect.TypeOf(section.value)))
+		same(t, room.heading+": syntax", syntax, caddyfileSyntax(t, room.receiver))
+		same(t, room.heading+": JSON", names, jsonNames(reflect.TypeOf(room.value)))
+	}
+	slices.Sort(examples["Limit"])
+	limits := slices.DeleteFunc(jsonNames(reflect.TypeFor[Limit]()), func(name string) bool { return name == "values" }) // nobody judges them yet
+	same(t, "limits in JSON", slices.Compact(examples["Limit"]), limits)
+	slices.Sort(examples["Kinds"])
+	same(t, "kinds in JSON", slices.Compact(examples["Kinds"]), jsonNames(reflect.TypeFor[Kinds]()))
+}
 
-		v := reflect.ValueOf(section.value)
-		for field, value := range v.Fields() {
-			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
-			row := byName[name]
-			if name == "" || row == nil || value.IsZero() {
-				continue
-			}
-			if got, want := code(row[2]), written(value); got != want {
-				t.Errorf("%s: default of %s is %q, in the code %q", section.heading, name, got, want)
+// The words that an option may be are those of its syntax, and each is explained.
+func TestWordsOfOptionsAreDocumented(t *testing.T) {
+	documented := make(map[string]optionSection)
+	for _, o := range optionSections(t, readDoc(t), "## Options of stream_guard") {
+		documented[o.name] = o
+	}
+	for _, w := range new(Handler).words() {
+		o, choices := documented[w.option], strings.Join(w.allowed, "|")
+		if w.placeholder {
+			choices += "|<placeholder>"
+		}
+		same(t, w.option, o.syntax, []string{w.option + " " + choices})
+		for _, word := range w.allowed {
+			if !strings.Contains(o.text, "`"+word+"`") {
+				t.Errorf("%s: the text does not say what `%s` is", w.option, word)
 			}
 		}
 	}
+	for kind, extensions := range map[string][]string{"manifests": playback.ManifestExtensions, "media": playback.MediaExtensions} {
+		if list := kind + ": `" + strings.Join(extensions, " ") + "`"; !strings.Contains(documented["kind"].text, list) {
+			t.Errorf("kind: the text does not have %s", list)
+		}
+	}
+}
+
+// optionSection is a section about an option.
+type optionSection struct {
+	name      string
+	syntax    []string
+	json      string
+	byDefault string
+	text      string
+}
+
+var optionForm = regexp.MustCompile("(?s)^\\n```\\n(.+?)\\n```\\n\\n- JSON: `([^\\n]+)`\\n- Default: ([^\\n]+)\\n\\n(.+)$")
+
+// optionSections are the sections under a heading.
+func optionSections(t *testing.T, doc, heading string) (options []optionSection) {
+	t.Helper()
+	_, rest, found := strings.Cut(doc, "\n"+heading+"\n")
+	if !found {
+		t.Fatalf("%s has no %q", configurationDoc, heading)
+	}
+	rest, _, _ = strings.Cut(rest, "\n## ")
+	for _, section := range strings.Split(rest, "\n### ")[1:] {
+		name, body, _ := strings.Cut(section, "\n")
+		m := optionForm.FindStringSubmatch(body)
+		if m == nil || !strings.Contains(m[4], "**Change it when") {
+			t.Errorf("%s %s: the section has not its syntax, JSON, default and when to change it", heading, name)
+			continue
+		}
+		o := optionSection{name: name, json: m[2], byDefault: m[3], text: m[4]}
+		if _, after, ok := strings.Cut(m[3], "`"); ok { // `90s`, or more in some case
+			o.byDefault, _, _ = strings.Cut(after, "`")
+		}
+		for line := range strings.SplitSeq(m[1], "\n") {
+			o.syntax = append(o.syntax, normal(line))
+		}
+		if option, _, _ := strings.Cut(o.syntax[len(o.syntax)-1], " "); option != name {
+			t.Errorf("%s %s: the syntax is that of %s", heading, name, option)
+		}
+		options = append(options, o)
+	}
+	return options
+}
+
+// namesGiven are the names of the fields that an example sets. It notes those of
+// structs in its lists by their type.
+func namesGiven(example reflect.Value, inLists map[string][]string) (names []string) {
+	for field, value := range example.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name == "" || value.IsZero() {
+			continue
+		}
+		names = append(names, name)
+		if value.Kind() == reflect.Slice && value.Type().Elem().Kind() == reflect.Struct {
+			of := value.Type().Elem().Name()
+			for i := range value.Len() {
+				inLists[of] = append(inLists[of], namesGiven(value.Index(i), inLists)...)
+			}
+		}
+	}
+	return names
+}
+
+// fieldNamed is the field of a struct with this name in JSON.
+func fieldNamed(v reflect.Value, name string) reflect.Value {
+	for field, value := range v.Fields() {
+		if n, _, _ := strings.Cut(field.Tag.Get("json"), ","); n == name {
+			return value
+		}
+	}
+	return reflect.Value{}
 }
 
 // same compares two lists without their order.
@@ -132,8 +238,13 @@ func written(v reflect.Value) string {
 	return s
 }
 
-// short is a duration in whole seconds, 90s and not 1m30s.
-func short(ns int64) string { return fmt.Sprintf("%ds", ns/1e9) }
+// short is a duration in seconds or milliseconds, 90s and not 1m30s.
+func short(ns int64) string {
+	if ns%1e9 != 0 {
+		return fmt.Sprintf("%dms", ns/1e6)
+	}
+	return fmt.Sprintf("%ds", ns/1e9)
+}
 
 // normal is a text without markup and with single spaces.
 func normal(s string) string { return strings.Join(strings.Fields(code(s)), " ") }
@@ -213,7 +324,10 @@ func TestPlaceholdersAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inComment := regexp.MustCompile(`\{http\.stream_guard\.\w+\}`).FindAllString(string(source), -1)
+	var inComment []string
+	for _, m := range regexp.MustCompile("(?m)^// `(\\{http\\.stream_guard\\.\\w+\\})` \\|").FindAllSubmatch(source, -1) {
+		inComment = append(inComment, string(m[1]))
+	}
 	same(t, "placeholders", documented, inComment)
 	for _, p := range documented {
 		if _, ok := new(visit).placeholder(strings.Trim(p, "{}")); !ok {

@@ -120,7 +120,7 @@ class Tile {
     } else this.show("failed", code, element("h3", "Cannot play"), element("p", reason.message));
   }
 
-  refused(code, { limit, guards = [], retryAfter }) {
+  refused(code, { limit, guards = [], total = guards.length, retryAfter }) {
     const holders = guards.map((guard) => {
       const item = element("li");
       item.append(element("strong", name(guard)), ` ${guard.streamId ?? ""}, since ${time(guard.createdAt)}`);
@@ -128,9 +128,9 @@ class Tile {
     });
     const inTheWay = element("ul");
     inTheWay.append(...holders);
-    this.show("refused", code, element("h3", `Limit reached: ${guards.length} of ${limit} in use`), inTheWay);
+    this.show("refused", code, element("h3", `Limit reached: ${total} of ${limit} in use`), inTheWay);
     known.remaining = 0; // the list may be older
-    this.retryAt = Date.now() + retryAfter * 1000;
+    if (retryAfter) this.retryAt = Date.now() + retryAfter * 1000; // without it, waiting does not help
     const button = this.part(".replace");
     button.replaceChildren("Watch here instead ", element("small", guards.length ? `(stops ${name(guards[0])}, the oldest)` : "(stops the oldest)"));
     button.hidden = false;
