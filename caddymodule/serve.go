@@ -24,9 +24,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.serveAPI(w, r, token)
 		return nil
 	}
-	kind := h.read.kinds.Of(r.URL.Path)
+	kind := playback.Other // as is whatever others than viewers do: an encoder publishes by PUT
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		kind = h.read.kinds.Of(r.URL.Path)
+	}
 	switch {
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+	case r.Method == http.MethodOptions:
 		return next.ServeHTTP(w, r)
 	case kind == playback.Other && cut:
 		u := received(r)
