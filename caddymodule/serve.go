@@ -19,6 +19,7 @@ import (
 // its passage, and answers.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	withoutTunnels(r.Header)
+	h.putBack(r)
 	token, cut := h.token(r)
 	if h.onAPI(r.URL.Path) {
 		h.serveAPI(w, r, token)
@@ -59,6 +60,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, v, p.Refusal)
 	case p.Gone != nil:
 		return caddyhttp.Error(499, p.Gone)
+	case p.Word == gate.Passed && isTokened(r): // one that was somebody's: the origin does not know it
+		u := received(r)
+		return h.sendOn(w, r, playback.PlainLocation(u.EscapedPath(), u.RawQuery))
 	}
 	if h.private {
 		v.word.private = true
