@@ -148,7 +148,7 @@ type Handler struct {
 	// leaves it as the origin says.
 	CacheControl string `json:"cache_control,omitempty"`
 
-	// How users stand in logs: `hash` (default), the first 16 digits of their
+	// How users stand in logs and events: `hash` (default), the first 16 digits of their
 	// SHA-256; `plain`; or `off`.
 	LogUsers string `json:"log_users,omitempty"`
 
@@ -159,9 +159,9 @@ type Handler struct {
 	tarpit   *tarpit     // for refused players that repeat themselves at once
 	logger   *zap.Logger // sampled: a refused player may repeat itself 50 times a second
 	logged   bool        // the server has an access log
-	logUsers logUsers    // as LogUsers says
-	private  bool        // as CacheControl says
-	reports  *sometimes  // what is said once until the config changes
+	logUsers storage.LogUsers
+	private  bool       // as CacheControl says
+	reports  *sometimes // what is said once until the config changes
 
 	idleWriter bool // each request has the server's IdleTimeoutWriter
 	unwritten  *unwritten
@@ -203,16 +203,17 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	if err := h.check(); err != nil {
 		return err
 	}
+	h.logUsers = map[string]storage.LogUsers{"plain": storage.Plain, "hash": storage.Hash, "off": storage.Off}[h.LogUsers]
 	if h.StoreRaw == nil || string(h.StoreRaw) == "null" {
 		ctx.Logger().Warn("no store is configured: guards are counted within this process only, and gone when it stops")
 		h.StoreRaw = storage.Default
 	}
-	if h.store, err = storage.Open(ctx, h, "StoreRaw", time.Duration(h.TTL)); err != nil {
+	if h.store, err = storage.Open(ctx, h, "StoreRaw", time.Duration(h.TTL), h.logUsers); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	h.reports = new(sometimes)
 	h.read = newReader(h)
-	h.logUsers, h.private = logUsers(h.LogUsers), h.CacheControl == "private"
+	h.private = h.CacheControl == "private"
 	h.tarpit = newTarpit(srv)
 	h.neighbours = joinServer(srv)
 	h.gate = &gate.Gate{

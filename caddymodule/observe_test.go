@@ -103,7 +103,7 @@ func TestEventsAreAnnounced(t *testing.T) {
 	for _, event := range []string{"guard_created", "guard_refused", "guard_revoked", "store_lost", "store_back"} {
 		config += "on " + event + " test_listener\n"
 	}
-	s := serve(t, config+"}\n}\nSITE {\nstream_guard {\n"+user+"limit 1 replace\nstore redis redis://"+redis.Addr+" {\ntimeout 2s\n}\n}\nrespond ok\n}")
+	s := serve(t, config+"}\n}\nSITE {\nstream_guard {\n"+user+"limit 1 replace\nlog_users plain\nstore redis redis://"+redis.Addr+" {\ntimeout 2s\n}\n}\nrespond ok\n}")
 	// Asks for the guards meanwhile, whatever the answer.
 	wait := func(want string) {
 		t.Helper()
@@ -134,7 +134,7 @@ func TestEventsAreAnnounced(t *testing.T) {
 // With mode observe nobody is refused, so no event says so.
 func TestEventsOfObserving(t *testing.T) {
 	s := serve(t, "{\nevents {\non guard_created test_listener\non guard_refused test_listener\non guard_revoked test_listener\n}\n}\nSITE {\nstream_guard {\n"+user+
-		"mode observe\nlimit 1 replace\nstore memory\n}\nrespond ok\n}")
+		"mode observe\nlimit 1 replace\nlog_users plain\nstore memory observing\n}\nrespond ok\n}")
 	for _, session := range []string{"a", "b"} {
 		s.call(200, "GET", "/observed/"+session+"/master.m3u8", sid, `sid="`+session+`"`)
 	}
@@ -154,5 +154,24 @@ func TestEventsOfObserving(t *testing.T) {
 		if strings.Contains(event, " observed/") && !slices.Contains(want, event) {
 			t.Errorf("announced: %s", event)
 		}
+	}
+}
+
+// An event says of a user what logs say: of handlers that share a store, the
+// one that says least.
+func TestEventsSayOfAUserWhatLogsSay(t *testing.T) {
+	gate := "stream_guard {\n" + user + "limit 2\nplayback stream\nstore memory events\nlog_users "
+	for name, c := range map[string]struct{ config, want string }{
+		"plain": {"SITE {\n" + gate + "plain\n}\nrespond ok\n}", "guard_created u said/plain"},
+		"hash":  {"SITE {\n" + gate + "hash\n}\nrespond ok\n}", "guard_created 0bfe935e70c321c7 said/hash"},
+		"off":   {"SITE {\nroute /said/* {\n" + gate + "plain\n}\n}\nroute /other/* {\n" + gate + "off\n}\n}\nrespond ok\n}", "guard_created  said/off"},
+	} {
+		s := serve(t, "{\nevents {\non guard_created test_listener\n}\n}\n"+strings.ReplaceAll(c.config, "memory events", "memory events_"+name))
+		s.call(200, "GET", "/said/"+name+"/1.ts", sid, `sid="a"`)
+		eventually(t, c.want, func() bool {
+			heard.Lock()
+			defer heard.Unlock()
+			return slices.ContainsFunc(heard.events, func(e string) bool { return strings.HasPrefix(e, c.want) })
+		})
 	}
 }

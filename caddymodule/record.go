@@ -1,8 +1,6 @@
 package caddymodule
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -18,9 +16,6 @@ import (
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/problem"
 )
-
-// logUsers is how users stand in logs: hash, plain or off.
-type logUsers string
 
 // attach makes the decision visible to the rest of the request, and to its
 // access log if it has one.
@@ -100,14 +95,6 @@ func (v *visit) guardID() string {
 	return ""
 }
 
-func (v *visit) loggedUser() string {
-	if v.users == "plain" {
-		return v.request.User
-	}
-	sum := sha256.Sum256([]byte(v.request.User))
-	return hex.EncodeToString(sum[:8])
-}
-
 // MarshalLogObject implements zapcore.ObjectMarshaler.
 func (v *visit) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	d := v.decision()
@@ -115,8 +102,8 @@ func (v *visit) MarshalLogObject(enc zapcore.ObjectEncoder) error {
 	if v.request.User == "" {
 		return nil
 	}
-	if v.users != "off" {
-		enc.AddString("user", v.loggedUser())
+	if user := v.users.Of(v.request.User); user != "" {
+		enc.AddString("user", user)
 	}
 	enc.AddString("guard", v.guardID())
 	enc.AddString("stream", v.request.Stream)

@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
+	"github.com/streamguard/streamguard/caddymodule/storage"
 	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/playback"
 	"github.com/streamguard/streamguard/problem"
@@ -70,7 +71,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 type visit struct {
 	request gate.Request
 	passage *gate.Passage // nil before there is a decision
-	users   logUsers
+	users   storage.LogUsers
 	word    lastWord
 }
 

@@ -62,14 +62,18 @@ func announce(event string, data func() map[string]any) {
 	}
 }
 
-// announceVerdict tells of what a claim has changed.
-func announceVerdict(c guard.Claim, v guard.Verdict) {
+// announceVerdict tells of what a claim has changed, with the user as logs have it.
+func announceVerdict(c guard.Claim, v guard.Verdict, logged func(user string) string) {
 	if v.Outcome == guard.Admitted {
 		c.ID = v.Guard.ID // which with guard.Share may be another
 	}
+	limit := any(v.Limit)
+	if v.Limit == guard.Unlimited {
+		limit = "unlimited"
+	}
 	data := func() map[string]any {
 		return map[string]any{
-			"user": c.User, "guard": c.ID.String(), "stream": c.Stream, "device": c.Device, "held": v.Held, "limit": v.Limit,
+			"user": logged(c.User), "guard": c.ID.String(), "stream": c.Stream, "device": c.Device, "held": v.Held, "limit": limit,
 		}
 	}
 	switch v.Outcome {
@@ -83,7 +87,7 @@ func announceVerdict(c guard.Claim, v guard.Verdict) {
 		})
 	}
 	for _, id := range v.Replaced {
-		announceRevoked(c.User, id)
+		announceRevoked(logged(c.User), id)
 	}
 }
 

@@ -15,11 +15,12 @@ import (
 type metered struct {
 	guard.Store
 	failed func(error) // hears of each that it could not answer
+	logged func(user string) string
 }
 
 // meter has a store metered.
-func meter(s guard.Store, failed func(error)) guard.Store {
-	m := metered{s, failed}
+func meter(s guard.Store, failed func(error), logged func(user string) string) guard.Store {
+	m := metered{s, failed, logged}
 	if redis, ok := s.(remote); ok {
 		return meteredRemote{m, redis}
 	}
@@ -55,21 +56,21 @@ func timed[T any](ctx context.Context, m metered, verb string, call func(context
 func (m metered) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	v, err := timed(ctx, m, "acquire", func(ctx context.Context) (guard.Verdict, error) { return m.Store.Acquire(ctx, c, p) })
 	if err == nil {
-		tell(c, p, v)
+		tell(c, p, v, m.logged)
 	}
 	return v, err
 }
 
 // tell counts and announces what a claim has changed. A guard that comes back
 // is of a viewer who was told of before; who is only observed passes.
-func tell(c guard.Claim, p guard.Policy, v guard.Verdict) {
+func tell(c guard.Claim, p guard.Policy, v guard.Verdict, logged func(string) string) {
 	if v.Outcome == guard.Admitted && c.Intent == guard.Resume || p.Observe && !v.Outcome.Pass() {
 		return
 	}
 	if v.Outcome == guard.Admitted {
 		userGuards.Observe(float64(v.Held))
 	}
-	announceVerdict(c, v)
+	announceVerdict(c, v, logged)
 }
 
 // Refresh implements guard.Store.
@@ -86,7 +87,7 @@ func (m metered) Release(ctx context.Context, user string, id guard.ID, p guard.
 func (m metered) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
 	found, err := timed(ctx, m, "revoke", func(ctx context.Context) (bool, error) { return m.Store.Revoke(ctx, user, id, p) })
 	if found {
-		announceRevoked(user, id)
+		announceRevoked(m.logged(user), id)
 	}
 	return found, err
 }
@@ -116,7 +117,7 @@ func (m meteredRemote) AcquireAll(ctx context.Context, requests []guard.Request)
 			if a.Err != nil {
 				err = a.Err // one speaks for all
 			} else {
-				tell(requests[i].Claim, requests[i].Policy, a.Verdict)
+				tell(requests[i].Claim, requests[i].Policy, a.Verdict, m.logged)
 			}
 		}
 		return answers, err
@@ -125,7 +126,10 @@ func (m meteredRemote) AcquireAll(ctx context.Context, requests []guard.Request)
 }
 
 // localStore is metered too, and what it grants is counted: the store is away.
-type localStore struct{ guard.Store }
+type localStore struct {
+	guard.Store
+	logged func(user string) string
+}
 
 // Acquire implements guard.Store.
 func (s localStore) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
@@ -133,7 +137,7 @@ func (s localStore) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) 
 	if v.Outcome == guard.Admitted && c.Intent != guard.Resume {
 		localGrants.Inc()
 	}
-	tell(c, p, v)
+	tell(c, p, v, s.logged)
 	return v, err
 }
 

@@ -56,6 +56,7 @@ type Pooled struct {
 
 	key       any
 	ttl       atomic.Int64 // the longest of the handlers'
+	users     least
 	lastError atomic.Pointer[Failure]
 	warned    atomic.Int64 // the second of the last warning
 }
@@ -68,7 +69,7 @@ type Failure struct {
 
 // Open returns the store of a handler whose field holds the module's JSON. The
 // handler has to Close it.
-func Open(ctx caddy.Context, handler any, field string, ttl time.Duration) (*Pooled, error) {
+func Open(ctx caddy.Context, handler any, field string, ttl time.Duration, users LogUsers) (*Pooled, error) {
 	mod, err := ctx.LoadModule(handler, field)
 	if err != nil {
 		return nil, err
@@ -84,13 +85,14 @@ func Open(ctx caddy.Context, handler any, field string, ttl time.Duration) (*Poo
 			p.Local.Close()
 			return nil, err
 		}
-		p.Keeper = lease.New(meter(p.Store, p.failed), localStore{p.Local}, p.warn)
+		p.Keeper = lease.New(meter(p.Store, p.failed, p.users.of), localStore{p.Local, p.users.of}, p.warn)
 		return p, nil
 	})
 	if err != nil {
 		return nil, err
 	}
 	p := v.(*Pooled)
+	p.users.join(users)
 	for longest := p.ttl.Load(); longest < int64(ttl) && !p.ttl.CompareAndSwap(longest, int64(ttl)); longest = p.ttl.Load() {
 	}
 	return p, nil

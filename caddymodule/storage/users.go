@@ -1,0 +1,40 @@
+package storage
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"sync/atomic"
+)
+
+// LogUsers is how users stand in logs and events.
+type LogUsers uint32
+
+// From the most that is said to the least.
+const (
+	Plain LogUsers = iota // as they are
+	Hash                  // the first 16 digits of their SHA-256
+	Off                   // not at all
+)
+
+// Of is a user as it is logged; "" where it is not.
+func (l LogUsers) Of(user string) string {
+	switch l {
+	case Plain:
+		return user
+	case Hash:
+		sum := sha256.Sum256([]byte(user))
+		return hex.EncodeToString(sum[:8])
+	}
+	return ""
+}
+
+// least is the least that any of a store's handlers says of users. What the
+// store tells of is told in the name of all of them.
+type least struct{ atomic.Uint32 }
+
+func (l *least) join(with LogUsers) {
+	for said := l.Load(); uint32(with) > said && !l.CompareAndSwap(said, uint32(with)); said = l.Load() {
+	}
+}
+
+func (l *least) of(user string) string { return LogUsers(l.Load()).Of(user) }
