@@ -127,7 +127,8 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 	case guard.Refreshed:
 		problem.WriteJSON(w, http.StatusOK, "application/json", a.json(v.Guard))
 	case guard.Uncounted:
-		w.WriteHeader(http.StatusNoContent) // it passes, and no guard is kept
+		unkept := guard.Guard{ID: claim.ID, Stream: claim.Stream, Device: claim.Device, Labels: claim.Labels}
+		problem.WriteJSON(w, http.StatusOK, "application/json", a.json(unkept))
 	case guard.Revoked:
 		return problem.Revoked()
 	default:
@@ -175,7 +176,10 @@ func (a *API) list(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID)
 	if err != nil {
 		return err
 	}
-	answer := Guards{Guards: make([]Guard, len(guards)), Limit: new(c.Policy.Limit), Remaining: new(max(0, c.Policy.Limit-len(guards)))}
+	answer := Guards{Guards: make([]Guard, len(guards))}
+	if limit := c.Policy.Limit; limit != guard.Unlimited {
+		answer.Limit, answer.Remaining = &limit, new(max(0, limit-len(guards)))
+	}
 	for i, g := range guards {
 		answer.Guards[i] = a.json(g)
 	}

@@ -115,6 +115,7 @@ type errorBody struct {
 	Limit                  int
 	Per                    string
 	Guards                 []problem.Holder
+	Total                  int
 	RetryAfter             int
 }
 
@@ -322,6 +323,23 @@ func TestStartMayReplaceTheOldest(t *testing.T) {
 	f.refused(http.StatusGone, problem.GuardRevoked, "POST /guards", `{"playbackId": "first", "onLimit": "replace_oldest"}`)
 }
 
+func TestOnLimitStandsInPlaceOfTheUsersOwnLimitAlone(t *testing.T) {
+	f := open(t)
+	f.caller.Policy.Rules = []guard.Rule{{Per: "stream", Limit: 1}}
+	f.caller.Policy.AtLimit = guard.ReplaceOldest
+	f.guard(http.StatusCreated, "POST /guards", `{"streamId": "one"}`)
+	p, _ := f.refused(http.StatusTooManyRequests, problem.ReachedMaxGuards, "POST /guards", `{"streamId": "one", "onLimit": "replace_oldest"}`)
+	if p.Per != "stream" {
+		t.Errorf("refused by the limit per %q", p.Per)
+	}
+	f.guard(http.StatusCreated, "POST /guards", `{"streamId": "two"}`)
+	p, _ = f.refused(http.StatusTooManyRequests, problem.ReachedMaxGuards, "POST /guards", `{"streamId": "three", "onLimit": "reject"}`)
+	if p.Per != "" {
+		t.Errorf("refused by the limit per %q", p.Per)
+	}
+	f.guard(http.StatusCreated, "POST /guards", `{"streamId": "three"}`)
+}
+
 func TestStartAtTheLimitSaysWhatIsInTheWay(t *testing.T) {
 	for _, test := range []struct {
 		limit, retryAfter int
@@ -365,6 +383,51 @@ func TestStartAtTheLimitSaysWhatIsInTheWay(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// hold has the user hold this many guards.
+func (f *fixture) hold(n int) {
+	f.Helper()
+	policy := f.caller.Policy
+	policy.Limit = guard.Unlimited
+	for i := range n {
+		claim := guard.Claim{User: f.caller.User, ID: guard.DeriveID(f.caller.User, "", fmt.Sprint("held ", i))}
+		if v, err := f.store.Acquire(f.Context(), claim, policy); v.Outcome != guard.Admitted || err != nil {
+			f.Fatal(v.Outcome, err)
+		}
+	}
+}
+
+func TestRefusalShowsSomeOfManyAndHowManyThereAre(t *testing.T) {
+	f := open(t)
+	f.hold(40)
+	p, _ := f.refused(http.StatusTooManyRequests, problem.ReachedMaxGuards, "POST /guards", ``)
+	if len(p.Guards) != guard.MaxInTheWay || p.Total != 40 || p.Detail != "stream limit reached: 40 of 2 guards held" {
+		t.Errorf("%d guards of %d in the way: %s", len(p.Guards), p.Total, p.Detail)
+	}
+}
+
+func TestUnlimitedIsListedAndNeverRefused(t *testing.T) {
+	f := open(t)
+	f.caller.Policy.Limit = guard.Unlimited
+	f.caller.Device = "tv"
+	f.hold(guard.MaxLimit - 1)
+	f.guard(http.StatusCreated, "POST /guards", ``)
+	id := guard.DeriveID("ann", "tv", "p").String()
+	want := api.Guard{GuardID: id, StreamID: "movie", DeviceID: "tv", RefreshAfter: 20}
+	for range 2 {
+		if got := f.guard(http.StatusOK, "POST /guards", `{"playbackId": "p", "streamId": "movie"}`); !reflect.DeepEqual(got, want) {
+			t.Errorf("beyond what a store keeps: %+v, want %+v", got, want)
+		}
+	}
+	f.refused(http.StatusNotFound, problem.GuardDoesNotExist, "PATCH /guards/"+id, ``)
+	list := f.call(http.StatusOK, "GET /guards", ``)
+	if held := decode[held](t, list); len(held.Guards) != guard.MaxLimit {
+		t.Errorf("%d guards are listed", len(held.Guards))
+	}
+	if body := list.Body.String(); strings.Contains(body, `"limit"`) || strings.Contains(body, `"remaining"`) {
+		t.Errorf("a limit is shown: …%s", body[len(body)-200:])
 	}
 }
 

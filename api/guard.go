@@ -7,7 +7,8 @@ import (
 	"github.com/streamguard/streamguard/guard"
 )
 
-// Guard is a guard in JSON. One without times is not kept.
+// Guard is a guard in JSON. One without times is of a playback that may go on
+// though no store keeps a guard of it (guard.Uncounted).
 type Guard struct {
 	GuardID      string            `json:"guardId"`
 	StreamID     string            `json:"streamId,omitempty"`

@@ -30,8 +30,11 @@ type route struct {
 
 type method struct {
 	name string
-	call func(*API, http.ResponseWriter, *http.Request, Caller, guard.ID) error
+	call call
 }
+
+// call makes a call that is of this caller, and of this guard if the path has {id}.
+type call func(*API, http.ResponseWriter, *http.Request, Caller, guard.ID) error
 
 // find returns the route of a path, and what stands in it for {id}.
 func (a *API) find(path string) (_ *route, id string) {
@@ -54,9 +57,9 @@ func (a *API) find(path string) (_ *route, id string) {
 	return nowhere, ""
 }
 
-// call returns what a method calls, or nil. HEAD is GET, whose body the server
-// leaves out.
-func (r *route) call(name string) func(*API, http.ResponseWriter, *http.Request, Caller, guard.ID) error {
+// call returns what a method calls, or nil. HEAD calls what GET does: the server
+// leaves out the body.
+func (r *route) call(name string) call {
 	if name == http.MethodHead {
 		name = http.MethodGet
 	}

@@ -118,6 +118,11 @@ func (h *Handler) fill(g *gate.Request, r *http.Request, repl *caddy.Replacer) {
 // fillWho fills in who asks, and by what they are judged.
 func (h *Handler) fillWho(g *gate.Request, r *http.Request, repl *caddy.Replacer) {
 	rd := &h.read
+	if len(r.Header["X-Guard-Id"]) > 0 { // its name before the first release
+		h.reports.once("X-Guard-Id", func() {
+			h.logger.Warn("a client sends X-Guard-Id, which is now Stream-Guard-Id: it is not read; said once until the config changes", zap.String("path", r.URL.Path))
+		})
+	}
 	g.User, g.Invalid = rd.userOf(r, repl)
 	g.Mode = h.modeOfRequest(r, repl)
 	if g.User == "" || g.Invalid != nil {

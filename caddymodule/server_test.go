@@ -237,7 +237,7 @@ SITE {
 	}
 }`)
 	h, body := s.call(429, "GET", "/v/styled/1.ts")
-	if !strings.HasPrefix(body, `429 stream limit reached: 0 of 0 guards held; none is allowed, so waiting does not help rejected 0/0 {"status":429,`) || h.Get("Ratelimit") != `"guards";r=0` || h.Get("Cache-Control") != "no-store" {
+	if !strings.HasPrefix(body, `429 stream limit reached: 0 of 0 guards held; this plan allows none, so waiting does not help rejected 0/0 {"status":429,`) || h.Get("Ratelimit") != `"guards";r=0` || h.Get("Cache-Control") != "no-store" {
 		t.Errorf("%v\n%s", h, body)
 	}
 	// No error route is for these: the problem document is the answer.

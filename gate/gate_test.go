@@ -92,7 +92,7 @@ func TestObserving(t *testing.T) {
 		}
 		g.Tally.Watch()
 		r, _ := g.Tally.Report("memory")
-		if r.Playbacks != guard.MaxObserved+3 || r.Limits[0].Playbacks != guard.MaxObserved+2 {
+		if r.Playbacks != guard.MaxObserved || r.Limits[0].Playbacks != guard.MaxObserved-1 {
 			t.Errorf("%+v", r)
 		}
 	})

@@ -19,10 +19,12 @@ func Observed(p guard.Policy) guard.Policy {
 	return p
 }
 
-// observe counts a playback that has just been admitted. It returns what the
-// policy would have refused it with.
+// observe counts a playback that has just been admitted, or is one too many to be
+// counted. It returns what the policy would have refused it with.
 func (g *Gate) observe(ctx context.Context, r *Request, d *Decision, claim guard.Claim, v guard.Verdict) *problem.Problem {
-	g.Tally.start(r.User, v.Held)
+	if v.Outcome == guard.Admitted { // who is uncounted is asked about again and again
+		g.Tally.start(r.User, v.Held)
+	}
 	would := g.wouldBe(ctx, claim, r.Policy, v)
 	switch {
 	case !would.Outcome.Pass():

@@ -31,7 +31,8 @@ type Problem struct {
 type Refusal struct {
 	Limit  *int     `json:"limit,omitempty"`
 	Per    string   `json:"per,omitempty"`    // what the limit is per, where it is not the user's own
-	Guards []Holder `json:"guards,omitempty"` // oldest first
+	Guards []Holder `json:"guards,omitempty"` // oldest first, guard.MaxInTheWay at most
+	Total  int      `json:"total,omitempty"`  // how many there are, where Guards are not all
 }
 
 // Holder is a guard as shown to the one it stands in the way of.
@@ -105,13 +106,15 @@ func Refused(v guard.Verdict) *Problem {
 	if r.Per != "" {
 		held, per = v.Blocking, " per "+r.Per
 	}
-	p := New(ReachedMaxGuards, "stream limit reached: %d of %d guards held%s", held, r.Limit, per)
+	retryIn, never := Seconds(max(v.FreeIn, 1)), ""
 	if r.Limit == 0 {
-		p = New(ReachedMaxGuards, "%s; none is allowed, so waiting does not help", p.Detail)
-	} else {
-		p.RetryIn = Seconds(max(v.FreeIn, 1))
+		retryIn, never = 0, "; this plan allows none, so waiting does not help"
 	}
-	p.Limit, p.Per = &r.Limit, r.Per
+	p := New(ReachedMaxGuards, "stream limit reached: %d of %d guards held%s%s", held, r.Limit, per, never)
+	p.Limit, p.Per, p.RetryIn = &r.Limit, r.Per, retryIn
+	if v.Blocking > len(v.InTheWay) {
+		p.Total = v.Blocking
+	}
 	for _, g := range v.InTheWay {
 		p.Guards = append(p.Guards, Holder{GuardID: g.ID.String(), StreamID: g.Stream, DeviceID: g.Device, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt})
 	}

@@ -78,8 +78,8 @@ func TestARefusalShowsTheLimitAndWhatIsInTheWay(t *testing.T) {
 		retryAfter   string
 	}{
 		{
-			"of the user's limit", guard.Verdict{Rule: guard.Rule{Limit: 3}, Held: 3, Blocking: 1, InTheWay: inTheWay, FreeIn: 1500 * time.Millisecond},
-			"stream limit reached: 3 of 3 guards held", map[string]any{"limit": 3.0, "retryAfter": 2.0, "guards": []any{shown}},
+			"of the user's limit", guard.Verdict{Rule: guard.Rule{Limit: 3}, Held: 3, Blocking: 3, InTheWay: inTheWay, FreeIn: 1500 * time.Millisecond},
+			"stream limit reached: 3 of 3 guards held", map[string]any{"limit": 3.0, "retryAfter": 2.0, "guards": []any{shown}, "total": 3.0},
 			`"guards";q=3`, `"guards";r=0;t=2`, "2",
 		},
 		{
@@ -89,7 +89,7 @@ func TestARefusalShowsTheLimitAndWhatIsInTheWay(t *testing.T) {
 		},
 		{
 			"of a plan without streams", guard.Verdict{FreeIn: 90 * time.Second},
-			"stream limit reached: 0 of 0 guards held; none is allowed, so waiting does not help", map[string]any{"limit": 0.0},
+			"stream limit reached: 0 of 0 guards held; this plan allows none, so waiting does not help", map[string]any{"limit": 0.0},
 			`"guards";q=0`, `"guards";r=0`, "",
 		},
 	} {
