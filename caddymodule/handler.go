@@ -37,7 +37,7 @@ func init() { caddy.RegisterModule(Handler{}) }
 //
 // Placeholder | Description
 // ------------|------------
-// `{http.stream_guard.verdict}` | known, admitted, refreshed, vacant, released, rejected, revoked, redirected, anonymous or unavailable; with mode observe also would_reject or would_replace
+// `{http.stream_guard.verdict}` | known, admitted, refreshed, vacant, released, uncounted, rejected, revoked, redirected, anonymous or unavailable; with mode observe also would_reject or would_replace
 // `{http.stream_guard.user}` | The user
 // `{http.stream_guard.bucket}` | 0 to 99, a hash of the user, for a `mode` that enforces for some users first
 // `{http.stream_guard.stream}` | The stream

@@ -235,3 +235,48 @@ func TestAPreflightReachesTheOriginWithoutTheToken(t *testing.T) {
 		}
 	})
 }
+
+// A fallback page beside the gate takes neither films nor the API.
+func TestAFallbackPageTakesNothingOfTheGates(t *testing.T) {
+	for name, fallback := range map[string]string{
+		"try_files":       "try_files {path} /demo/index.html",
+		"rewrite":         "@missing not file\nrewrite @missing /demo/index.html",
+		"token in front":  "stream_guard_token\ntry_files {path} /demo/index.html",
+		"in a route":      "route {\ntry_files {path} /demo/index.html\nGATE\nfile_server\n}",
+		"php in the back": "php_fastcgi 127.0.0.1:9 {\ntry_files {path} /demo/index.html\n}",
+	} {
+		gate := "stream_guard {\n" + user + "store memory \"fallback " + name + "\"\n}"
+		site := "SITE {\nroot ..\n" + fallback + "\n" + gate + "\nfile_server\n}"
+		if strings.Contains(fallback, "GATE") {
+			site = "SITE {\nroot ..\n" + strings.ReplaceAll(fallback, "GATE", gate) + "\n}"
+		}
+		s := serve(t, site)
+		h, _ := s.call(302, "GET", "/testdata/media/cmaf/master.m3u8")
+		at := "/testdata/media/cmaf/" + h.Get("Location")
+		if _, body := s.call(200, "GET", at); !strings.HasPrefix(body, "#EXTM3U") {
+			t.Errorf("%s: the manifest under its token is %.60q", name, body)
+		}
+		if h, _ := s.call(200, "GET", strings.Replace(at, "master.m3u8", "s0/init.mp4", 1)); !strings.Contains(h.Get("Content-Type"), "mp4") {
+			t.Errorf("%s: a segment under its token is %v", name, h)
+		}
+		if _, body := s.call(200, "GET", "/guards"); !strings.Contains(body, `"guards":[{`) {
+			t.Errorf("%s: GET /guards: %.60q", name, body)
+		}
+		if _, body := s.call(200, "GET", "/some/page"); name != "php in the back" && !strings.Contains(body, "<html") {
+			t.Errorf("%s: the fallback page is %.60q", name, body)
+		}
+	}
+}
+
+// Where nobody may watch, a URL that was somebody's leads to the one without its token.
+func TestATokenOfNobodyIsTakenAway(t *testing.T) {
+	withGate(t, Handler{Playback: "auto", Anonymous: "allow"}, func(g *site) {
+		r := httptest.NewRequest("GET", "/v/x/~"+guard.NewID("u", "").String()+"/1.m4s?a=1", nil)
+		if w := g.do(r); w.Code != 307 || w.Header().Get("Location") != "../1.m4s?a=1" || g.origin != 0 {
+			t.Errorf("%d %v, %d requests reached the origin", w.Code, w.Header(), g.origin)
+		}
+		if w := g.do(httptest.NewRequest("GET", "/v/x/1.m4s?a=1", nil)); w.Code != 200 {
+			t.Errorf("%d", w.Code)
+		}
+	})
+}

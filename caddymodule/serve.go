@@ -19,14 +19,18 @@ import (
 // its passage, and answers.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	withoutTunnels(r.Header)
+	h.putBack(r)
 	token, cut := h.token(r)
 	if h.onAPI(r.URL.Path) {
 		h.serveAPI(w, r, token)
 		return nil
 	}
-	kind := h.read.kinds.Of(r.URL.Path)
+	kind := playback.Other // as is whatever others than viewers do: an encoder publishes by PUT
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		kind = h.read.kinds.Of(r.URL.Path)
+	}
 	switch {
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+	case r.Method == http.MethodOptions:
 		return next.ServeHTTP(w, r)
 	case kind == playback.Other && cut:
 		u := received(r)
@@ -56,6 +60,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, v, p.Refusal)
 	case p.Gone != nil:
 		return caddyhttp.Error(499, p.Gone)
+	case p.Word == gate.Passed && isTokened(r): // one that was somebody's: the origin does not know it
+		u := received(r)
+		return h.sendOn(w, r, playback.PlainLocation(u.EscapedPath(), u.RawQuery))
 	}
 	if h.private {
 		v.word.private = true

@@ -78,6 +78,12 @@ func (h *Handler) token(r *http.Request) (token *guard.ID, cut bool) {
 	return token, token != nil
 }
 
+// isTokened reports whether the path of a request still has a token.
+func isTokened(r *http.Request) bool {
+	_, _, found := playback.CutToken(r.URL.EscapedPath())
+	return found
+}
+
 // sendOn sends a request on that has no use for all of its tokens: what the gate
 // does not count goes without, for what has passed it by for its path sees it
 // there, and a manifest with one, because each would be more to write into it.

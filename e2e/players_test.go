@@ -67,7 +67,7 @@ func (p playback) renditions() []string {
 // whether a path token names it or CMCD.
 func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
 	t.Parallel()
-	for _, way := range []string{"path", "auto"} {
+	for _, way := range []string{"auto", "stream"} {
 		t.Run(way, func(t *testing.T) {
 			s := newStage(t)
 			n := start(t, s.site(inRedis(redistest.Start(t)), "playback "+way))
@@ -76,7 +76,7 @@ func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
 					t.Run(p.user, func(t *testing.T) {
 						t.Parallel()
 						var id []any // that CMCD carries
-						if way == "auto" {
+						if way == "stream" {
 							id = append(id, "session of "+p.user)
 						}
 						watchAll(t, s, n, p, id...)
@@ -87,7 +87,7 @@ func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
 				admitted := make(map[string]bool) // guards; requests at the same time share a verdict
 				n.neverHeldTwo(t, p.user)
 				for _, a := range n.accesses(t, p.user) {
-					if named := strings.Contains(a.Request.URI, "CMCD="); named != (way == "auto" && p.player != "native") {
+					if named := strings.Contains(a.Request.URI, "CMCD="); named != (way == "stream" && p.player != "native") {
 						t.Errorf("%s asked for %s with playback %s", p.user, a.Request.URI, way)
 					}
 					if a.Gate.Verdict == "admitted" {

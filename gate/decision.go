@@ -20,6 +20,7 @@ const (
 	Refreshed Word = "refreshed" // its guard was refreshed
 	Vacant    Word = "vacant"    // a manifest, for which a slot is free
 	Released  Word = "released"  // it was under way when its playback was released
+	Uncounted Word = "uncounted" // the user holds as many as are counted, and may have more
 	Rejected  Word = "rejected"  // all slots are taken
 	Revoked   Word = "revoked"   // its playback was revoked
 

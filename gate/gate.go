@@ -98,15 +98,11 @@ type Request struct {
 }
 
 // Passage is a request on its way. It begins with the decision.
-type Passage struct {
-	Decision
-	request *Request
-}
+type Passage struct{ Decision }
 
 // Begin decides about a request. The passage is part of the request.
 func (g *Gate) Begin(ctx context.Context, r *Request) *Passage {
 	p := &r.passage
-	p.request = r
 	p.Decision = Decision{Held: Unknown, Limit: Unknown}
 	d := &p.Decision
 	d.Refusal = g.judge(ctx, r, d)
@@ -181,7 +177,7 @@ func (g *Gate) ask(ctx context.Context, r *Request, d *Decision, claim guard.Cla
 	if v.Guard.ID != (guard.ID{}) {
 		d.ID = v.Guard.ID
 	}
-	if r.Mode == Observe && v.Outcome == guard.Admitted {
+	if r.Mode == Observe && (v.Outcome == guard.Admitted || v.Outcome == guard.Uncounted && !v.Repeated) {
 		return g.observe(ctx, r, d, claim, v)
 	}
 	if v.Outcome.Pass() {

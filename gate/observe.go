@@ -46,10 +46,18 @@ func (g *Gate) wouldBe(ctx context.Context, c guard.Claim, policy guard.Policy, 
 	if g.Naming == ByToken && c.Intent == guard.Continue {
 		c.Intent = guard.Start // its manifest would have made room
 	}
+	at := v.Guard.CreatedAt
+	if v.Outcome == guard.Uncounted { // it has no guard of its own, and all others were there before
+		for _, o := range guards {
+			if o.CreatedAt.After(at) {
+				at = o.CreatedAt
+			}
+		}
+	}
 	others := slices.DeleteFunc(guards, func(o guard.Guard) bool {
-		return o.ID == v.Guard.ID || o.CreatedAt.After(v.Guard.CreatedAt)
+		return o.ID == v.Guard.ID || o.CreatedAt.After(at)
 	})
-	return guard.NewLedger(others).Acquire(v.Guard.CreatedAt, c, policy)
+	return guard.NewLedger(others).Acquire(at, c, policy)
 }
 
 // Observer is a keeper for explicit calls: one whose policy only observes is
