@@ -126,6 +126,8 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 		problem.WriteJSON(w, http.StatusCreated, "application/json", a.json(v.Guard))
 	case guard.Refreshed:
 		problem.WriteJSON(w, http.StatusOK, "application/json", a.json(v.Guard))
+	case guard.Uncounted:
+		w.WriteHeader(http.StatusNoContent) // it passes, and no guard is kept
 	case guard.Revoked:
 		return problem.Revoked()
 	default:

@@ -27,8 +27,8 @@ func init() { caddy.RegisterModule(Handler{}) }
 // It stands in front of an HLS or DASH origin. Requests for manifests and media
 // create a guard for their playback and keep it alive; when the user's guards
 // are as many as the limit, a further playback is answered 429 Too Many
-// Requests. Other requests, and OPTIONS, pass untouched. Under the api path it
-// serves guards by explicit call.
+// Requests. Other requests, and other methods than GET and HEAD, pass untouched.
+// Under the api path it serves guards by explicit call.
 //
 // A 429, 401, 425 or 503 goes to the site's error routes (handle_errors) if one
 // matches; otherwise it is answered as application/problem+json (RFC 9457).
@@ -165,6 +165,7 @@ type Handler struct {
 
 	idleWriter bool // each request has the server's IdleTimeoutWriter
 	unwritten  *unwritten
+	neighbours *neighbours // the gates of the server
 }
 
 // CaddyModule returns the Caddy module information.
@@ -213,6 +214,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	h.read = newReader(h)
 	h.logUsers, h.private = logUsers(h.LogUsers), h.CacheControl == "private"
 	h.tarpit = newTarpit(srv)
+	h.neighbours = joinServer(srv)
 	h.gate = &gate.Gate{
 		Keeper: h.store.Keeper,
 		Local:  h.store.Local,
@@ -241,6 +243,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 
 // Cleanup gives the store back. It runs after a failed Provision too.
 func (h *Handler) Cleanup() error {
+	h.neighbours.leave()
 	if h.store == nil {
 		return nil
 	}

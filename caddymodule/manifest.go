@@ -84,16 +84,17 @@ func (r rewriting) passes(err error) {
 	r.logger.Warn("the token cannot be written into a manifest", zap.String("request_id", requestID(r.Request)), zap.String("path", r.URL.Path), zap.Error(err))
 }
 
-// unwritten remembers manifests into which nothing has to be written, of which
-// most live playlists are and all their viewers ask for the same at a time. It
-// has a place for each of the last sums; a collision would cost a random seed.
+// unwritten remembers manifests into which nothing has to be written: most live
+// playlists are such, and all viewers of a channel reload the same. It keeps the
+// last sum of each place. The seed is random, so that nobody can make up a
+// manifest with the sum of another.
 type unwritten struct {
 	seed maphash.Seed
 	sums [4096]atomic.Uint64
 }
 
-// sum is that of all that the answer depends on. The token is not, but its place
-// in the path is.
+// sum is that of all that the answer depends on: of the token only its place in
+// the path.
 func (u *unwritten) sum(coding, host, path string, token guard.ID, body []byte) uint64 {
 	var hash maphash.Hash
 	hash.SetSeed(u.seed)

@@ -279,8 +279,6 @@ func TestManifestsThatAreTooLargePassAsTheyAre(t *testing.T) {
 		{"cut off", "gzip", string(pack([]byte(bomb[:1000]), "gzip")[:20]), "EOF"},
 		{"no zstd", "zstd", "#EXTM3U\n/v/x/1.ts\n", "magic"},
 		{"too much to write", "", strings.Repeat("/1.ts\n", playback.MaxManifest/10), "bytes"},
-		{"too much to write in one line", "", "#" + strings.Repeat(`URI="/1.ts"`, playback.MaxManifest/20), "bytes"},
-		{"too much to write in an MPD", "", "<MPD>" + strings.Repeat(`<a media="/1.ts"/>`, playback.MaxManifest/30), "bytes"},
 	} {
 		withGate(t, Handler{Playback: "auto"}, func(g *site) {
 			token := "~" + guard.NewID("u", "").String()
@@ -349,7 +347,7 @@ func TestRepeatedTokensMakeNothingLarger(t *testing.T) {
 			"/v" + first + "/x" + other + "/m.m3u8":                                   "/v" + first + "/x/m.m3u8",
 			"/v" + first + "/x%2F" + strings.Replace(other, "~", "%7e", 1) + "/m.mpd": "/v" + first + "/x%2F/m.mpd",
 		} {
-			for _, method := range []string{"GET", "HEAD", "POST"} {
+			for _, method := range []string{"GET", "HEAD"} {
 				h, _ := s.call(307, method, path)
 				at, err := url.Parse("http://" + s.addr + path)
 				if err == nil {

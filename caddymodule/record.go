@@ -23,15 +23,12 @@ import (
 type logUsers string
 
 // attach makes the decision visible to the rest of the request, and to its
-// access log if it has one. It returns the request's replacer.
-func (v *visit) attach(r *http.Request, logged bool) *caddy.Replacer {
-	ctx := r.Context()
-	repl := ctx.Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+// access log if it has one.
+func (v *visit) attach(r *http.Request, repl *caddy.Replacer, logged bool) {
 	repl.Map(v.placeholder)
 	if logged {
-		ctx.Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields).Add(zap.Object("stream_guard", v))
+		r.Context().Value(caddyhttp.ExtraLogFieldsCtxKey).(*caddyhttp.ExtraLogFields).Add(zap.Object("stream_guard", v))
 	}
-	return repl
 }
 
 // decision is what the gate thought of the request; before that, nothing.

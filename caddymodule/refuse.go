@@ -16,7 +16,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, v *visit, refus
 	refusal.SetInstance(requestID(r))
 	answer := h.answer(w, r)
 	h.allowOrigin(answer, r)
-	h.logRefusal("refused", r, v)
+	h.logRefusal("refused", r, v, refusal)
 	err := caddyhttp.Error(refusal.Status, refusal)
 	srv, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
 	if srv == nil || srv.Errors != nil && anyMatches(srv.Errors.Routes, srv.Errors.WithError(asReceived(r), err)) {
@@ -28,8 +28,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, v *visit, refus
 	return nil
 }
 
-func (h *Handler) logRefusal(what string, r *http.Request, v *visit) {
-	refusal := v.problem()
+func (h *Handler) logRefusal(what string, r *http.Request, v *visit, refusal *problem.Problem) {
 	h.logger.Info(what,
 		zap.String("request_id", requestID(r)),
 		zap.String("code", string(refusal.ErrorCode)),

@@ -25,7 +25,7 @@ import (
 type reader struct {
 	kinds          playback.Kinds
 	user           source
-	userIn         string // the header that user is, if it is one
+	userIn         []named
 	lower, nfc     bool
 	device         source // nil: not known
 	deviceRequired bool
@@ -52,7 +52,7 @@ const maxLabelValue = 64 // bytes
 func newReader(h *Handler) reader {
 	rd := reader{
 		user:           newSource(h.User),
-		userIn:         soleHeader(h.User),
+		userIn:         namesIn(h.User),
 		lower:          slices.Contains(h.UserFold, "lower"),
 		nfc:            slices.Contains(h.UserFold, "nfc"),
 		deviceRequired: h.DeviceRequired,
@@ -168,13 +168,12 @@ func (h *Handler) modeOfRequest(r *http.Request, repl *caddy.Replacer) gate.Mode
 
 // userOf is who asks, "" for nobody.
 func (rd *reader) userOf(r *http.Request, repl *caddy.Replacer) (string, *problem.Problem) {
+	if err := once(r, rd.userIn); err != nil {
+		return "", problem.New(problem.InvalidUser, "%v", err)
+	}
 	user := rd.user(r, repl)
 	if user == "" {
 		return "", nil
-	}
-	// A proxy that adds its header to the client's own would make a new user of each.
-	if len(r.Header[rd.userIn]) > 1 && strings.Contains(user, ",") {
-		return "", problem.New(problem.InvalidUser, "%s comes more than once", rd.userIn)
 	}
 	if rd.nfc {
 		user = norm.NFC.String(user)

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime/debug"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 
@@ -24,7 +25,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	kind := h.read.kinds.Of(r.URL.Path)
 	switch {
-	case r.Method == http.MethodOptions:
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		return next.ServeHTTP(w, r)
 	case kind == playback.Other && cut:
 		u := received(r)
@@ -76,7 +77,9 @@ type visit struct {
 // begin decides about a request, and tells of it. Its error is a panic of our own.
 func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) {
 	defer func() { h.recovered(r, recover(), func(fault error) { err = fault }) }()
-	repl := v.attach(r, h.logged)
+	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	h.neighbours.warn(h, r, repl)
+	v.attach(r, repl, h.logged)
 	h.fill(&v.request, r, repl)
 	p := h.gate.Begin(r.Context(), &v.request)
 	v.passage = p
@@ -87,7 +90,7 @@ func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) 
 	}
 	if p.Would != nil {
 		p.Would.SetInstance(requestID(r))
-		h.logRefusal("would have been refused", r, v)
+		h.logRefusal("would have been refused", r, v, p.Would)
 	}
 	return p, nil
 }

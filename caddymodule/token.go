@@ -63,14 +63,15 @@ const tokenInPath = "stream_guard_token"
 
 // token is the path token of a request. It is cut out of the path here, unless
 // somebody in front has done so. That of nobody stays where it is: no gate has
-// sent them there, and what is behind it may be for some users only.
+// sent them there, and what is behind it may be for some users only. A preflight
+// of the browser's own (OPTIONS) never has a user.
 func (h *Handler) token(r *http.Request) (token *guard.ID, cut bool) {
 	if s := r.PathValue(tokenInPath); s != "" {
 		if id, err := guard.ParseID(s); err == nil {
 			return &id, false
 		}
 	}
-	if !strings.Contains(r.URL.Path, "/~") || h.read.user(r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)) == "" {
+	if !strings.Contains(r.URL.Path, "/~") || r.Method != http.MethodOptions && h.read.user(r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)) == "" {
 		return nil, false
 	}
 	token = cutToken(r)

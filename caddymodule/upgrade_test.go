@@ -37,7 +37,7 @@ func TestNoTunnelPastTheGate(t *testing.T) {
 		}
 	}))
 	defer origin.Close()
-	s := serve(t, "SITE {\nstream_guard {\n"+user+"limit 1\n}\nreverse_proxy "+origin.URL+"\n}")
+	s := serve(t, "SITE {\nstream_guard {\n"+user+"limit 1\nplayback stream\n}\nreverse_proxy "+origin.URL+"\n}")
 	for _, c := range []struct{ fields, upgrade string }{
 		{"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n", ""},
 		{"upgrade: H2C\r\nconnection: upgrade\r\n", ""},

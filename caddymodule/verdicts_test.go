@@ -26,14 +26,11 @@ import (
 	_ "github.com/streamguard/streamguard/caddymodule"
 )
 
-// newOptions says which of a recording's two Caddyfiles is played: the one with
-// the options as they were when the answers were recorded, or its translation.
-const newOptions = true
-
 var record = flag.Bool("record", false, "write the answers in testdata/verdicts anew (go test ./caddymodule -run Verdicts -args -record)")
 
-// A recording in testdata/verdicts is a Caddyfile with the old options, a line,
-// the same with the new options, a line, and then requests with their answers:
+// A recording in testdata/verdicts is a Caddyfile, a line, and then requests with
+// their answers. The first were made before deciding was taken out of the
+// handler, with the options of then:
 //
 //	seconds user method URI [header:value...] [<body] => answer
 //
@@ -66,14 +63,10 @@ func TestVerdictsAreAsRecorded(t *testing.T) {
 				t.Fatal(err)
 			}
 			parts := strings.Split(string(b), recordingLine)
-			if len(parts) != 3 {
-				t.Fatalf("%d parts, want the old Caddyfile, the new one and the requests", len(parts))
+			if len(parts) != 2 {
+				t.Fatalf("%d parts, want a Caddyfile and the requests", len(parts))
 			}
-			caddyfile := parts[0]
-			if newOptions {
-				caddyfile = parts[1]
-			}
-			synctest.Test(t, func(t *testing.T) { parts[2] = replay(t, caddyfile, parts[2]) })
+			synctest.Test(t, func(t *testing.T) { parts[1] = replay(t, parts[0], parts[1]) })
 			if *record && !t.Failed() {
 				if err := os.WriteFile(file, []byte(strings.Join(parts, recordingLine)), 0o644); err != nil {
 					t.Fatal(err)

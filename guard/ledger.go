@@ -39,7 +39,7 @@ const (
 	looked         // a manifest was, for a playback that has no guard yet
 	returned       // a released playback has come back: its next release has no stragglers
 	released       // until ExpiresAt stragglers pass
-	revoked        //
+	revoked        // its playback is refused
 	forgotten      // released or revoked playbacks, until the last of them would have been forgotten anyway; it has no ID
 )
 
@@ -102,7 +102,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		v.refuse(now, *refusing, &g, l.guards(), p)
 		return Rejected
 	}
-	// 8. and a new one in the store, which has some for each user.
+	// 8. and a new one needs room in the store, which keeps only so many of one user.
 	if own == nil && l.held()-len(going) >= p.bound() {
 		return Uncounted
 	}
@@ -132,9 +132,9 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		mark.kind = returned
 	}
 	l.drop(c.ID, looked)
-	// A guard is born here and nowhere else: with it every rule of the policy
-	// holds that held without it (7), but for a playback that resumes; and there
-	// are no more guards than a store has for one user (8).
+	// A guard is born here and nowhere else: every rule that counts it has room
+	// for it (7), unless its playback was admitted before and resumes; and no user
+	// has more guards than a store keeps (8).
 	l.records = append(l.records, r)
 	return Admitted
 }

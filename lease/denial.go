@@ -16,7 +16,7 @@ import (
 const (
 	denialTime = 2 * time.Second // how long a denial is remembered, at most
 
-	// Guards that denials name: up to 1000 each, with 1200 bytes at most.
+	// Guards that denials name: up to guard.MaxInTheWay each, with 1200 bytes at most.
 	maxInTheWay = 1 << 18
 )
 
@@ -30,9 +30,9 @@ type denials struct {
 type denial struct {
 	at      moment
 	lasts   time.Duration // from then on
-	starts  bool          // a start was denied, which may do more than others
-	claim   uint64        // hash of all else that was judged,
-	policy  guard.Policy  // and what by
+	intent  guard.Intent
+	claim   uint64       // hash of all else that was judged,
+	policy  guard.Policy // and what by
 	verdict *guard.Verdict
 }
 
@@ -42,8 +42,11 @@ func newDenials() denials { return denials{byID: xsync.NewMap[guard.ID, denial](
 func (k *Keeper) denied(c *guard.Claim, p *guard.Policy) (v guard.Verdict, ok bool) {
 	d, ok := k.denials.byID.Load(c.ID)
 	age := k.now().since(d.at)
-	if !ok || age >= d.lasts || !k.alike(&d, c, p) || slices.ContainsFunc(d.verdict.InTheWay, func(g guard.Guard) bool { return k.endedSince(g.ID, d.at) }) {
+	if !ok || age >= d.lasts || !k.alike(&d, c, p) {
 		return v, false
+	}
+	if slices.ContainsFunc(d.verdict.InTheWay, func(g guard.Guard) bool { return k.endedSince(g.ID, d.at) }) {
+		return v, false // there may be room
 	}
 	v = *d.verdict
 	v.Limit, v.FreeIn, v.Repeated = p.Limit, max(v.FreeIn-age, 0), true
@@ -51,10 +54,10 @@ func (k *Keeper) denied(c *guard.Claim, p *guard.Policy) (v guard.Verdict, ok bo
 }
 
 // alike reports whether a claim would be judged like the one before: where a
-// start was denied, its segments are too. One that was revoked is not judged at all.
+// start was denied, which may do more, its segments are too. One that was revoked is not judged at all.
 func (k *Keeper) alike(d *denial, c *guard.Claim, p *guard.Policy) bool {
 	return d.verdict.Outcome == guard.Revoked ||
-		(d.starts || !c.Intent.Starts()) && d.claim == k.hashOf(*c) && reflect.DeepEqual(&d.policy, p)
+		(c.Intent == d.intent || c.Intent == guard.Continue && d.intent.Starts()) && d.claim == k.hashOf(*c) && reflect.DeepEqual(&d.policy, p)
 }
 
 // hashOf is of all that a claim is judged by but its intent.
@@ -75,7 +78,7 @@ func (k *Keeper) deny(at moment, c guard.Claim, p guard.Policy, v guard.Verdict)
 	if lasts <= 0 || k.denials.len() >= MaxDenials || k.denials.inTheWay.Load() >= maxInTheWay {
 		return
 	}
-	d := denial{at, lasts, c.Intent.Starts(), k.hashOf(c), p, detached(v)}
+	d := denial{at, lasts, c.Intent, k.hashOf(c), p, detached(v)}
 	k.denials.inTheWay.Add(int64(len(v.InTheWay)))
 	if before, there := k.denials.byID.LoadAndStore(c.ID, d); there {
 		k.denials.inTheWay.Add(-int64(len(before.verdict.InTheWay)))

@@ -1,10 +1,13 @@
 package lease
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/memstore"
 )
 
 // Whoever comes back when he was told to is judged anew, and is not refused by
@@ -123,5 +126,36 @@ func TestAnAnswerIsSharedByThoseWhoAskTheSame(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		a.check(guard.Admitted, sd, p)
 		<-refused
+	})
+}
+
+// full is a store that keeps nothing more of a user.
+type full struct{ *counter }
+
+func (s full) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	s.acquires.Add(1)
+	return guard.Verdict{Outcome: guard.Uncounted, Held: guard.MaxObserved, Limit: p.Limit}, nil
+}
+
+// Whose guards are as many as a store keeps passes, and does not ask it with each segment.
+func TestWhoIsUncountedDoesNotAskAgainAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := full{&counter{Store: memstore.New()}}
+		defer s.Store.Close()
+		k := node{New(s, s.Store, nil), t}
+		defer k.Close()
+		for n := range 20 {
+			v := k.check(guard.Uncounted, claim(1), policy)
+			if want := n%10 > 0; v.Repeated != want || v.FreeIn != 0 {
+				t.Errorf("request %d: %+v", n, v)
+			}
+			time.Sleep(denialTime / 10)
+		}
+		if n := s.acquires.Load(); n != 2 {
+			t.Errorf("%d calls in 4 s, want 2", n)
+		}
+		if leases, _ := k.Size(); leases != 0 {
+			t.Errorf("%d leases", leases)
+		}
 	})
 }

@@ -19,8 +19,8 @@ const maxNamed = 1 << 16 // at most 1900 bytes each
 func (k *Keeper) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	at := k.now()
 	v, err := k.Store.Acquire(ctx, c, p)
-	if err == nil && v.Outcome == guard.Rejected && k.owns(&c) {
-		v, err = k.restore(ctx, c, p, v)
+	if its := c; err == nil && v.Outcome == guard.Rejected && k.owns(&its) {
+		v, err = k.restore(ctx, its, p, v)
 	}
 	if err == nil {
 		k.heard(at, c, p, v)

@@ -23,8 +23,9 @@ import (
 )
 
 // Bounds on what a Keeper remembers: at most 86 bytes a lease, 360 MB in all,
-// and 300 MB of denials. Beyond them a playback is not remembered: its
-// requests ask the store each, and are answered the same.
+// 300 MB of denials, and 120 MB of names for explicit calls. Beyond them a
+// playback is not remembered: its requests ask the store each, and are answered
+// the same.
 const (
 	MaxLeases  = 1 << 22
 	MaxDenials = 1 << 16

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	resumeMargin = time.Second            // a refresh that is sent this much before the guard's end comes in time, unless the store may take longer
+	resumeMargin = time.Second            // a refresh sent this much before the guard's end comes in time, if the store's timeout is no longer
 	refreshers   = 2                      // batches of refreshes under way at once
 	maxBatch     = 64                     // refreshes in a batch: Redis is done with it in half a millisecond
 	linger       = 100 * time.Millisecond // how long a refresh waits for others: it has a minute to spare
@@ -110,8 +110,8 @@ func (k *Keeper) intend(ctx context.Context, c *guard.Claim, p *guard.Policy, at
 }
 
 // margin is how long before the guard's end a claim to resume it has to be sent:
-// later, it may arrive when the slot is another's. Half of the guard's time is
-// enough, for else a store that may take so long would restore nothing.
+// one that is sent later may arrive when the slot is another's. It is at most
+// half of the guard's time, so that every store restores what it has lost.
 func (k *Keeper) margin(l *lease, p *guard.Policy) time.Duration {
 	return min(max(resumeMargin, k.timeout), l.serves(p)/2)
 }

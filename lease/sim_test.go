@@ -381,7 +381,15 @@ func (w *world) told(q question, asked time.Time, v guard.Verdict) {
 		delete(w.refused, id)
 		return
 	}
-	if v.Outcome == guard.Rejected && !w.judged[q] {
+	judged := w.judged[q]
+	if q.claim.Intent == guard.Continue { // what a start is denied, its segments are
+		for _, start := range []guard.Intent{guard.Start, guard.Look} {
+			was := q
+			was.claim.Intent = start
+			judged = judged || w.judged[was]
+		}
+	}
+	if v.Outcome == guard.Rejected && !judged {
 		w.wrong("%s is told of another claim's refusal", q.claim.User)
 	}
 	if anew, again := w.refused[id]; !again {

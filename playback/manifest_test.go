@@ -178,6 +178,7 @@ func BenchmarkAddToken(b *testing.B) {
 	}
 	for _, m := range []struct{ name, head, segment, tail string }{
 		{"m3u8", "#EXTM3U\n", "#EXT-X-PROGRAM-DATE-TIME:2026-01-01T00:00:00Z\n#EXTINF:2.000,\nsegment-0000001.m4s\n", ""},
+		{"absolute.m3u8", "#EXTM3U\n", "#EXT-X-PROGRAM-DATE-TIME:2026-01-01T00:00:00Z\n#EXTINF:2.000,\n/a/segment-0000001.m4s\n", ""},
 		{"mpd", "<MPD><Period><SegmentList>", "<SegmentURL media=\"segment-0000001.m4s\"/>\n", "</SegmentList></Period></MPD>"},
 	} {
 		b.Run(m.name, func(b *testing.B) {
@@ -199,14 +200,13 @@ func TestWhatIsWrittenIntoAManifestIsBounded(t *testing.T) {
 	token := "~" + id.String()
 	for name, c := range map[string]struct{ head, piece, tail string }{
 		"lines":      {"", "../\n", ""},
-		"attributes": {"#", `URI="/1.ts"`, ""},
-		"bases":      {"<MPD>", "<BaseURL>/</BaseURL>", "<Period/></MPD>"},
-		"templates":  {"<MPD><Period>", `<S media="/1.ts"/><a media="/1.ts" index="/1.ts"/>`, "</Period></MPD>"},
+		"attributes": {"#", `URI="/.ts"`, ""},
+		"an MPD":     {"<MPD", ` index="/.ts"`, "></MPD>"},
 	} {
-		for _, size := range []int{MaxManifest / 100, MaxManifest} {
+		for _, size := range []int{MaxManifest / 100, MaxManifest * 3 / 10} {
 			manifest := []byte(c.head + strings.Repeat(c.piece, size/len(c.piece)) + c.tail)
 			edited := kinds.AddToken(manifest, "/a/"+token+"/m", "h", id)
-			if small := size < MaxManifest; (edited != nil) != small || len(edited) > MaxManifest || small && len(edited) <= len(manifest) {
+			if small := size == MaxManifest/100; (edited != nil) != small || len(edited) > MaxManifest || small && len(edited) <= len(manifest) {
 				t.Errorf("%s: %d bytes became %d", name, len(manifest), len(edited))
 			}
 		}

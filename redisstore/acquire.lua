@@ -95,7 +95,7 @@ if own then
 end
 local going, replaced, refusal = make_room(own, new)
 if refusal then return refusal end
--- 8. and a new one in the store, which has some for each user.
+-- 8. and a new one needs room in the store, which keeps only so many of one user.
 if not own then
   local left = held
   for _ in pairs(going) do left = left - 1 end
@@ -130,9 +130,9 @@ else
   local mark = find('L', id)
   if mark then mark.kind, mark.interval = 'B', 0 end
   drop(function(r) return r.kind == 'V' and r.id == id end)
-  -- A guard is born here, in the short way of 2, and nowhere else: with it every
-  -- rule of the policy holds that held without it (7), but for a playback that
-  -- resumes; and there are no more guards than a store has for one user (8).
+  -- A guard is born here and, in short, at 2, and nowhere else: every rule that
+  -- counts it has room for it (7), unless its playback was admitted before and
+  -- resumes; and no user has more guards than a store keeps (8).
   records[#records + 1] = new
 end
 save()

@@ -125,7 +125,8 @@ func now() int64 { return int64(time.Since(epoch)) }
 func (c *connection) Write(b []byte) (int, error) {
 	c.asked.Store(now())
 	c.timer.Reset(c.doubtAfter)
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	return n, c.hungUp(err)
 }
 
 // Read implements net.Conn.
@@ -137,10 +138,18 @@ func (c *connection) Read(b []byte) (int, error) {
 		c.heard.Store(now())
 	case c.silent.Load():
 		err = errSilent
-	case c.heard.Load() == c.made && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
-		err = fmt.Errorf("%w: %w", errHungUp, err)
+	default:
+		err = c.hungUp(err)
 	}
 	return n, err
+}
+
+// hungUp tells apart a server that never said a word.
+func (c *connection) hungUp(err error) error {
+	if c.heard.Load() == c.made && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)) {
+		return fmt.Errorf("%w: %w", errHungUp, err)
+	}
+	return err
 }
 
 // Close implements net.Conn.

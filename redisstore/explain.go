@@ -73,9 +73,9 @@ func (o *Options) meaning(err error) string {
 		return "tls: the server hangs, or does not speak TLS"
 	case isCertificate:
 		return "tls: the server's certificate is not accepted"
-	case operation != nil && operation.Op == "remote error":
+	case operation != nil && operation.Op == "remote error", errors.Is(err, errHungUp) && o.TLS != nil:
 		return "tls: the server does not accept the certificate, or wants one"
-	case errors.Is(err, errHungUp) && o.TLS == nil:
+	case errors.Is(err, errHungUp):
 		return "tls: the server hangs up at the first word, as one that wants TLS does"
 
 	case atSentinels && errors.Is(err, redis.Nil), says("No such master"):

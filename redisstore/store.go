@@ -77,11 +77,11 @@ func (s *Store) Timeout() time.Duration { return s.timeout }
 
 // Acquire implements guard.Store.
 func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	reply, err := s.run(ctx, s.scripts.acquire, c.User, s.acquireArgs(c, p)...)
+	answer, err := s.run(ctx, s.scripts.acquire, c.User, s.acquireArgs(c, p)...)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
 	}
-	return acquired(reply, c, p)
+	return acquired(answer, c, p)
 }
 
 // AcquireAll implements guard.Batcher: one pipeline to each server.
@@ -99,14 +99,14 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 		pipe.Exec(timed) // each command has its own error
 		for i, at := range theirs {
 			r, a := requests[at], &answers[at]
-			reply, err := cmds[i].Result()
+			answer, err := cmds[i].Result()
 			switch {
 			case redis.HasErrorPrefix(err, "NOSCRIPT"), elsewhere(err): // this server has not seen it yet, or is not the one
-				a.Verdict, a.Err = s.Acquire(ctx, r.Claim, r.Policy)
+				a.Verdict, a.Err = s.Acquire(timed, r.Claim, r.Policy)
 			case err != nil:
 				a.Err = fmt.Errorf("acquiring a guard: %w", s.typed(err))
 			default:
-				a.Verdict, a.Err = acquired(reply, r.Claim, r.Policy)
+				a.Verdict, a.Err = acquired(answer, r.Claim, r.Policy)
 			}
 		}
 	})
@@ -189,11 +189,11 @@ func (s *Store) List(ctx context.Context, user string) ([]guard.Guard, error) {
 			return guards, nil
 		}
 	}
-	reply, err := s.run(ctx, s.scripts.list, user)
+	answer, err := s.run(ctx, s.scripts.list, user)
 	if err != nil {
 		return nil, fmt.Errorf("listing guards: %w", err)
 	}
-	l, err := parse(reply, user)
+	l, err := parse(answer, user)
 	if err != nil {
 		return nil, fmt.Errorf("listing guards: %w", err)
 	}

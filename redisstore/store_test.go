@@ -97,6 +97,69 @@ func TestValueDoesNotGrow(t *testing.T) {
 	}
 }
 
+// What a user holds is neither sent with each answer nor written once for each
+// guard that is replaced: everybody else waits meanwhile.
+func TestAnswersAndWritesAreSmall(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, Options{Addresses: []string{server.Addr}})
+	const guards = 400
+	many, few := policy, policy
+	many.Limit = guards
+	few.Limit, few.AtLimit = 1, guard.ReplaceOldest
+	long := func(n int) guard.Claim {
+		c := claim("u", strconv.Itoa(n))
+		c.Stream, c.Device = strings.Repeat("s", guard.MaxLabel), strings.Repeat("d", guard.MaxLabel)
+		return c
+	}
+	for n := range guards {
+		if _, err := s.Acquire(t.Context(), long(n), many); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stat := func(section, name string) int {
+		_, rest, _ := strings.Cut(s.client.(*redis.Client).Info(t.Context(), section).Val(), name)
+		n := 0
+		fmt.Sscan(rest, &n)
+		return n
+	}
+	one := 41 + 2*guard.MaxLabel
+	for verb, c := range map[string]struct {
+		most int
+		call func() error
+	}{
+		"refresh":   {one, func() error { _, err := s.Refresh(t.Context(), "u", long(0).ID, many); return err }},
+		"acquire":   {one, func() error { _, err := s.Acquire(t.Context(), long(1), many); return err }},
+		"a refusal": {guard.MaxInTheWay * one, func() error { _, err := s.Acquire(t.Context(), long(guards), many); return err }},
+		"no guard":  {0, func() error { _, err := s.Refresh(t.Context(), "u", long(guards).ID, many); return err }},
+		"a look": {guard.MaxInTheWay * one, func() error {
+			c := long(guards)
+			c.Intent = guard.Look
+			_, err := s.Acquire(t.Context(), c, many)
+			return err
+		}},
+	} {
+		const calls = 10
+		before := stat("stats", "total_net_output_bytes:")
+		for range calls {
+			if err := c.call(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// What Redis says of itself is in it, and what the protocol adds.
+		if got := (stat("stats", "total_net_output_bytes:") - before) / calls; got > c.most+1000 {
+			t.Errorf("%s is answered with %d bytes, want %d", verb, got, c.most)
+		}
+	}
+	s.client.ConfigResetStat(t.Context())
+	v, err := s.Acquire(t.Context(), long(guards), few)
+	if err != nil || len(v.Replaced) != guards {
+		t.Fatalf("%d are replaced, %v", len(v.Replaced), err)
+	}
+	if sets, told := stat("commandstats", "cmdstat_set:calls="), stat("commandstats", "cmdstat_publish:calls="); sets != 1 || told != guards {
+		t.Errorf("%d writes, want one; %d ends are told, want %d", sets, told, guards)
+	}
+}
+
 // The scripts must survive a server that has forgotten them.
 func TestScriptsComeBackAfterAFlush(t *testing.T) {
 	server := redistest.Start(t)

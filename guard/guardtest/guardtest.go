@@ -1108,11 +1108,17 @@ func (s *suite) resumeIsJudgedByTheLimitOnceAnEndWasForgotten() {
 		s.acquire(guard.Admitted, never, one)
 		s.Advance(2 * policy.TTL)
 	}
-	// Looks are no ends.
+	// Looks are no ends, and wash none away.
+	s.acquire(guard.Admitted, claim(200), one)
+	s.revoke(true, 200)
 	p := policy
 	p.AtLimit = guard.ReplaceOldest
 	for n := range 2 * guard.MaxMarks {
 		s.acquire(guard.Vacant, with(claim(n), guard.Look), p)
+	}
+	s.refresh(guard.Revoked, 200)
+	if n := s.Size("user"); n != guard.MaxMarks {
+		s.Errorf("%d marks, want %d", n, guard.MaxMarks)
 	}
 	s.acquire(guard.Admitted, claim(100), one)
 	s.acquire(guard.Admitted, resumes, one)

@@ -1,0 +1,237 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/problem"
+)
+
+// What names the user comes once: who verified one of two need not have read the
+// one that counts.
+func TestWhatNamesTheUserComesOnce(t *testing.T) {
+	for _, c := range []struct {
+		user    string
+		url     string
+		headers http.Header
+		want    string // the user, or "" for 400
+	}{
+		{"{http.request.header.X-User-Id}", "/v/x/1.ts", http.Header{"X-User-Id": {"a", "b"}}, ""},
+		{"{http.request.header.X-User-Id}", "/v/x/1.ts", http.Header{"X-User-Id": {"a", ""}}, ""},
+		{"{http.request.header.x-user-id}", "/v/x/1.ts", http.Header{"X-User-Id": {"a", "a"}}, "a"},
+		{"acme-{http.request.header.X-User-Id}", "/v/x/1.ts", http.Header{"X-User-Id": {"a", "b"}}, ""},
+		{"acme-{http.request.header.X-User-Id}", "/v/x/1.ts", http.Header{"X-User-Id": {"a", "a"}}, "acme-a"},
+		{"{http.request.cookie.session}", "/v/x/1.ts", http.Header{"Cookie": {"SESSION=r1; session=real"}}, ""},
+		{"{http.request.cookie.session}", "/v/x/1.ts", http.Header{"Cookie": {"session=r1", "session=real"}}, ""},
+		{"{http.request.cookie.session}", "/v/x/1.ts", http.Header{"Cookie": {"session=a; Session=a; sessions=b"}}, "a"},
+		{"x{http.request.cookie.session}", "/v/x/1.ts", http.Header{"Cookie": {"session=a; session=b"}}, ""},
+		{"{http.request.uri.query.token}", "/v/x/1.ts?token=a&token=b", nil, ""},
+		{"{http.request.uri.query.token}", "/v/x/1.ts?token=a&Token=b&x=c", nil, "a"},
+		{"{http.request.header.X-A}-{http.request.header.X-B}", "/v/x/1.ts", http.Header{"X-A": {"a"}, "X-B": {"b", "c"}}, ""},
+		{"{http.request.header.X-A}-{http.request.header.X-B}", "/v/x/1.ts", http.Header{"X-A": {"a"}, "X-B": {"b"}}, "a-b"},
+	} {
+		withGate(t, Handler{User: c.user}, func(g *site) {
+			r := httptest.NewRequest("GET", c.url, nil)
+			for name, values := range c.headers {
+				r.Header[name] = values
+			}
+			w := g.do(r)
+			switch {
+			case c.want == "" && (w.Code != 400 || !strings.Contains(w.Body.String(), string(problem.InvalidUser))):
+				t.Errorf("%s, %s %v: %d %s", c.user, c.url, c.headers, w.Code, w.Body)
+			case c.want != "" && (w.Code != 200 || g.says("user") != c.want):
+				t.Errorf("%s, %s %v: %d, user %q, want %q", c.user, c.url, c.headers, w.Code, g.says("user"), c.want)
+			}
+		})
+	}
+}
+
+// says is a placeholder of the last request that reached the origin.
+func (g *site) says(what string) string {
+	if g.last == nil {
+		return ""
+	}
+	return g.last.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).ReplaceAll("{http.stream_guard."+what+"}", "")
+}
+
+func TestUsersAreFoldedWhereAsked(t *testing.T) {
+	const composed, decomposed = "Ren\u00e9", "Rene\u0301"
+	for _, c := range []struct {
+		fold []string
+		held int // by both spellings of one person
+	}{{nil, 1}, {[]string{"lower"}, 1}, {[]string{"nfc"}, 1}, {[]string{"nfc", "lower"}, 2}} {
+		withGate(t, Handler{User: "{http.request.uri.query.u}", UserFold: c.fold, Limits: []Limit{{Limit: "2"}}}, func(g *site) {
+			g.get(200, "/v/x/1.ts?u="+composed, sid, `sid="a"`)
+			g.get(200, "/v/x/1.ts?u="+strings.ToUpper(decomposed), sid, `sid="b"`)
+			if got := g.says("held"); got != strconv.Itoa(c.held) {
+				t.Errorf("%v: %s guards held, want %d", c.fold, got, c.held)
+			}
+		})
+	}
+}
+
+func TestADeviceCanBeRequired(t *testing.T) {
+	withGate(t, Handler{Device: "{http.request.cookie.device}", DeviceRequired: true}, func(g *site) {
+		if w := g.get(401, "/v/x/1.ts"); !strings.Contains(w.Body.String(), string(problem.MissingDevice)) {
+			t.Errorf("%s", w.Body)
+		}
+		g.get(200, "/v/x/1.ts", "Cookie", "device=tv")
+		if w := g.do(ask("POST", "/guards")); w.Code != 401 {
+			t.Errorf("POST /guards: %d", w.Code)
+		}
+		g.holds(1)
+	})
+}
+
+// An option that never has a value is a mistake, and says so once; one that has
+// it now and then is not.
+func TestAnOptionWithoutAValueIsWarnedOf(t *testing.T) {
+	h := Handler{Device: "{http.request.cookie.device}", Labels: map[string]string{"class": "{http.request.header.Class}"}}
+	withGate(t, h, func(g *site) {
+		for n := range 2*inARow + 10 {
+			fields := []string{}
+			if n%(inARow-1) == 0 {
+				fields = append(fields, "Class", "tv")
+			}
+			g.get(200, "/v/x/1.ts", fields...)
+		}
+		logs := g.logs.FilterMessageSnippet("has had no value").All()
+		if len(logs) != 1 || logs[0].ContextMap()["option"] != "device" || logs[0].ContextMap()["placeholder"] != h.Device {
+			t.Errorf("%v", logs)
+		}
+	})
+}
+
+func TestPlans(t *testing.T) {
+	withGate(t, Handler{Limits: []Limit{{Limit: "{http.request.header.Plan}", Or: "1"}, {Limit: "{http.request.header.Each}", Or: "unlimited", Per: "stream"}}}, func(g *site) {
+		for _, c := range []struct{ plan, each, limit string }{
+			{"2", "", "2"}, {"0", "", "0"}, {"9999", "", strconv.Itoa(guard.MaxLimit)}, {"unlimited", "", "unlimited"}, {"", "", "1"}, {"-1", "", "1"}, {"1e3", "", "1"}, {" 2", "", "1"},
+		} {
+			g.do(ask("GET", "/v/x/1.ts", "Plan", c.plan, sid, `sid="a"`, "X-User-Id", "user of "+c.plan))
+			if c.limit == "0" {
+				continue // which never reaches the origin
+			}
+			if got := g.says("limit"); got != c.limit {
+				t.Errorf("plan %q: limit %s, want %s", c.plan, got, c.limit)
+			}
+		}
+		g.get(200, "/v/x/1.ts", "Plan", "5", "Each", "1", sid, `sid="a"`)
+		g.get(429, "/v/x/1.ts", "Plan", "5", "Each", "1", sid, `sid="b"`)
+		g.get(200, "/v/x/1.ts", "Plan", "5", "Each", "2", sid, `sid="c"`)
+		if n := g.logs.FilterMessageSnippet("limit is neither").Len(); n != 2 {
+			t.Errorf("%d lines about placeholders that gave no number, want one for each", n)
+		}
+		w := g.get(429, "/v/y/1.ts", "Plan", "0", sid, `sid="z"`)
+		if w.Header().Get("Retry-After") != "" || !strings.Contains(w.Body.String(), "waiting does not help") {
+			t.Errorf("a plan without streams: %v %s", w.Header(), w.Body)
+		}
+	})
+}
+
+// One bucket of a hundred is enforced, the others only observed.
+func TestSomeUsersAreEnforcedFirst(t *testing.T) {
+	s := serve(t, `SITE {
+	map {http.stream_guard.bucket} {guard_mode} {
+		~^[0-4]$ enforce
+		default observe
+	}
+	stream_guard {
+		user {header.X-User-Id}
+		limit 1
+		playback stream
+		mode {guard_mode}
+		store memory canary
+	}
+	respond {http.stream_guard.bucket}
+}`)
+	enforced := 0
+	for n := range 200 {
+		user := "viewer " + strconv.Itoa(n)
+		_, bucket := s.call(200, "GET", "/v/x/1.ts", "X-User-Id", user, sid, `sid="a"`)
+		b, err := strconv.Atoi(bucket)
+		if err != nil || b < 0 || b > 99 {
+			t.Fatalf("bucket %q", bucket)
+		}
+		want := 200
+		if b < 5 {
+			want = 429
+			enforced++
+		}
+		s.call(want, "GET", "/v/x/1.ts", "X-User-Id", user, sid, `sid="b"`)
+	}
+	if enforced == 0 || enforced > 30 {
+		t.Errorf("%d of 200 users are in five buckets of a hundred", enforced)
+	}
+}
+
+func TestTwoGatesThatCountOneRequestAreTold(t *testing.T) {
+	srv := new(caddyhttp.Server)
+	withGate(t, Handler{}, func(g *site) {
+		g.neighbours = joinServer(srv)
+		other := joinServer(srv)
+		defer other.leave()
+		for range 3 {
+			r := caddyhttp.PrepareRequest(ask("GET", "/v/x/1.ts"), caddy.NewReplacer(), httptest.NewRecorder(), srv)
+			inner := caddyhttp.HandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+				return g.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil }))
+			})
+			if err := g.ServeHTTP(httptest.NewRecorder(), r, inner); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := g.logs.FilterMessageSnippet("two stream_guard count").Len(); n != 1 {
+			t.Errorf("warned %d times, want once", n)
+		}
+	})
+	if len(neighbourhoods) != 0 {
+		t.Errorf("%d servers are remembered", len(neighbourhoods))
+	}
+}
+
+// A fault of the gate's own costs no viewer his film, and leaves no lock held.
+func TestAPanicPasses(t *testing.T) {
+	for onError, code := range map[string]int{"local": 200, "deny": 503} {
+		withGate(t, Handler{OnStoreError: onError}, func(g *site) {
+			aMinute.last.Store(0)
+			whole := g.read.stream
+			g.read.stream = func(*http.Request, *caddy.Replacer) string { panic("a fault") }
+			for range 3 {
+				g.get(code, "/v/x/1.ts", sid, `sid="a"`)
+			}
+			logs := g.logs.FilterMessageSnippet("the gate failed").All()
+			if len(logs) != 1 || !strings.Contains(fmt.Sprint(logs[0].ContextMap()["stack"]), "TestAPanicPasses") {
+				t.Errorf("%s: logged %d times", onError, len(logs))
+			}
+			g.read.stream = whole
+			g.get(200, "/v/x/1.ts", sid, `sid="a"`)
+			g.holds(1)
+
+			g.read.stream = func(*http.Request, *caddy.Replacer) string { panic(http.ErrAbortHandler) }
+			defer func() {
+				if err, _ := recover().(error); !errors.Is(err, http.ErrAbortHandler) {
+					t.Errorf("%s: an abort is %v", onError, err)
+				}
+			}()
+			g.do(ask("GET", "/v/x/1.ts", sid, `sid="a"`))
+		})
+	}
+}
+
+// A preflight has no user, and the origin does not see the token.
+func TestAPreflightReachesTheOriginWithoutTheToken(t *testing.T) {
+	withGate(t, Handler{Playback: "auto", User: "{http.request.cookie.session}"}, func(g *site) {
+		r := httptest.NewRequest("OPTIONS", "/v/x/~"+guard.NewID("u", "").String()+"/1.m4s", nil)
+		if w := g.do(r); w.Code != 200 || g.last.URL.Path != "/v/x/1.m4s" {
+			t.Errorf("%d, the origin was asked for %s", w.Code, g.last.URL.Path)
+		}
+	})
+}
