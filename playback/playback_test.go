@@ -19,34 +19,81 @@ func TestKindOfAPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]Kind{
-		"/a/master.m3u8":     Manifest,
-		"/a/manifest.mpd":    Manifest,
-		"/a/MASTER.M3U8":     Manifest,
-		"/a/7.ts":            Media,
-		"/a/7.m4s":           Media,
-		"/a/7.m4s/":          Media,
-		"/a/7.m4s;jsession":  Media,
-		"/a/sub.vtt":         Media,
-		"/a.ism/v=1-7.dash":  Media, // Unified Streaming
-		"/a/v_init.m4i":      Media,
-		"/a/seg-1.m4f":       Media,
-		"/a/init-1.webm":     Media,
-		"/a/7.ts/.":          Media,
-		"/a/7.ts/b/..":       Media,
-		"/a/7.ts/..;/7.ts":   Media,
-		"/a/7.ts/;a":         Media,
-		"/a/7.ts;a.html":     Media,
-		"/a/7.ts\x00.html":   Media,
-		"/a/7.ts?a.html":     Media,
-		"/a/7.ts.":           Media,
-		"/a/7.TS ":           Media,
-		"/a/7.ts\\":          Media,
-		"/a/7.ts/index.html": Other,
-		"/a/7.ts/..":         Other,
-		"/a/poster.jpg":      Other,
-		"/a/ts":              Other,
-		"/":                  Other,
-		"":                   Other,
+		"/a/master.m3u8":    Manifest,
+		"/a/manifest.mpd":   Manifest,
+		"/a/MASTER.M3U8":    Manifest,
+		"/a/7.ts":           Media,
+		"/a/7.m4s":          Media,
+		"/a/7.m4s/":         Media,
+		"/a/7.m4s;jsession": Media,
+		"/a/sub.vtt":        Media,
+		"/a.ism/v=1-7.dash": Media, // Unified Streaming
+		"/a/v_init.m4i":     Media,
+		"/a/seg-1.m4f":      Media,
+		"/a/init-1.webm":    Media,
+		"/a/7.ts/.":         Media,
+		"/a/7.ts/b/..":      Media,
+		"/a/7.ts/..;/7.ts":  Media,
+		"/a/7.ts/;a":        Media,
+		"/a/7.ts;a.html":    Media,
+		"/a/7.ts\x00.html":  Media,
+		"/a/7.ts?a.html":    Media,
+		"/a/7.ts.":          Media,
+		"/a/7.TS ":          Media,
+		"/a/7.ts\\":         Media,
+		// What servers without an extension, or with one of their own, call it.
+		"/v/x/list.m3u":                                               Manifest,
+		"/v/a.ism/Manifest":                                           Manifest,
+		"/v/a.isml/manifest":                                          Manifest,
+		"/v/a.ism/MANIFEST/":                                          Manifest,
+		"/vod/mp4:a.mp4/Manifest":                                     Manifest, // Wowza
+		"/vod/smil:a.smil/Manifest":                                   Manifest,
+		"/live/a.stream/Manifest":                                     Manifest,
+		"/v/a.ism/manifest(format=m3u8-aapl)":                         Manifest, // Azure, Unified Streaming
+		"/v/a.ism/manifest(format=mpd-time-csf)":                      Manifest,
+		"/v/a.ism/manifest(format=mpd-time-cmaf,filter=a.b)":          Manifest,
+		"/v/a.ism/QualityLevels(1)/Manifest(video,format=m3u8-aapl)":  Manifest,
+		"/v/a.ism/QualityLevels(1)/Fragments(video=0)":                Media,
+		"/v/a.ism/QualityLevels(1)/Fragments(audio_eng=0)":            Media,
+		"/v/a.ism/QualityLevels(1)/Fragments(v=i,format=mpd-time-cs)": Media,
+		"/Videos/1/stream.mkv":                                        Media, // Emby, Jellyfin
+		"/Videos/1/stream":                                            Media,
+		"/emby/videos/1/STREAM":                                       Media,
+		"/Audio/1/universal":                                          Media,
+		"/Audio/1/stream":                                             Media,
+		"/Audio/1/stream.flac":                                        Media,
+		"/library/parts/1/2/file.avi":                                 Media, // Plex
+		"/live/u/p/7.ts":                                              Media, // Xtream
+		"/movie/u/p/7.mkv":                                            Media,
+		"/live/x.flv":                                                 Media,
+		"/a/1.m2ts":                                                   Media,
+		"/a/1.MTS":                                                    Media,
+		"/a/1.mka":                                                    Media,
+		"/a/1.mov":                                                    Media,
+		"/a/1.oga":                                                    Media,
+		"/a/1.ogg":                                                    Media,
+		"/a/1.opus":                                                   Media,
+		"/a/1.weba":                                                   Media,
+		// What has such a name for other reasons, or needs a line kind.
+		"/manifest":                Other, // a web app's
+		"/app/manifest":            Other,
+		"/manifest.json":           Other,
+		"/a/site.webmanifest":      Other,
+		"/v2/x/manifests/latest":   Other, // a registry of containers
+		"/fragments/header":        Other,
+		"/a/stream":                Other,
+		"/stream":                  Other,
+		"/Items/1/Download":        Other,
+		"/a/beep.wav":              Other, // a page plays it, not its viewer
+		"/live/u/p/7":              Other,
+		"/proxy/ts/stream/0a1b-2c": Other, // Dispatcharr
+		"/stream/channelid/7":      Other, // TVHeadend
+		"/a/7.ts/index.html":       Other,
+		"/a/7.ts/..":               Other,
+		"/a/poster.jpg":            Other,
+		"/a/ts":                    Other,
+		"/":                        Other,
+		"":                         Other,
 	} {
 		if got := kinds.Of(path); got != want {
 			t.Errorf("kind of %q: %v, want %v", path, got, want)
@@ -55,6 +102,34 @@ func TestKindOfAPath(t *testing.T) {
 	for _, bad := range []string{"", "ts", ".", "./x", ".a.b", "live/*", "/a?b", "/a%20b", "/["} {
 		if _, err := NewKinds([]KindRule{{"media", []string{bad}}}); err == nil {
 			t.Errorf("%q: no error", bad)
+		}
+	}
+}
+
+// What most requests ask for costs nothing to be told.
+func TestKindOfAUsualPathIsToldWithoutAllocations(t *testing.T) {
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/vod/alien/1080p/7.m4s", "/vod/alien/master.m3u8", "/vod/alien/poster.jpg", "/", "/api/films/7"} {
+		if n := testing.AllocsPerRun(100, func() { kinds.Of(path) }); n != 0 {
+			t.Errorf("%s: %v allocations", path, n)
+		}
+	}
+}
+
+// What nobody has said anything of is known from what is to pass.
+func TestKindsKnowWhatTheyWereTold(t *testing.T) {
+	kinds, err := NewKinds([]KindRule{{"other", []string{"/ads/*", ".key"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{
+		"/a.ts": true, "/a.ism/Manifest": true, "/ads/playlist": true, "/a.KEY": true, "/live/7/playlist": false, "/a.jpg": false, "/": false,
+	} {
+		if got := kinds.Knows(path); got != want {
+			t.Errorf("%s: %v", path, got)
 		}
 	}
 }
