@@ -98,9 +98,12 @@ type Handler struct {
 	// missing or empty does not have the label, and limits on it do not count it.
 	Labels map[string]string `json:"labels,omitempty"`
 
-	// What are manifests and media, beyond the defaults: .m3u8 and .mpd; .ts
+	// What are manifests and media, beyond the defaults: .m3u8 .mpd .m3u; .ts
 	// .m4s .mp4 .m4v .m4a .m4f .m4i .dash .cmfv .cmfa .cmft .webm .aac .ac3
-	// .ec3 .mp3 .vtt .webvtt. Of all that fit a path, the last decides.
+	// .ec3 .mp3 .vtt .webvtt .mkv .mka .avi .flv .mov .wmv .mpg .mpeg .m2ts
+	// .mts .ogv .ogg .oga .opus .weba .flac; and what Smooth Streaming, Azure,
+	// Emby and Jellyfin name without an extension. Of all that fit a path, the
+	// last decides.
 	Kinds []Kinds `json:"kinds,omitempty"`
 
 	// What comes of the decisions: `enforce` (default) refuses what is too

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,8 +29,9 @@ func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next cad
 	if r.Header.Del("Accept-Encoding"); len(accepted) > 0 {
 		r.Header.Set("Accept-Encoding", strings.Join(accepted, ", "))
 	}
-	rewriting := rewriting{h, r, accepted, received(r).EscapedPath(), r.Host, token}
-	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead, held: buffer()}
+	u := received(r)
+	rewriting := rewriting{h, r, accepted, playback.Place{Path: u.EscapedPath(), Query: u.RawQuery, Hosts: hosts(r)}, token}
+	m := &manifestWriter{ResponseWriter: w, path: u.EscapedPath(), head: r.Method == http.MethodHead, held: buffer()}
 	defer free(m.held)
 	if err := next.ServeHTTP(m, r); err != nil {
 		return err
@@ -44,16 +46,30 @@ func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next cad
 type rewriting struct {
 	*Handler
 	*http.Request
-	accepted   []string // codings
-	path, host string   // as received
-	token      guard.ID
+	accepted []string       // codings
+	at       playback.Place // as received
+	token    guard.ID
+}
+
+// hosts are those that a request is for: its own, and what it was for when it
+// came to the proxies in front, as far as the server trusts them.
+func hosts(r *http.Request) []string {
+	hosts := []string{r.Host}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		for _, list := range r.Header["X-Forwarded-Host"] {
+			for host := range strings.SplitSeq(list, ",") {
+				hosts = append(hosts, strings.TrimSpace(host))
+			}
+		}
+	}
+	return hosts
 }
 
 // edit returns the body with the token in it, and its coding; nil where the body
 // is to pass as it is.
 func (r rewriting) edit(body []byte, coding string) (edited []byte, packed string) {
 	defer func() { r.recovered(r.Request, recover(), func(error) { edited, packed = nil, "" }) }()
-	sum := r.unwritten.sum(coding, r.host, r.path, r.token, body)
+	sum := r.unwritten.sum(coding, r.at, r.token, body)
 	if r.unwritten.has(sum) {
 		return nil, ""
 	}
@@ -61,7 +77,7 @@ func (r rewriting) edit(body []byte, coding string) (edited []byte, packed strin
 	defer free(text)
 	err := unpack(text, body, coding)
 	if err == nil {
-		switch edited := r.read.kinds.AddToken(text.Bytes(), r.path, r.host, r.token); {
+		switch edited := r.read.kinds.AddToken(text.Bytes(), r.at, r.token); {
 		case edited == nil:
 			err = errLarge
 		case !bytes.Equal(edited, text.Bytes()):
@@ -71,8 +87,11 @@ func (r rewriting) edit(body []byte, coding string) (edited []byte, packed strin
 			return pack(edited, coding), coding
 		}
 	}
-	if r.unwritten.add(sum); err != nil {
+	if err != nil {
 		r.passes(err)
+	}
+	if !bytes.Contains(text.Bytes(), []byte("QUERYPARAM")) { // or it depends on the query, which may be each viewer's own
+		r.unwritten.add(sum)
 	}
 	return nil, ""
 }
@@ -93,12 +112,12 @@ type unwritten struct {
 	sums [4096]atomic.Uint64
 }
 
-// sum is that of all that the answer depends on: of the token only its place in
-// the path.
-func (u *unwritten) sum(coding, host, path string, token guard.ID, body []byte) uint64 {
+// sum is that of all that the answer depends on but the query: of the token only
+// its place in the path.
+func (u *unwritten) sum(coding string, at playback.Place, token guard.ID, body []byte) uint64 {
 	var hash maphash.Hash
 	hash.SetSeed(u.seed)
-	for _, s := range []string{coding, host, strings.Replace(path, token.String(), "", 1)} {
+	for _, s := range append([]string{coding, strings.Replace(at.Path, token.String(), "", 1)}, at.Hosts...) {
 		hash.WriteString(s)
 		hash.WriteByte(0)
 	}
@@ -113,6 +132,7 @@ func (u *unwritten) add(sum uint64)                  { u.place(sum).Store(sum) }
 // manifestWriter holds a manifest back until it is whole.
 type manifestWriter struct {
 	http.ResponseWriter
+	path   string // as received
 	head   bool
 	status int
 	coding string // gzip, zstd, or "" for none
@@ -131,6 +151,7 @@ func (w *manifestWriter) WriteHeader(status int) {
 	}
 	w.status = status
 	header := w.Header()
+	keepReach(header, w.path)
 	coding, known := codingOf(header)
 	w.coding = coding
 	switch length, _ := strconv.Atoi(header.Get("Content-Length")); {
@@ -192,6 +213,20 @@ func (w *manifestWriter) finish(edit func(body []byte, coding string) ([]byte, s
 	_, err := w.ResponseWriter.Write(body)
 	return err
 }
+
+// keepReach gives a cookie that has no Path the one that it would have if there
+// were no token in the path that it was asked for with (RFC 6265, section 5.1.4).
+func keepReach(header http.Header, path string) {
+	folder, _, _ := playback.CutToken(path)
+	folder = folder[:max(strings.LastIndexByte(folder, '/'), 1)]
+	for i, cookie := range header["Set-Cookie"] {
+		if !hasPath.MatchString(cookie) && !strings.Contains(folder, ";") {
+			header["Set-Cookie"][i] = cookie + "; Path=" + folder
+		}
+	}
+}
+
+var hasPath = regexp.MustCompile(`(?i);\s*path\s*=\s*/`)
 
 // FlushError is what http.ResponseController flushes with. What is held back
 // stays so.

@@ -324,12 +324,75 @@ func TestWhatIsRememberedOfAManifestIsOfItsPlace(t *testing.T) {
 		}
 		// Another viewer's token is no other place.
 		sum := func(id guard.ID) uint64 {
-			return g.unwritten.sum("gzip", "h", "/a/~"+id.String()+"/m.m3u8", id, g.body)
+			return g.unwritten.sum("gzip", playback.Place{Path: "/a/~" + id.String() + "/m.m3u8"}, id, g.body)
 		}
 		if sum(guard.NewID("u", "")) != sum(guard.NewID("other", "")) {
 			t.Error("each viewer's reload is unpacked anew")
 		}
 	})
+}
+
+// What a playlist takes from the query is not the same for the next query.
+func TestWhatIsRememberedOfAManifestIsNotOfItsQuery(t *testing.T) {
+	withGate(t, Handler{}, func(g *site) {
+		token := "~" + guard.NewID("u", "").String()
+		g.body = []byte("#EXT-X-DEFINE:QUERYPARAM=\"at\"\n{$at}/1.ts\n")
+		for _, c := range []struct{ query, want string }{
+			{"?at=v", "{$at}/1.ts\n"}, {"?at=/v", "/v/" + token + "/1.ts\n"}, {"", "{$at}/1.ts\n"},
+		} {
+			body := g.get(200, "/v/x/"+token+"/m.m3u8"+c.query).Body.String()
+			if _, last, _ := strings.Cut(body, "\n"); last != c.want {
+				t.Errorf("%s: %q, want %q", c.query, last, c.want)
+			}
+		}
+	})
+}
+
+// nginx sends its own name for the upstream as Host where nobody has told it
+// otherwise, and the origin behind writes the site's own into a manifest.
+func TestTheHostThatATrustedProxyForwardsIsOurs(t *testing.T) {
+	const playlist = "#EXTM3U\nhttps://video.example.com/v/x/v1.m3u8\nhttps://video.example.com:443/v/x/a1.m3u8\nhttps://cdn.example/v/x/v2.m3u8\n"
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, playlist) }))
+	defer origin.Close()
+	token := "~" + guard.NewID("u", "").String()
+	written := strings.NewReplacer("example.com/v/x/", "example.com/v/x/"+token+"/", "example.com:443/v/x/", "example.com:443/v/x/"+token+"/").Replace(playlist)
+	for servers, want := range map[string]string{"": playlist, "servers {\ntrusted_proxies static 127.0.0.0/8\n}\n": written} {
+		s := serve(t, "{\n"+servers+"}\nSITE {\nstream_guard {\n"+user+"}\nreverse_proxy "+origin.URL+"\n}")
+		for _, forwarded := range []string{"video.example.com", "Video.Example.com:443, inner.example"} {
+			if _, body := s.call(200, "GET", "/v/x/"+token+"/m.m3u8", "X-Forwarded-Host", forwarded); body != want {
+				t.Errorf("%q, forwarded %q:\n%s", servers, forwarded, body)
+			}
+		}
+		if _, body := s.call(200, "GET", "/v/x/"+token+"/m.m3u8"); body != playlist {
+			t.Errorf("%q, nothing forwarded:\n%s", servers, body)
+		}
+	}
+}
+
+// A cookie without a Path is sent back from where it was without the token.
+func TestCookiesOfManifestsKeepTheirReach(t *testing.T) {
+	token := "~" + guard.NewID("u", "").String()
+	for _, c := range []struct{ path, cookie, want string }{
+		{"/v/x/TOK/m.m3u8", "s=1", "s=1; Path=/v/x"},
+		{"/v/x/TOK/m.m3u8", "s=path=/; Secure", "s=path=/; Secure; Path=/v/x"},
+		{"/v/x/TOK/m.m3u8", "s=1; Path=; HttpOnly", "s=1; Path=; HttpOnly; Path=/v/x"},
+		{"/v/x/TOK/m.m3u8", "s=1; HttpOnly;path=/", "s=1; HttpOnly;path=/"},
+		{"/v/TOK/x/y%2Fz/m.mpd?a=/b/c", "s=1", "s=1; Path=/v/x/y%2Fz"},
+		{"/TOK/m.m3u8", "s=1", "s=1; Path=/"},
+		{"/v;x/TOK/m.m3u8", "s=1", "s=1"}, // no Path can have a semicolon
+		{"/v/x/m.m3u8?guard=" + token[1:], "s=1", "s=1"},
+	} {
+		for _, method := range []string{"GET", "HEAD"} {
+			withGate(t, Handler{Playback: "stream"}, func(g *site) {
+				g.header.Add("Set-Cookie", c.cookie)
+				g.header.Add("Set-Cookie", "other=1; Path=/elsewhere")
+				w := g.do(ask(method, strings.ReplaceAll(c.path, "TOK", token)))
+				if got := w.Header()["Set-Cookie"]; len(got) != 2 || got[0] != c.want || got[1] != "other=1; Path=/elsewhere" {
+					t.Errorf("%s %s: %q, want %q", method, c.path, got, c.want)
+				}
+			})
+		}
+	}
 }
 
 // Who asks under many tokens is sent to the URL with the first, where no more
@@ -402,7 +465,7 @@ func FuzzManifest(f *testing.F) {
 			if bytes.Equal(w.Body.Bytes(), sent) && w.Header().Get("Content-Encoding") == name {
 				continue
 			}
-			if got, want := unpacked(t, w.Header(), w.Body.String()), kinds.AddToken([]byte(text), path, r.Host, token); got != string(want) {
+			if got, want := unpacked(t, w.Header(), w.Body.String()), kinds.AddToken([]byte(text), playback.Place{Path: path, Hosts: []string{r.Host}}, token); got != string(want) {
 				t.Errorf("%q in %q became %q, want %q", text, name, got, want)
 			}
 		}

@@ -27,12 +27,43 @@ func (k Kind) String() string { return kindNames[k] }
 
 // ManifestExtensions and MediaExtensions are what Manifest and Media mean by default.
 var (
-	ManifestExtensions = []string{".m3u8", ".mpd"}
+	ManifestExtensions = []string{".m3u8", ".mpd", ".m3u"}
 	MediaExtensions    = []string{
 		".ts", ".m4s", ".mp4", ".m4v", ".m4a", ".m4f", ".m4i", ".dash", ".cmfv", ".cmfa", ".cmft",
 		".webm", ".aac", ".ac3", ".ec3", ".mp3", ".vtt", ".webvtt",
+		".mkv", ".mka", ".avi", ".flv", ".mov", ".wmv", ".mpg", ".mpeg", ".m2ts", ".mts", ".ogv",
+		".ogg", ".oga", ".opus", ".weba", ".flac",
 	}
 )
+
+// byName tells the kind of a clean path in lower case by the names that servers
+// give what has no extension: Smooth Streaming's and Azure's, and those of
+// Emby's and Jellyfin's libraries.
+func byName(p string) (kind Kind, known bool) {
+	slash := strings.LastIndexByte(p, '/')
+	dir, name := p[:max(slash, 0)], p[slash+1:]
+	switch {
+	case strings.HasPrefix(name, "manifest("), name == "manifest" && smooth(path.Ext(dir)):
+		return Manifest, true
+	case strings.HasPrefix(name, "fragments("):
+		return Media, true
+	case name == "stream", name == "universal":
+		if library := path.Base(path.Dir(dir)); library == "videos" || library == "audio" {
+			return Media, true
+		}
+	}
+	return Other, false
+}
+
+// smooth reports whether a folder of this extension is a presentation of Smooth
+// Streaming: an origin's own, or a file or list that Wowza makes one of.
+func smooth(ext string) bool {
+	switch ext {
+	case ".ism", ".isml", ".smil", ".mp4", ".stream":
+		return true
+	}
+	return false
+}
 
 // KindRule says that paths are of a kind: "manifest", "media" or "other". A
 // path is a file extension (".ts") or a pattern as Caddy's path matcher has it.
@@ -120,9 +151,20 @@ func (k Kinds) Extensions(kind Kind) []string {
 // /7.ts;v=1 are /7.ts to some, and what follows a NUL, or a ? that was escaped,
 // is not always of the file's name. Patterns are compared with what remains.
 func (k Kinds) Of(p string) Kind {
-	kind, known := k.extensions[path.Ext(p)]
-	if known && k.patterns == nil {
-		return kind
+	kind, _ := k.find(p)
+	return kind
+}
+
+// Knows reports whether anything says of what kind a path is. Of what is not
+// known, Of says Other.
+func (k Kinds) Knows(p string) bool {
+	_, known := k.find(p)
+	return known
+}
+
+func (k Kinds) find(p string) (kind Kind, known bool) {
+	if kind, known = k.extensions[path.Ext(p)]; known && k.patterns == nil {
+		return kind, known
 	}
 	if i := strings.IndexAny(p, "\x00?#"); i >= 0 {
 		p = p[:i]
@@ -132,14 +174,16 @@ func (k Kinds) Of(p string) Kind {
 	}
 	p = strings.ToLower(strings.TrimRight(path.Clean(p), `/. \`))
 	if !known {
-		kind = k.extensions[path.Ext(p)]
+		if kind, known = k.extensions[path.Ext(p)]; !known {
+			kind, known = byName(p)
+		}
 	}
 	for _, pattern := range k.patterns {
 		if pattern.fits(p) {
-			kind = pattern.kind
+			kind, known = pattern.kind, true
 		}
 	}
-	return kind
+	return kind, known
 }
 
 var parameter = regexp.MustCompile(`;[^/]*`)

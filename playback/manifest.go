@@ -2,6 +2,7 @@ package playback
 
 import (
 	"bytes"
+	"html"
 	"net/url"
 	"regexp"
 	"slices"
@@ -14,23 +15,29 @@ import (
 // into it and after.
 const MaxManifest = 4 << 20
 
+// Place is where a manifest was asked for.
+type Place struct {
+	Path  string // escaped, with its token
+	Query string
+	Hosts []string // all that the gate is known by
+}
+
 // AddToken writes a path token into the URLs of a manifest that would lose it:
 // absolute ones of the same host, of manifests and media, and relative ones
 // that climb over it and would lead to another place besides. Other relative
-// ones carry it by themselves. path, escaped and with its token, and host are
-// as in the manifest's request. Where more than MaxManifest bytes would come of
+// ones carry it by themselves. Where more than MaxManifest bytes would come of
 // it, AddToken returns nil.
-func (k Kinds) AddToken(manifest []byte, path, host string, id guard.ID) []byte {
-	if edited := k.addToken(manifest, path, host, id); len(edited) <= MaxManifest {
+func (k Kinds) AddToken(manifest []byte, at Place, id guard.ID) []byte {
+	if edited := k.addToken(manifest, at, id); len(edited) <= MaxManifest {
 		return edited
 	}
 	return nil
 }
 
 // addToken stops soon where too many bytes come of it.
-func (k Kinds) addToken(manifest []byte, path, host string, id guard.ID) []byte {
-	folders := strings.Split(strings.TrimPrefix(path, "/"), "/")
-	t := tokener{kinds: k, host: plainHost(host), token: "~" + id.String() + "/", folders: folders[:len(folders)-1]}
+func (k Kinds) addToken(manifest []byte, at Place, id guard.ID) []byte {
+	folders := strings.Split(strings.TrimPrefix(at.Path, "/"), "/")
+	t := tokener{kinds: k, at: at, token: "~" + id.String() + "/", folders: folders[:len(folders)-1]}
 	if bytes.HasPrefix(bytes.TrimLeft(manifest, "\ufeff \t\r\n"), []byte("<")) {
 		return t.dash(manifest)
 	}
@@ -39,18 +46,28 @@ func (k Kinds) addToken(manifest []byte, path, host string, id guard.ID) []byte 
 
 // tokener writes a token into the URLs of a manifest in these folders.
 type tokener struct {
-	kinds       Kinds
-	host, token string
-	folders     []string // the token among them
+	kinds   Kinds
+	at      Place
+	token   string
+	folders []string // the token among them
 }
 
 // hlsAttribute is URI, also as the end of SERVER-URI and X-ASSET-URI.
 var hlsAttribute = regexp.MustCompile(`(URI|X-ASSET-LIST)="([^"]*)`)
 
 // hls finds the URLs of a playlist (RFC 8216, section 4.1): lines of their own,
-// and attributes.
+// and attributes. Where a variable leads a URL to where it would lose the token,
+// what it stands for is written out.
 func (t tokener) hls(playlist []byte) []byte {
 	edited := make([]byte, 0, len(playlist)*9/8)
+	known := make(variables)
+	anywhere := func(ref string) string {
+		meant := known.resolve(ref)
+		if led := t.anywhere(meant); led != meant && !strings.HasPrefix(meant, "{$") {
+			return led
+		}
+		return ref
+	}
 	for line := range bytes.Lines(playlist) {
 		if len(edited) > MaxManifest {
 			break
@@ -59,10 +76,14 @@ func (t tokener) hls(playlist []byte) []byte {
 		case len(url) > 0 && url[0] != '#':
 			before, after, _ := bytes.Cut(line, url)
 			edited = append(edited, before...)
-			edited = append(edited, t.anywhere(string(url))...)
+			edited = append(edited, anywhere(string(url))...)
 			edited = append(edited, after...)
+		case bytes.HasPrefix(url, []byte("#EXT-X-DEFINE:")):
+			line = appendEdited(nil, line, hlsValue, func(_, ref string) string { return t.variable(ref) })
+			known.define(string(line), t.at.Query)
+			edited = append(edited, line...)
 		case bytes.Contains(url, []byte(`="`)):
-			edited = appendEdited(edited, line, hlsAttribute, func(_, ref string) string { return t.anywhere(ref) })
+			edited = appendEdited(edited, line, hlsAttribute, func(_, ref string) string { return anywhere(ref) })
 		default:
 			edited = append(edited, line...)
 		}
@@ -75,7 +96,7 @@ func (t tokener) hls(playlist []byte) []byte {
 // they climb. One that has none is given it even if they do not: FFmpeg resolves
 // them against what it asked for, not where it was sent.
 func (t tokener) dash(mpd []byte) []byte {
-	mpd = comment.ReplaceAll(mpd, nil) // they may hold what looks like URLs
+	mpd = plainText(mpd)
 	climbs := make(map[string]int)
 	editMPD(mpd, func(in, ref string) string {
 		climbs[in] = max(climbs[in], climb(ref))
@@ -104,11 +125,37 @@ func (t tokener) dash(mpd []byte) []byte {
 		return mpd
 	}
 	prefix := string(mpd[period[4]:period[5]])
-	return slices.Insert(mpd, period[2], []byte("<"+prefix+"BaseURL>"+own+"</"+prefix+"BaseURL>")...)
+	return slices.Insert(mpd, period[2], []byte("<"+prefix+"BaseURL>"+escapeXML.Replace(own)+"</"+prefix+"BaseURL>")...)
+}
+
+// plainText leaves out an MPD's comments, which may hold what looks like URLs,
+// and writes its CDATA sections as any other text.
+func plainText(mpd []byte) []byte {
+	return section.ReplaceAllFunc(mpd, func(s []byte) []byte {
+		text, ok := bytes.CutPrefix(s, []byte("<![CDATA["))
+		if !ok {
+			return nil
+		}
+		return []byte(escapeXML.Replace(string(text[:len(text)-len("]]>")])))
+	})
+}
+
+// editXML replaces a URL that is written as XML has it.
+func editXML(ref string, replace func(string) string) string {
+	plain := ref
+	if strings.Contains(ref, "&") {
+		plain = reference.ReplaceAllStringFunc(ref, html.UnescapeString)
+	}
+	if edited := replace(plain); edited != plain {
+		return escapeXML.Replace(edited)
+	}
+	return ref
 }
 
 var (
-	comment       = regexp.MustCompile(`(?s)<!--.*?-->`)
+	section       = regexp.MustCompile(`(?s)<!--.*?-->|<!\[CDATA\[.*?\]\]>`)
+	reference     = regexp.MustCompile(`&(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});`)
+	escapeXML     = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&quot;", "'", "&apos;")
 	dashText      = regexp.MustCompile(`^(?:\w+:)?(\w+)[^>]*>\s*([^<]*[^<\s])`)
 	dashAttribute = regexp.MustCompile(`\s(?:\w+:)?(media|initialization|sourceURL|index|href|value)\s*=\s*["']([^"']*)`)
 	firstPeriod   = regexp.MustCompile(`(?s)<(?:\w+:)?MPD[\s>].*?(<((?:\w+:)?)Period[\s/>])`)
@@ -116,7 +163,10 @@ var (
 
 // editMPD replaces the URLs of an MPD, saying in which element or attribute each
 // is; of a BaseURL, whose it is.
-func editMPD(mpd []byte, replace func(in, ref string) string) []byte {
+func editMPD(mpd []byte, with func(in, ref string) string) []byte {
+	replace := func(in, ref string) string {
+		return editXML(ref, func(ref string) string { return with(in, ref) })
+	}
 	edited, level := make([]byte, 0, len(mpd)*9/8), "MPD"
 	for tag := range bytes.SplitAfterSeq(mpd, []byte("<")) { // with the text behind it
 		if len(edited) > MaxManifest {
@@ -193,7 +243,7 @@ func (t tokener) own(up int) string {
 		return "./"
 	}
 	way := append(plain[len(plain)-up:], "")
-	return strings.Repeat("../", up+tokens) + t.token + strings.ReplaceAll(strings.Join(way, "/"), "&", "&amp;")
+	return strings.Repeat("../", up+tokens) + t.token + strings.Join(way, "/")
 }
 
 // anywhere puts the token into any URL that would lose it.
@@ -235,7 +285,9 @@ func (t tokener) here(ref string) (path string, here bool) {
 	case u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https":
 		return "", false
 	}
-	return u.Path, u.Host == "" || strings.EqualFold(plainHost(u.Host), t.host)
+	return u.Path, u.Host == "" || slices.ContainsFunc(t.at.Hosts, func(host string) bool {
+		return strings.EqualFold(plainHost(u.Host), plainHost(host))
+	})
 }
 
 // plainHost is a host without a port that goes without saying.

@@ -1,6 +1,8 @@
 package playback
 
 import (
+	"fmt"
+	"html"
 	"net/url"
 	"regexp"
 	"strings"
@@ -63,6 +65,28 @@ func TestAddToken(t *testing.T) {
 		{"DASH over the token level by level", "/s/a/b/TOK/m.mpd",
 			`<MPD><Period><BaseURL>../x/</BaseURL><AdaptationSet><BaseURL>../../y/</BaseURL></AdaptationSet></Period></MPD>`,
 			`<MPD><BaseURL>../../../../TOK/s/a/b/</BaseURL><Period><BaseURL>../x/</BaseURL><AdaptationSet><BaseURL>../../y/</BaseURL></AdaptationSet></Period></MPD>`},
+		{"variables", "/a/TOK/m.m3u8",
+			"#EXT-X-DEFINE:NAME=\"host\",VALUE=\"cdn.example:8443\"\n#EXT-X-DEFINE:VALUE=\"v/x\",NAME=\"dir\"\n#EXT-X-DEFINE:NAME=\"all\",VALUE=\"https://{$host}/{$dir}\"\n" +
+				"https://{$host}/{$dir}/1.ts\n{$all}/2.ts?a={$dir}\n{$dir}/3.ts\n../{$dir}/4.ts\nhttps://o{$host}/5.ts\n#EXT-X-MAP:URI=\"{$all}/init.mp4\"\n#EXT-X-KEY:URI=\"{$all}/1.key\"\n",
+			"#EXT-X-DEFINE:NAME=\"host\",VALUE=\"cdn.example:8443\"\n#EXT-X-DEFINE:VALUE=\"v/x\",NAME=\"dir\"\n#EXT-X-DEFINE:NAME=\"all\",VALUE=\"https://{$host}/{$dir}\"\n" +
+				"https://cdn.example:8443/v/x/TOK/1.ts\nhttps://cdn.example:8443/v/x/TOK/2.ts?a=v/x\n{$dir}/3.ts\n../../v/x/TOK/4.ts\nhttps://o{$host}/5.ts\n#EXT-X-MAP:URI=\"https://cdn.example:8443/v/x/TOK/init.mp4\"\n#EXT-X-KEY:URI=\"{$all}/1.key\"\n"},
+		{"a variable that may be imported", "/a/TOK/m.m3u8",
+			"#EXT-X-DEFINE:NAME=\"a\",VALUE=\"https://cdn.example:8443/v/x\"\n#EXT-X-DEFINE:NAME=\"b\",VALUE=\"https://cdn.example:8443/v/\"\n#EXT-X-DEFINE:NAME=\"c\",VALUE=\"https://other/v/x\"\n{$a}/1.m3u8\n{$b}2.m3u8\n{$c}/3.m3u8\n",
+			"#EXT-X-DEFINE:NAME=\"a\",VALUE=\"https://cdn.example:8443/v/TOK/x\"\n#EXT-X-DEFINE:NAME=\"b\",VALUE=\"https://cdn.example:8443/v/TOK/\"\n#EXT-X-DEFINE:NAME=\"c\",VALUE=\"https://other/v/x\"\n{$a}/1.m3u8\n{$b}2.m3u8\n{$c}/3.m3u8\n"},
+		{"a variable in front of which a proxy may have a folder", "/a/TOK/m.m3u8",
+			"#EXT-X-DEFINE:NAME=\"a\",VALUE=\"https://cdn.example:8443/v\"\n{$a}/x/1.m3u8\n",
+			"#EXT-X-DEFINE:NAME=\"a\",VALUE=\"https://cdn.example:8443/v\"\nhttps://cdn.example:8443/v/x/TOK/1.m3u8\n"},
+		{"variables of the query", "/a/TOK/m.m3u8", "#EXT-X-DEFINE:QUERYPARAM=\"cdn\"\n#EXT-X-DEFINE:QUERYPARAM=\"auth\"\n{$cdn}/v/1.ts?auth={$auth}\n1.ts?auth={$auth}\n",
+			"#EXT-X-DEFINE:QUERYPARAM=\"cdn\"\n#EXT-X-DEFINE:QUERYPARAM=\"auth\"\nhttps://cdn.example:8443/v/TOK/1.ts?auth=1\n1.ts?auth={$auth}\n"},
+		{"variables that are not known", "/s/a/TOK/m.m3u8", "#EXT-X-DEFINE:IMPORT=\"base\"\n{$base}/1.ts\n{$base}/../../2.ts\n#EXT-X-DEFINE:NAME=\"me\",VALUE=\"{$me}/\"\n{$me}1.ts\n{$late}/1.ts\n#EXT-X-DEFINE:NAME=\"late\",VALUE=\"/v\"\n", ""},
+		{"DASH in CDATA", "/a/TOK/m.mpd", "<MPD><BaseURL><![CDATA[https://cdn.example:8443/v/?a=1&b=2]]></BaseURL><Period><BaseURL> <![CDATA[x/]]> </BaseURL></Period></MPD>",
+			"<MPD><BaseURL>https://cdn.example:8443/v/TOK/?a=1&amp;b=2</BaseURL><Period><BaseURL> x/ </BaseURL></Period></MPD>"},
+		{"DASH with markup in CDATA", "/a/TOK/m.mpd", "<MPD><BaseURL>v/</BaseURL><Period><Event><![CDATA[<!-- <a media='/1.ts'/>]]></Event><!-- <![CDATA[ --><S media='/2.ts'/><b media='/2.ts'/></Period></MPD>",
+			"<MPD><BaseURL>v/</BaseURL><Period><Event>&lt;!-- &lt;a media=&apos;/1.ts&apos;/&gt;</Event><S media='/2.ts'/><b media='/TOK/2.ts'/></Period></MPD>"},
+		{"DASH with CDATA in CDATA", "/a/TOK/m.mpd", "<MPD><BaseURL><![CDATA[<![CDATA[/v/]]>]]></BaseURL><Period/></MPD>", "<MPD><BaseURL>&lt;![CDATA[/v/]]></BaseURL><Period/></MPD>"},
+		{"DASH with references to characters", "/s/a/TOK/m.mpd",
+			"<MPD><BaseURL>&#104;ttps:&#x2F;&#47;cdn.example:8443/v/?a=1&#38;b=&lt;&apos;&copy=</BaseURL><Period><SegmentTemplate media='&#47;v/$Number$.m4s' initialization='x/&#105;.mp4'/></Period></MPD>",
+			"<MPD><BaseURL>https://cdn.example:8443/v/TOK/?a=1&amp;b=&lt;&apos;&amp;copy=</BaseURL><Period><SegmentTemplate media='/v/TOK/$Number$.m4s' initialization='x/&#105;.mp4'/></Period></MPD>"},
 		{"a remote period", "/a/TOK/p.mpd", `<Period><BaseURL>v/</BaseURL></Period>`, ""},
 		{"a patch", "/a/TOK/p.mpd", `<Patch><add sel="/MPD/Period" pos="after"><Period/></add></Patch>`, ""},
 		{"DASH cut off", "/a/TOK/p.mpd", `<MPD><Period/><BaseURL>`, `<MPD><BaseURL>./</BaseURL><Period/><BaseURL>`},
@@ -73,11 +97,11 @@ func TestAddToken(t *testing.T) {
 			want = in
 		}
 		path := strings.ReplaceAll(c.path, "TOK", tok)
-		got := string(kinds.AddToken([]byte(in), path, "cdn.example:8443", id))
+		got := string(kinds.AddToken([]byte(in), Place{path, "cdn=https%3A%2F%2Fcdn.example%3A8443&auth=1", []string{"backend", "cdn.example:8443"}}, id))
 		if got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", c.name, got, want)
 		}
-		if again := string(kinds.AddToken([]byte(got), path, "cdn.example:8443", id)); again != got {
+		if again := string(kinds.AddToken([]byte(got), Place{path, "cdn=https%3A%2F%2Fcdn.example%3A8443&auth=1", []string{"backend", "cdn.example:8443"}}, id)); again != got {
 			t.Errorf("%s, twice:\n%s", c.name, again)
 		}
 	}
@@ -93,10 +117,10 @@ func TestPortsThatGoWithoutSaying(t *testing.T) {
 	for ref, host := range map[string]string{
 		"https://h:443/1.ts": "h", "https://h/1.ts": "h:443", "http://H:80/1.ts": "h", "https://[::1]:443/1.ts": "[::1]", "//h:443/1.ts": "h",
 	} {
-		if got := string(kinds.AddToken([]byte(ref), "/m.m3u8", host, id)); !strings.Contains(got, tok) {
+		if got := string(kinds.AddToken([]byte(ref), Place{Path: "/m.m3u8", Hosts: []string{host}}, id)); !strings.Contains(got, tok) {
 			t.Errorf("%s of %s has no token", got, host)
 		}
-		if got := string(kinds.AddToken([]byte(ref), "/m.m3u8", host+"0", id)); got != ref {
+		if got := string(kinds.AddToken([]byte(ref), Place{Path: "/m.m3u8", Hosts: []string{host + "0"}}, id)); got != ref {
 			t.Errorf("%s of %s0 became %s", ref, host, got)
 		}
 	}
@@ -127,9 +151,9 @@ func TestRelativeURLsLeadWhereTheyDid(t *testing.T) {
 		for _, ref := range []string{"1.ts", "x/1.ts", "../1.ts", "../x/1.ts", "../../x/1.ts", "../../../1.ts", "./../.././1.ts", "x/../../1.ts", "x/y/../../../z/1.ts"} {
 			want := resolve(bare+".m3u8", ref)
 			for _, c := range []struct{ what, got string }{
-				{"HLS", resolve(base+".m3u8", string(kinds.AddToken([]byte(ref), base+".m3u8", "h", id)))},
+				{"HLS", resolve(base+".m3u8", string(kinds.AddToken([]byte(ref), Place{Path: base + ".m3u8"}, id)))},
 				{"DASH", func() string {
-					mpd := kinds.AddToken([]byte(`<MPD><Period><SegmentURL media="`+ref+`"/></Period></MPD>`), base+".mpd", "h", id)
+					mpd := kinds.AddToken([]byte(`<MPD><Period><SegmentURL media="`+ref+`"/></Period></MPD>`), Place{Path: base + ".mpd"}, id)
 					return resolve(base+".mpd", string(ownBase.FindSubmatch(mpd)[1]), ref)
 				}()},
 			} {
@@ -153,12 +177,13 @@ func FuzzAddToken(f *testing.F) {
 	}
 	token := "~" + id.String() + "/"
 	f.Fuzz(func(t *testing.T, manifest, path string) {
-		if strings.Contains(manifest, token) || strings.Contains(manifest, "<!--") || hasToken(path) {
+		if strings.Contains(manifest, token) || strings.Contains(manifest, "<!") || strings.Contains(manifest, "{$") || hasToken(path) {
 			return
 		}
-		got := string(kinds.AddToken([]byte(manifest), path, "h", id))
+		got := string(kinds.AddToken([]byte(manifest), Place{Path: path, Hosts: []string{"h"}}, id))
 		// Take out what was added and the manifest is as it was.
-		bare := strings.ReplaceAll(got, token, "")
+		plain := func(s string) string { return reference.ReplaceAllStringFunc(s, html.UnescapeString) }
+		bare, manifest := plain(strings.ReplaceAll(got, token, "")), plain(manifest)
 		if at := addedBase.FindStringIndex(bare); bare != manifest && (at == nil || bare[:at[0]]+bare[at[1]:] != manifest) {
 			t.Errorf("%q became %q", manifest, got)
 		}
@@ -185,7 +210,7 @@ func BenchmarkAddToken(b *testing.B) {
 			manifest := []byte(m.head + strings.Repeat(m.segment, 7200) + m.tail)
 			b.SetBytes(int64(len(manifest)))
 			for b.Loop() {
-				kinds.AddToken(manifest, "/a/~"+id.String()+"/m."+m.name, "h", id)
+				kinds.AddToken(manifest, Place{Path: "/a/~" + id.String() + "/m." + m.name}, id)
 			}
 		})
 	}
@@ -205,11 +230,39 @@ func TestWhatIsWrittenIntoAManifestIsBounded(t *testing.T) {
 	} {
 		for _, size := range []int{MaxManifest / 100, MaxManifest * 3 / 10} {
 			manifest := []byte(c.head + strings.Repeat(c.piece, size/len(c.piece)) + c.tail)
-			edited := kinds.AddToken(manifest, "/a/"+token+"/m", "h", id)
+			edited := kinds.AddToken(manifest, Place{Path: "/a/" + token + "/m"}, id)
 			if small := size == MaxManifest/100; (edited != nil) != small || len(edited) > MaxManifest || small && len(edited) <= len(manifest) {
 				t.Errorf("%s: %d bytes became %d", name, len(manifest), len(edited))
 			}
 		}
+	}
+}
+
+// Variables do not make more of a playlist than it may become.
+func TestVariablesAreBounded(t *testing.T) {
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var many, doubling strings.Builder
+	for n := range 10_000 {
+		fmt.Fprintf(&many, "#EXT-X-DEFINE:NAME=\"v%d\",VALUE=\"/v%d\"\n{$v%d}/1.ts\n", n, n, n)
+	}
+	doubling.WriteString("#EXT-X-DEFINE:NAME=\"v0\",VALUE=\"/v\"\n")
+	for n := range 100 {
+		fmt.Fprintf(&doubling, "#EXT-X-DEFINE:NAME=\"v%d\",VALUE=\"{$v%d}{$v%d}\"\n", n+1, n, n)
+	}
+	doubling.WriteString(strings.Repeat("{$v12}{$v12}{$v99}/1.ts\n", 10_000))
+	wide := "#EXT-X-DEFINE:NAME=\"v\",VALUE=\"/" + strings.Repeat("v", maxVariable/2) + "\"\n" + strings.Repeat("{$v}/1.ts\n", 100_000)
+	at := Place{Path: "/a/~" + id.String() + "/m.m3u8"}
+	if edited := string(kinds.AddToken([]byte(many.String()), at, id)); strings.Count(edited, "/~") != 10_000 {
+		t.Errorf("%d of 10000 have the token", strings.Count(edited, "/~"))
+	}
+	if edited := kinds.AddToken([]byte(doubling.String()), at, id); string(edited) != doubling.String() {
+		t.Errorf("%d bytes became %d", doubling.Len(), len(edited))
+	}
+	if edited := kinds.addToken([]byte(wide), at, id); len(edited) > 2*MaxManifest {
+		t.Errorf("%d bytes became %d", len(wide), len(edited))
 	}
 }
 

@@ -19,34 +19,81 @@ func TestKindOfAPath(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]Kind{
-		"/a/master.m3u8":     Manifest,
-		"/a/manifest.mpd":    Manifest,
-		"/a/MASTER.M3U8":     Manifest,
-		"/a/7.ts":            Media,
-		"/a/7.m4s":           Media,
-		"/a/7.m4s/":          Media,
-		"/a/7.m4s;jsession":  Media,
-		"/a/sub.vtt":         Media,
-		"/a.ism/v=1-7.dash":  Media, // Unified Streaming
-		"/a/v_init.m4i":      Media,
-		"/a/seg-1.m4f":       Media,
-		"/a/init-1.webm":     Media,
-		"/a/7.ts/.":          Media,
-		"/a/7.ts/b/..":       Media,
-		"/a/7.ts/..;/7.ts":   Media,
-		"/a/7.ts/;a":         Media,
-		"/a/7.ts;a.html":     Media,
-		"/a/7.ts\x00.html":   Media,
-		"/a/7.ts?a.html":     Media,
-		"/a/7.ts.":           Media,
-		"/a/7.TS ":           Media,
-		"/a/7.ts\\":          Media,
-		"/a/7.ts/index.html": Other,
-		"/a/7.ts/..":         Other,
-		"/a/poster.jpg":      Other,
-		"/a/ts":              Other,
-		"/":                  Other,
-		"":                   Other,
+		"/a/master.m3u8":    Manifest,
+		"/a/manifest.mpd":   Manifest,
+		"/a/MASTER.M3U8":    Manifest,
+		"/a/7.ts":           Media,
+		"/a/7.m4s":          Media,
+		"/a/7.m4s/":         Media,
+		"/a/7.m4s;jsession": Media,
+		"/a/sub.vtt":        Media,
+		"/a.ism/v=1-7.dash": Media, // Unified Streaming
+		"/a/v_init.m4i":     Media,
+		"/a/seg-1.m4f":      Media,
+		"/a/init-1.webm":    Media,
+		"/a/7.ts/.":         Media,
+		"/a/7.ts/b/..":      Media,
+		"/a/7.ts/..;/7.ts":  Media,
+		"/a/7.ts/;a":        Media,
+		"/a/7.ts;a.html":    Media,
+		"/a/7.ts\x00.html":  Media,
+		"/a/7.ts?a.html":    Media,
+		"/a/7.ts.":          Media,
+		"/a/7.TS ":          Media,
+		"/a/7.ts\\":         Media,
+		// What servers without an extension, or with one of their own, call it.
+		"/v/x/list.m3u":                                               Manifest,
+		"/v/a.ism/Manifest":                                           Manifest,
+		"/v/a.isml/manifest":                                          Manifest,
+		"/v/a.ism/MANIFEST/":                                          Manifest,
+		"/vod/mp4:a.mp4/Manifest":                                     Manifest, // Wowza
+		"/vod/smil:a.smil/Manifest":                                   Manifest,
+		"/live/a.stream/Manifest":                                     Manifest,
+		"/v/a.ism/manifest(format=m3u8-aapl)":                         Manifest, // Azure, Unified Streaming
+		"/v/a.ism/manifest(format=mpd-time-csf)":                      Manifest,
+		"/v/a.ism/manifest(format=mpd-time-cmaf,filter=a.b)":          Manifest,
+		"/v/a.ism/QualityLevels(1)/Manifest(video,format=m3u8-aapl)":  Manifest,
+		"/v/a.ism/QualityLevels(1)/Fragments(video=0)":                Media,
+		"/v/a.ism/QualityLevels(1)/Fragments(audio_eng=0)":            Media,
+		"/v/a.ism/QualityLevels(1)/Fragments(v=i,format=mpd-time-cs)": Media,
+		"/Videos/1/stream.mkv":                                        Media, // Emby, Jellyfin
+		"/Videos/1/stream":                                            Media,
+		"/emby/videos/1/STREAM":                                       Media,
+		"/Audio/1/universal":                                          Media,
+		"/Audio/1/stream":                                             Media,
+		"/Audio/1/stream.flac":                                        Media,
+		"/library/parts/1/2/file.avi":                                 Media, // Plex
+		"/live/u/p/7.ts":                                              Media, // Xtream
+		"/movie/u/p/7.mkv":                                            Media,
+		"/live/x.flv":                                                 Media,
+		"/a/1.m2ts":                                                   Media,
+		"/a/1.MTS":                                                    Media,
+		"/a/1.mka":                                                    Media,
+		"/a/1.mov":                                                    Media,
+		"/a/1.oga":                                                    Media,
+		"/a/1.ogg":                                                    Media,
+		"/a/1.opus":                                                   Media,
+		"/a/1.weba":                                                   Media,
+		// What has such a name for other reasons, or needs a line kind.
+		"/manifest":                Other, // a web app's
+		"/app/manifest":            Other,
+		"/manifest.json":           Other,
+		"/a/site.webmanifest":      Other,
+		"/v2/x/manifests/latest":   Other, // a registry of containers
+		"/fragments/header":        Other,
+		"/a/stream":                Other,
+		"/stream":                  Other,
+		"/Items/1/Download":        Other,
+		"/a/beep.wav":              Other, // a page plays it, not its viewer
+		"/live/u/p/7":              Other,
+		"/proxy/ts/stream/0a1b-2c": Other, // Dispatcharr
+		"/stream/channelid/7":      Other, // TVHeadend
+		"/a/7.ts/index.html":       Other,
+		"/a/7.ts/..":               Other,
+		"/a/poster.jpg":            Other,
+		"/a/ts":                    Other,
+		"/":                        Other,
+		"":                         Other,
 	} {
 		if got := kinds.Of(path); got != want {
 			t.Errorf("kind of %q: %v, want %v", path, got, want)
@@ -55,6 +102,34 @@ func TestKindOfAPath(t *testing.T) {
 	for _, bad := range []string{"", "ts", ".", "./x", ".a.b", "live/*", "/a?b", "/a%20b", "/["} {
 		if _, err := NewKinds([]KindRule{{"media", []string{bad}}}); err == nil {
 			t.Errorf("%q: no error", bad)
+		}
+	}
+}
+
+// What most requests ask for costs nothing to be told.
+func TestKindOfAUsualPathIsToldWithoutAllocations(t *testing.T) {
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/vod/alien/1080p/7.m4s", "/vod/alien/master.m3u8", "/vod/alien/poster.jpg", "/", "/api/films/7"} {
+		if n := testing.AllocsPerRun(100, func() { kinds.Of(path) }); n != 0 {
+			t.Errorf("%s: %v allocations", path, n)
+		}
+	}
+}
+
+// What nobody has said anything of is known from what is to pass.
+func TestKindsKnowWhatTheyWereTold(t *testing.T) {
+	kinds, err := NewKinds([]KindRule{{"other", []string{"/ads/*", ".key"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{
+		"/a.ts": true, "/a.ism/Manifest": true, "/ads/playlist": true, "/a.KEY": true, "/live/7/playlist": false, "/a.jpg": false, "/": false,
+	} {
+		if got := kinds.Knows(path); got != want {
+			t.Errorf("%s: %v", path, got)
 		}
 	}
 }
@@ -231,6 +306,11 @@ func TestStreamPresets(t *testing.T) {
 		}},
 		{"dir 2 with one directory", dir2, "alien", []string{"/alien/master.m3u8", "/alien/7.ts"}},
 		{"dir 2 in the root", dir2, "alien", []string{"/alien.m3u8", "/alien-7.ts"}},
+		{"dir 2 of a root that is the title's", dir2, "/", []string{"/index.m3u8", "/7.ts", "/", ""}},
+		{"a folder with its own name in it", dir2, "alien", []string{"/alien/alien.mpd", "/alien/alien_720p.m3u8", "/alien/init-stream0.m4s", "/alien/chunk-stream0-00001.m4s"}},
+		{"a folder for all", dir2, "hls/ch1", []string{"/hls/ch1.m3u8", "/hls/ch1-1.ts", "/hls/ch1_hi.m3u8", "/hls/ch1_hi-7.ts", "/hls/ch1/index.m3u8", "/hls/ch1/7.ts"}},
+		{"dir 3 with two directories", func(p string) string { return Dir(p, 3) }, "live/alien", []string{"/live/alien/index.m3u8", "/live/alien/seg-7-v1-a1.ts"}},
+		{"dir 3 of a folder for all", func(p string) string { return Dir(p, 3) }, "live/tv/ch1", []string{"/live/tv/ch1.m3u8", "/live/tv/ch1-7.ts"}},
 		{"dir 1", func(p string) string { return Dir(p, 1) }, "alien", []string{"/alien/m.mpd", "/alien/a/b/c.m4s"}},
 		{"name", Name, "movie", []string{
 			"/movie.m3u8", "/movie.mpd", "/movie-00012.ts", "/movie_00012.ts", "/movie.12.ts", "/movie_720p.m3u8", "/movie_720p_00012.m4s",
@@ -247,6 +327,54 @@ func TestStreamPresets(t *testing.T) {
 		for _, p := range c.path {
 			if got := c.of(p); got != c.want {
 				t.Errorf("%s: %s is %q, want %q", c.name, p, got, c.want)
+			}
+		}
+	}
+	// With nothing configured, whatever a packager of one of these layouts calls the files of a title.
+	for layout, files := range map[string]string{
+		"FFmpeg, -f hls":             "index.m3u8 index0.ts index17.ts",
+		"FFmpeg, stream_%v":          "master.m3u8 stream_0.m3u8 stream_1.m3u8 stream_07.ts stream_1_007.m4s init_0.mp4",
+		"FFmpeg, data%02d":           "playlist.m3u8 data00.ts out.m3u8 out7.ts file000.ts",
+		"FFmpeg, -f dash":            "manifest.mpd init-stream0.m4s chunk-stream0-00001.m4s media_0.m3u8",
+		"Apple":                      "all.m3u8 prog_index.m3u8 fileSequence7.ts iframe_index.m3u8",
+		"MediaMTX":                   "index.m3u8 main_stream.m3u8 video1_stream.m3u8 audio2_stream.m3u8 0a1b2c3d4e5f_main_seg7.ts 0a1b2c3d4e5f_video1_init.mp4 0a1b2c3d4e5f_video1_part9.mp4",
+		"nginx-rtmp, hls_nested":     "index.m3u8 0.ts 1764201600000.ts",
+		"nginx-vod-module":           "master.m3u8 index-v1-a1.m3u8 seg-7-v1-a1.ts init-v1-a1.mp4",
+		"Flussonic":                  "index.m3u8 video.m3u8 mono.m3u8",
+		"Wowza":                      "playlist.m3u8 chunklist_w1402183.m3u8 chunklist_b800000.m3u8 media_w1402183_7.ts",
+		"Nimble":                     "playlist.m3u8 chunks.m3u8",
+		"OvenMediaEngine":            "llhls.m3u8 ts:playlist.m3u8",
+		"Bento4, Shaka Packager":     "stream.mpd master.m3u8 h264_1080p.mp4 audio_en.mp4 video-1.m4s",
+		"Unified Streaming, its own": ".mpd .m3u8",
+	} {
+		for file := range strings.FieldsSeq(files) {
+			if got := dir2("/alien/" + file); got != "alien" {
+				t.Errorf("%s: /alien/%s is %q", layout, file, got)
+			}
+		}
+	}
+	// Titles that share a folder.
+	for layout, titles := range map[string][2]string{
+		"nginx-rtmp, SRS":  {"/hls/ch1.m3u8 /hls/ch1-1.ts /hls/ch1-1764201600000.ts", "/hls/ch2.m3u8 /hls/ch2-1.ts"},
+		"SRS":              {"/live/livestream.m3u8 /live/livestream-0.ts", "/live/other.m3u8 /live/other-0.ts"},
+		"Ant Media":        {"/streams/alien.m3u8 /streams/alien_adaptive.m3u8 /streams/alien_480p800kbps000000007.ts", "/streams/heat.m3u8"},
+		"numbered":         {"/hls/channel_1.m3u8 /hls/channel_1_00007.ts /hls/channel_1-7.ts /hls/channel_1_720p.m3u8", "/hls/channel_2.m3u8 /hls/channel_2-7.ts"},
+		"episodes":         {"/tv/show-1x01.m3u8 /tv/show-1x01-7.ts /tv/show-1x01_720p_00007.m4s", "/tv/show-1x02.m3u8 /tv/show-1x02-7.ts"},
+		"names of numbers": {"/hls/bbc-2.m3u8 /hls/bbc-2_hi-7.ts /hls/bbc-2.7.ts", "/hls/bbc-4.m3u8 /hls/bbc-4-7.ts"},
+		"in the root":      {"/channel_1.m3u8 /channel_1-7.ts", "/channel_2.m3u8 /channel_2-7.ts"},
+	} {
+		for preset, of := range map[string]func(string) string{"dir 2": dir2, "name": Name} {
+			streams := make(map[string]bool)
+			for i, paths := range titles {
+				for p := range strings.FieldsSeq(paths) {
+					if got, first := of(p), of(strings.Fields(titles[i])[0]); got != first {
+						t.Errorf("%s, %s: %s is %q, want %q", layout, preset, p, got, first)
+					}
+					streams[of(p)] = true
+				}
+			}
+			if len(streams) != 2 {
+				t.Errorf("%s, %s: two titles are %v", layout, preset, streams)
 			}
 		}
 	}
