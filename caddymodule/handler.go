@@ -168,6 +168,8 @@ type Handler struct {
 
 	idleWriter bool // each request has the server's IdleTimeoutWriter
 	unwritten  *unwritten
+	overlooked *overlooked // manifests that are not counted
+	crowds     *crowds     // streams that are several titles
 	neighbours *neighbours // the gates of the server
 }
 
@@ -197,7 +199,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		return zapcore.NewSamplerWithOptions(c, time.Second, 10, 100)
 	}))
 	h.logged = srv != nil && srv.Logs != nil
-	if err := registerMetrics(ctx.GetMetricsRegistry(), append(storage.Collectors(), verdicts, apiDuration, decisionDuration, brokenCMCD, panics)...); err != nil {
+	if err := registerMetrics(ctx.GetMetricsRegistry(), append(storage.Collectors(), verdicts, apiDuration, decisionDuration, brokenCMCD, crowdedStreams, panics)...); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	h.provisionLastWord(ctx)
@@ -215,6 +217,8 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		return fmt.Errorf("store: %w", err)
 	}
 	h.reports = new(sometimes)
+	h.overlooked = newOverlooked(h.Mode != "enforce")
+	h.crowds = newCrowds(h.Playback == "stream")
 	h.read = newReader(h)
 	h.private = h.CacheControl == "private"
 	h.tarpit = newTarpit(srv)
