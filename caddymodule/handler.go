@@ -68,7 +68,9 @@ type Handler struct {
 
 	// What is watched. All renditions, tracks and segments of a title must give
 	// the same name. `dir N`: the first N directories of the path (default
-	// `dir 2`); `name`: the file name without numbers and renditions, for
+	// `dir 2`); where it has fewer, the last is a title's own if its files have
+	// no title in their names, or the same, and otherwise they are named as by
+	// name. `name`: the file name without renditions and a segment's number, for
 	// titles that share a directory; `cmcd`: the CMCD content id, or else
 	// `dir 2`; `path_regexp RE`: what the expression's first group matches; or
 	// placeholders.

@@ -66,6 +66,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if h.private {
 		v.word.private = true
+		if token != nil {
+			v.word.tokened = r
+		}
 		w = v.word.over(w, h.lowest(w, r))
 	}
 	if kind == playback.Manifest && token != nil {

@@ -297,10 +297,15 @@ func TestTokenOpensNoDoors(t *testing.T) {
 	id := guard.NewID("u", "").String()
 	for _, path := range []string{"/admin/page.html", "/admin/7.m4s", "/admin/master.m3u8"} {
 		s := serve(t, site(""))
-		// Nobody's token stays where it is.
-		if _, body := s.call(200, "GET", "/~"+id+path, "X-User-Id", ""); !strings.HasPrefix(body, "/~"+id) {
-			t.Errorf("%s: nobody got %s", path, body)
+		// Nobody's token stays where it is, or leads to where there is none.
+		if path == "/admin/page.html" {
+			if _, body := s.call(200, "GET", "/~"+id+path, "X-User-Id", ""); !strings.HasPrefix(body, "/~"+id) {
+				t.Errorf("%s: nobody got %s", path, body)
+			}
+		} else if h, _ := s.call(307, "GET", "/~"+id+path, "X-User-Id", ""); h.Get("Location") != "../"+path[1:] && h.Get("Location") != "../.."+path {
+			t.Errorf("%s: nobody is sent to %s", path, h.Get("Location"))
 		}
+		s.call(401, "GET", path, "X-User-Id", "")
 		s = serve(t, site("stream_guard_token"))
 		// Users are let in elsewhere: there their rights do not go by path, or
 		// stream_guard_token is in front.

@@ -64,6 +64,25 @@ func crowdedStreamsTotal(t *testing.T) float64 {
 	return m.GetCounter().GetValue()
 }
 
+// Channels of nginx-rtmp and SRS lie in one folder, and are two all the same.
+func TestChannelsOfOneFolderAreTwoPlaybacks(t *testing.T) {
+	for _, c := range [][]string{
+		{"/hls/ch1.m3u8", "/hls/ch1-1.ts", "/hls/ch2.m3u8", "/hls/ch2-1.ts", "/hls/ch1-2.ts"},
+		{"/hls/channel_1.m3u8", "/hls/channel_1_00007.ts", "/hls/channel_2.m3u8", "/hls/channel_2-7.ts", "/hls/channel_1-8.ts"},
+		{"/tv/show-1x01.m3u8", "/tv/show-1x01-7.ts", "/tv/show-1x02.m3u8", "/tv/show-1x02-7.ts", "/tv/show-1x01_720p_00007.m4s"},
+	} {
+		for _, stream := range []string{"", "name"} {
+			withGate(t, Handler{Stream: stream, Limits: []Limit{{Limit: "1"}}}, func(g *site) {
+				g.get(200, c[0])
+				g.get(200, c[1])
+				g.get(429, c[2])
+				g.get(429, c[3])
+				g.get(200, c[4])
+			})
+		}
+	}
+}
+
 // Who makes up streams makes the gate remember no more than so many.
 func TestCrowdsAreBounded(t *testing.T) {
 	c := newCrowds(false)
