@@ -119,6 +119,15 @@ func TestKindOfAUsualPathIsToldWithoutAllocations(t *testing.T) {
 	}
 }
 
+// Nor does the stream of a path, in a tree of its own or in a folder for all.
+func TestStreamOfAPathIsToldWithoutAllocations(t *testing.T) {
+	for _, path := range []string{"/vod/alien/1080p/7.m4s", "/alien/7.ts", "/hls/ch1_hi-7.ts", "/hls/ch1.m3u8"} {
+		if n := testing.AllocsPerRun(100, func() { Dir(path, 2) }); n != 0 {
+			t.Errorf("%s: %v allocations", path, n)
+		}
+	}
+}
+
 // What nobody has said anything of is known from what is to pass.
 func TestKindsKnowWhatTheyWereTold(t *testing.T) {
 	kinds, err := NewKinds([]KindRule{{"other", []string{"/ads/*", ".key"}}})

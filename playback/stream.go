@@ -1,6 +1,7 @@
 package playback
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -38,14 +39,10 @@ func Dir(path string, n int) string {
 func flat(path string, end int) string {
 	name := Name(path)
 	title, dir := name[min(end, len(name)):], path[:max(end-1, 0)]
-	switch {
-	case !titled(path[end:]), title == dir[strings.LastIndexByte(dir, '/')+1:]:
-		if dir == "" {
-			return "/"
-		}
-		return dir
+	if titled(path[end:]) && title != dir[strings.LastIndexByte(dir, '/')+1:] {
+		return name
 	}
-	return name
+	return cmp.Or(dir, "/")
 }
 
 // Name names a stream by its file name without what packagers add to it, for
