@@ -129,8 +129,7 @@ func (h *Handler) unmarshalLimit(d *caddyfile.Dispenser) error {
 }
 
 func (h *Handler) checkLimits() error {
-	type line struct{ per, value string }
-	given := make(map[line]bool)
+	given := make(map[string]bool)
 	for _, l := range h.Limits {
 		if l.Limit == "" {
 			return fmt.Errorf("a limit without a number")
@@ -168,12 +167,12 @@ func (h *Handler) checkLimits() error {
 			return fmt.Errorf("per device replace device says it twice: write per device replace")
 		case l.Replace != "" && l.Replace != "oldest" && l.Replace != "device":
 			return fmt.Errorf("replace: %q is not one of oldest, device", l.Replace)
-		case given[line{per: l.Per}] && l.Per == "":
+		case given[l.Per] && l.Per == "":
 			return fmt.Errorf("is given twice")
-		case given[line{per: l.Per}]:
+		case given[l.Per]:
 			return fmt.Errorf("per %s is given twice", l.Per)
 		}
-		given[line{per: l.Per}] = true
+		given[l.Per] = true
 	}
 	return nil
 }

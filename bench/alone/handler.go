@@ -14,7 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/streamguard/streamguard/bench/viewer"
-	"github.com/streamguard/streamguard/caddymodule"
+	"github.com/streamguard/streamguard/caddymodule/storage"
 	"github.com/streamguard/streamguard/guard"
 )
 
@@ -207,4 +207,4 @@ func (*willingStore) Open(func(string, bool)) (guard.Store, error) { return will
 
 func (s *willingStore) String() string { return "willing " + s.Name }
 
-var _ caddymodule.Opener = (*willingStore)(nil)
+var _ storage.Opener = (*willingStore)(nil)
