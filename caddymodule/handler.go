@@ -68,7 +68,9 @@ type Handler struct {
 
 	// What is watched. All renditions, tracks and segments of a title must give
 	// the same name. `dir N`: the first N directories of the path (default
-	// `dir 2`); `name`: the file name without numbers and renditions, for
+	// `dir 2`); where it has fewer, the last is a title's own if its files have
+	// no title in their names, or the same, and otherwise they are named as by
+	// name. `name`: the file name without renditions and a segment's number, for
 	// titles that share a directory; `cmcd`: the CMCD content id, or else
 	// `dir 2`; `path_regexp RE`: what the expression's first group matches; or
 	// placeholders.
@@ -168,6 +170,8 @@ type Handler struct {
 
 	idleWriter bool // each request has the server's IdleTimeoutWriter
 	unwritten  *unwritten
+	overlooked *overlooked // manifests that are not counted
+	crowds     *crowds     // streams that are several titles
 	neighbours *neighbours // the gates of the server
 }
 
@@ -197,7 +201,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		return zapcore.NewSamplerWithOptions(c, time.Second, 10, 100)
 	}))
 	h.logged = srv != nil && srv.Logs != nil
-	if err := registerMetrics(ctx.GetMetricsRegistry(), append(storage.Collectors(), verdicts, apiDuration, decisionDuration, brokenCMCD, panics)...); err != nil {
+	if err := registerMetrics(ctx.GetMetricsRegistry(), append(storage.Collectors(), verdicts, apiDuration, decisionDuration, brokenCMCD, crowdedStreams, panics)...); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	h.provisionLastWord(ctx)
@@ -215,6 +219,8 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		return fmt.Errorf("store: %w", err)
 	}
 	h.reports = new(sometimes)
+	h.overlooked = newOverlooked(h.Mode != "enforce")
+	h.crowds = newCrowds(h.Playback == "stream")
 	h.read = newReader(h)
 	h.private = h.CacheControl == "private"
 	h.tarpit = newTarpit(srv)

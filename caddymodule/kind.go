@@ -1,6 +1,16 @@
 package caddymodule
 
-import "github.com/streamguard/streamguard/playback"
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.uber.org/zap"
+
+	"github.com/streamguard/streamguard/playback"
+)
 
 // Kinds says what paths are.
 type Kinds struct {
@@ -17,4 +27,54 @@ func kindsOf(lines []Kinds) (playback.Kinds, error) {
 		rules = append(rules, playback.KindRule{Kind: l.Kind, Paths: l.Paths})
 	}
 	return playback.NewKinds(rules)
+}
+
+// overlooked finds manifests among what is not counted: it looks at answers
+// after they were given, for the first minutes of a config, or for as long as
+// the gate only observes, and until it has told of one.
+type overlooked struct {
+	until time.Time // zero for as long as there is nothing to tell
+	over  atomic.Bool
+}
+
+const overlookedFor = 10 * time.Minute
+
+func newOverlooked(observes bool) *overlooked {
+	if observes {
+		return new(overlooked)
+	}
+	return &overlooked{until: time.Now().Add(overlookedFor)}
+}
+
+// passOn serves a request that is not counted.
+func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	o := h.overlooked
+	if o.over.Load() {
+		return next.ServeHTTP(w, r)
+	}
+	if !o.until.IsZero() && time.Now().After(o.until) {
+		o.over.Store(true)
+		return next.ServeHTTP(w, r)
+	}
+	path := r.URL.Path // what is behind may change it
+	err := next.ServeHTTP(w, r)
+	if err == nil && isManifest(w.Header()) && !h.read.kinds.Knows(path) && o.over.CompareAndSwap(false, true) {
+		h.logger.Warn("a manifest is not counted: nothing says that its path is one; said once until the config changes",
+			zap.String("request_id", requestID(r)), zap.String("path", path),
+			zap.String("content_type", w.Header().Get("Content-Type")),
+			zap.String("add", "kind manifest "+path+" (with * for what differs between titles)"))
+	}
+	return err
+}
+
+// isManifest reports whether an answer is an HLS playlist, a DASH manifest or
+// one of Smooth Streaming.
+func isManifest(header http.Header) bool {
+	mediaType, _, _ := strings.Cut(header.Get("Content-Type"), ";")
+	switch strings.ToLower(strings.TrimSpace(mediaType)) {
+	case "application/vnd.apple.mpegurl", "application/x-mpegurl", "application/mpegurl", "audio/mpegurl", "audio/x-mpegurl",
+		"application/dash+xml", "video/vnd.mpeg.dash.mpd", "application/vnd.ms-sstr+xml":
+		return true
+	}
+	return false
 }

@@ -20,9 +20,10 @@ import (
 // and below all other writers of the request, because a deferred `header`
 // changes the fields only when they are on their way out.
 type lastWord struct {
-	private   bool        // shared caches must not keep the response
-	cors      bool        // the gate decides which origins may read it
-	said      http.Header // fields of the gate's own answer; one that is nil must not be there
+	private   bool          // shared caches must not keep the response
+	tokened   *http.Request // the request, if it has a token
+	cors      bool          // the gate decides which origins may read it
+	said      http.Header   // fields of the gate's own answer; one that is nil must not be there
 	near, far speaker
 	value     [1]string // of Cache-Control where there was none
 }
@@ -68,6 +69,9 @@ func (l *lastWord) hear(h http.Header) {
 
 // speak writes the word into the header.
 func (l *lastWord) speak(h http.Header) {
+	if l.tokened != nil && h["Set-Cookie"] != nil {
+		keepReach(h, received(l.tokened).EscapedPath())
+	}
 	for name, values := range l.said {
 		switch {
 		case name == "Vary" || name == "Access-Control-Expose-Headers":

@@ -370,7 +370,7 @@ func TestTheHostThatATrustedProxyForwardsIsOurs(t *testing.T) {
 }
 
 // A cookie without a Path is sent back from where it was without the token.
-func TestCookiesOfManifestsKeepTheirReach(t *testing.T) {
+func TestCookiesKeepTheirReach(t *testing.T) {
 	token := "~" + guard.NewID("u", "").String()
 	for _, c := range []struct{ path, cookie, want string }{
 		{"/v/x/TOK/m.m3u8", "s=1", "s=1; Path=/v/x"},
@@ -381,6 +381,7 @@ func TestCookiesOfManifestsKeepTheirReach(t *testing.T) {
 		{"/TOK/m.m3u8", "s=1", "s=1; Path=/"},
 		{"/v;x/TOK/m.m3u8", "s=1", "s=1"}, // no Path can have a semicolon
 		{"/v/x/m.m3u8?guard=" + token[1:], "s=1", "s=1"},
+		{"/v/x/TOK/1.ts", "s=1", "s=1; Path=/v/x"},
 	} {
 		for _, method := range []string{"GET", "HEAD"} {
 			withGate(t, Handler{Playback: "stream"}, func(g *site) {

@@ -33,6 +33,10 @@ var (
 		Name: "caddy_stream_guard_cmcd_broken_total",
 		Help: "Requests with CMCD that cannot be read or names no session.",
 	})
+	crowdedStreams = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_stream_guard_crowded_streams_total",
+		Help: "Streams of so many different manifests that they are probably several titles.",
+	})
 
 	panics = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_stream_guard_panics_total",

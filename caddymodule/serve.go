@@ -36,7 +36,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		u := received(r)
 		return h.sendOn(w, r, playback.PlainLocation(u.EscapedPath(), u.RawQuery))
 	case kind == playback.Other:
-		return next.ServeHTTP(w, r)
+		return h.passOn(w, r, next)
 	case kind == playback.Manifest && token != nil:
 		u := received(r)
 		if first := playback.FirstTokenLocation(u.EscapedPath(), u.RawQuery); first != "" {
@@ -66,6 +66,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	if h.private {
 		v.word.private = true
+		if token != nil {
+			v.word.tokened = r
+		}
 		w = v.word.over(w, h.lowest(w, r))
 	}
 	if kind == playback.Manifest && token != nil {
@@ -89,6 +92,9 @@ func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) 
 	h.neighbours.warn(h, r, repl)
 	v.attach(r, repl, h.logged)
 	h.fill(&v.request, r, repl)
+	if v.request.Kind == playback.Manifest && v.request.Token == nil {
+		h.lookForCrowds(&v.request)
+	}
 	p := h.gate.Begin(r.Context(), &v.request)
 	v.passage = p
 	countDecision(&p.Decision)
