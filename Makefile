@@ -8,6 +8,9 @@ SHELL := bash
 export CGO_ENABLED := 0
 export GOFLAGS := $(shell go env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx -vet=off
 
+# Histories of the simulation; make soak plays many more.
+SEEDS = 40
+
 .PHONY: help run build check simulation lint setup test e2e monitoring release-build fuzz vuln soak bench scale clean
 
 help: ## list the targets
@@ -20,11 +23,11 @@ build: ## build Caddy with the module into bin/caddy
 	go build -o bin/caddy ./cmd/caddy
 
 check: lint simulation ## lint, and the quick tests; they need Go and redis-server
-	go test ./guard/... ./memstore/... ./playback/... ./api/... ./caddymodule/...
+	go test . ./guard/... ./memstore/... ./playback/... ./problem/... ./gate/... ./api/... ./operate/... ./caddymodule/...
 	go test -C cmd/build ./...
 
 simulation:
-	go test ./lease -run Simulation -args -sim.seeds=2000
+	go test ./lease -run Simulation -args -sim.seeds=$(SEEDS)
 
 lint: ## gofmt, go vet and staticcheck
 	@unformatted=$$(find . \( -name '.?*' -o -name node_modules \) -prune -o -name '*.go' -exec gofmt -l {} +); \
@@ -41,6 +44,7 @@ setup: ## install or name the tools that the tests use
 	scripts/setup
 
 # The tests come last, so that the output ends with their summary.
+test: SEEDS = 300
 test: setup lint simulation release-build ## everything: lint, release build, all tests with -race and none skipped
 	scripts/gotest
 
