@@ -692,7 +692,7 @@ func TestPreflightSaysTheMethodsOfThePath(t *testing.T) {
 					}
 				}
 			}))
-			want := make(http.Header)
+			want := http.Header{"Cache-Control": {"no-store"}}
 			for _, name := range test.want {
 				want[name] = all[name]
 			}

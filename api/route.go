@@ -101,6 +101,7 @@ func (r *route) options(w http.ResponseWriter, asked http.Header) {
 // ServeHTTP implements http.Handler.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	route, id := a.find(r.URL.Path)
+	w.Header().Set("Cache-Control", "no-store")
 	answer := &answer{ResponseWriter: w}
 	start := time.Now()
 	defer func() { a.Server.Answered(route.pattern, r.Method, answer.status, time.Since(start)) }()
@@ -149,7 +150,6 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, route *route, inPath
 			return problem.New(problem.CrossOrigin, "pages of the origin %q are not allowed to change guards", clip(r.Header.Get("Origin")))
 		}
 	}
-	w.Header().Set("Cache-Control", "no-store")
 	c, err := a.Server.Caller(r)
 	if err != nil {
 		return err

@@ -28,8 +28,8 @@ func (h *Handler) putBack(r *http.Request) {
 		}
 	}
 	h.reports.once("fallback", func() {
-		h.logger.Warn("a rewrite in front of stream_guard, such as try_files, takes paths that only stream_guard knows: they are put back; "+
-			"stream_guard_token as the site's first directive spares that; said once until the config changes",
+		h.logger.Warn("a rewrite in front of stream_guard, such as try_files, takes paths that only stream_guard knows: they are put back as the client sent them, "+
+			"with what handle_path or uri have cut off; stream_guard_token as the site's first directive spares that; said once until the config changes",
 			zap.String("path", orig.Path), zap.String("rewritten", r.URL.Path))
 	})
 	u := *orig

@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -67,7 +68,7 @@ func (n Number) parse() (int, error) {
 		return guard.Unlimited, nil
 	}
 	i, err := strconv.Atoi(string(n))
-	if err != nil || i < 0 || i > guard.MaxLimit {
+	if err != nil || i < 0 || i > guard.MaxLimit || strconv.Itoa(i) != string(n) {
 		return 0, fmt.Errorf("%q is not a whole number from 0 to %d, unlimited or a placeholder", string(n), guard.MaxLimit)
 	}
 	return i, nil
@@ -79,6 +80,9 @@ func planned(s string) (int, bool) {
 		return guard.Unlimited, true
 	}
 	i, err := strconv.Atoi(s)
+	if errors.Is(err, strconv.ErrRange) { // of a number that is too large Atoi gives the largest
+		err = nil
+	}
 	return min(i, guard.MaxLimit), err == nil && i >= 0
 }
 

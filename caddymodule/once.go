@@ -41,7 +41,11 @@ func (n named) values(r *http.Request) (values []string) {
 			}
 		}
 	case "query":
-		return r.URL.Query()[n.name]
+		for name, more := range r.URL.Query() {
+			if strings.EqualFold(name, n.name) {
+				values = append(values, more...)
+			}
+		}
 	}
 	return values
 }
@@ -57,10 +61,10 @@ func once(r *http.Request, names []named) error {
 		if slices.ContainsFunc(values, func(v string) bool { return v != values[0] }) {
 			return fmt.Errorf("the %s %s comes more than once, with different values", n.kind, n.name)
 		}
-		switch n.kind {
+		switch n.kind { // the placeholders of these have all values in them
 		case "header":
 			r.Header[textproto.CanonicalMIMEHeaderKey(n.name)] = values[:1]
-		case "query": // its placeholder has them all
+		case "query":
 			return fmt.Errorf("the query parameter %s comes more than once", n.name)
 		}
 	}

@@ -121,15 +121,19 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	c := *h
 	c.setDefaults()
 	if err := c.check(); err != nil {
-		at := directive
 		if e, ok := errors.AsType[*optionError](err); ok && lines[e.option].Text != "" {
-			at = lines[e.option]
+			return at(lines[e.option], err)
 		}
-		d := caddyfile.NewDispenser([]caddyfile.Token{at})
-		d.Next()
-		return d.WrapErr(err)
+		return at(directive, err)
 	}
 	return nil
+}
+
+// at is an error with the file and line of a token.
+func at(token caddyfile.Token, err error) error {
+	d := caddyfile.NewDispenser([]caddyfile.Token{token})
+	d.Next()
+	return d.WrapErr(err)
 }
 
 // renamed are options of before the first release, and what has become of them.
@@ -192,11 +196,21 @@ func (h *Handler) check() error {
 		check  func() error
 	}{
 		{"user", h.checkUser},
-		{"device", func() error { return checkVaries(h.Device) }},
+		{"device", func() error {
+			if h.DeviceRequired && h.Device == "" {
+				return errors.New("required, but there is no placeholder that says it")
+			}
+			return checkVaries(h.Device)
+		}},
 		{"playback", h.checkPlayback},
 		{"limit", h.checkLimits},
 		{"label", h.checkLabels},
-		{"stream", func() error { _, err := parseStream(h.Stream); return err }},
+		{"stream", func() error {
+			if _, err := parseStream(h.Stream); err != nil || strings.HasPrefix(h.Stream, "path_regexp ") {
+				return err
+			}
+			return checkPlaceholders(h.Stream)
+		}},
 		{"kind", func() error { _, err := kindsOf(h.Kinds); return err }},
 		{"interval", func() error {
 			if interval := time.Duration(h.Interval); interval < time.Second {
@@ -364,9 +378,15 @@ func (h *Handler) unmarshalStore(d *caddyfile.Dispenser) error {
 	if _, err := caddy.GetModule(storage.Namespace + "." + name); err != nil {
 		return d.Errf("store: %q is not one of %s", name, strings.Join(storage.Names(), ", "))
 	}
+	line := d.Token()
 	store, err := caddyfile.UnmarshalModule(d, storage.Namespace+"."+name)
 	if err != nil {
 		return err
+	}
+	if s, ok := store.(interface{ CheckOptions() error }); ok {
+		if err := s.CheckOptions(); err != nil {
+			return at(line, fmt.Errorf("store: %w", err))
+		}
 	}
 	h.StoreRaw = caddyconfig.JSONModuleObject(store, "store", name, nil)
 	return nil

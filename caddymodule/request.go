@@ -146,7 +146,7 @@ func (h *Handler) fillWho(g *gate.Request, r *http.Request, repl *caddy.Replacer
 		g.Policy = rd.judgedBy(r, repl, func(name, gave string, serves int) {
 			h.reports.once(name, func() {
 				h.logger.Error("limit is neither a number nor unlimited: what follows or serves instead; said once until the config changes",
-					zap.String("limit", name), zap.String("gave", gave), zap.Int("serves", serves))
+					zap.String("limit", name), zap.String("gave", gave), zap.Any("serves", orEmpty(serves)))
 			})
 		})
 	}

@@ -35,7 +35,8 @@ func TestWhatNamesTheUserComesOnce(t *testing.T) {
 		{"{http.request.cookie.session}", "/v/x/1.ts", http.Header{"Cookie": {"session=a; Session=a; sessions=b"}}, "a"},
 		{"x{http.request.cookie.session}", "/v/x/1.ts", http.Header{"Cookie": {"session=a; session=b"}}, ""},
 		{"{http.request.uri.query.token}", "/v/x/1.ts?token=a&token=b", nil, ""},
-		{"{http.request.uri.query.token}", "/v/x/1.ts?token=a&Token=b&x=c", nil, "a"},
+		{"{http.request.uri.query.token}", "/v/x/1.ts?token=a&Token=b&x=c", nil, ""},
+		{"{http.request.uri.query.token}", "/v/x/1.ts?token=a&tokens=b", nil, "a"},
 		{"{http.request.header.X-A}-{http.request.header.X-B}", "/v/x/1.ts", http.Header{"X-A": {"a"}, "X-B": {"b", "c"}}, ""},
 		{"{http.request.header.X-A}-{http.request.header.X-B}", "/v/x/1.ts", http.Header{"X-A": {"a"}, "X-B": {"b"}}, "a-b"},
 	} {
@@ -114,7 +115,7 @@ func TestAnOptionWithoutAValueIsWarnedOf(t *testing.T) {
 func TestPlans(t *testing.T) {
 	withGate(t, Handler{Limits: []Limit{{Limit: "{http.request.header.Plan}", Or: "1"}, {Limit: "{http.request.header.Each}", Or: "unlimited", Per: "stream"}}}, func(g *site) {
 		for _, c := range []struct{ plan, each, limit string }{
-			{"2", "", "2"}, {"0", "", "0"}, {"9999", "", strconv.Itoa(guard.MaxLimit)}, {"unlimited", "", "unlimited"}, {"", "", "1"}, {"-1", "", "1"}, {"1e3", "", "1"}, {" 2", "", "1"},
+			{"2", "", "2"}, {"0", "", "0"}, {"9999", "", strconv.Itoa(guard.MaxLimit)}, {"unlimited", "", "unlimited"}, {"", "", "1"}, {"99999999999999999999", "", strconv.Itoa(guard.MaxLimit)}, {"-99999999999999999999", "", "1"}, {"-1", "", "1"}, {"1e3", "", "1"}, {" 2", "", "1"},
 		} {
 			g.do(ask("GET", "/v/x/1.ts", "Plan", c.plan, sid, `sid="a"`, "X-User-Id", "user of "+c.plan))
 			if c.limit == "0" {

@@ -90,6 +90,7 @@ func isTokened(r *http.Request) bool {
 func (h *Handler) sendOn(w http.ResponseWriter, r *http.Request, location string) error {
 	w = h.answer(w, r)
 	h.allowOrigin(w, r)
+	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Location", location)
 	w.WriteHeader(http.StatusTemporaryRedirect)
 	return nil

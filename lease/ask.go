@@ -25,6 +25,7 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 	ended := k.ended.of(c.ID).Load() // what was asked before is no answer to who starts after
 	key := fmt.Sprint(c.ID, c.Intent, k.hashOf(c), ended, p)
 	result := k.asking.DoChan(key, func() (any, error) {
+		defer k.turn(c.User)()
 		v, err := k.acquireAnyhow(context.WithoutCancel(ctx), c, p)
 		return &common{verdict: v}, err
 	})

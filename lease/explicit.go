@@ -17,6 +17,7 @@ const maxNamed = 1 << 16 // at most 1900 bytes each
 // Acquire implements guard.Store. Where the store has lost the guard and has no
 // slot for a new one, the guard is restored.
 func (k *Keeper) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	defer k.turn(c.User)()
 	at := k.now()
 	v, err := k.Store.Acquire(ctx, c, p)
 	if its := c; err == nil && v.Outcome == guard.Rejected && k.owns(&its) {

@@ -213,3 +213,30 @@ func (refusing) Acquire(context.Context, guard.Claim, guard.Policy) (guard.Verdi
 	}
 	return v, nil
 }
+
+// However many calls of one user are under way, those of others come in between.
+func TestCallsOfOneUserTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local := memstore.New()
+		defer local.Close()
+		s := &slow{Store: local}
+		k := New(s, local, nil)
+		defer k.Close()
+		var all sync.WaitGroup
+		for n := range 10 * atATime {
+			all.Go(func() {
+				c := stranger(n)
+				c.User = "one"
+				if n%2 == 0 {
+					k.Check(t.Context(), c, policy)
+				} else {
+					k.Acquire(t.Context(), c, policy)
+				}
+			})
+		}
+		all.Wait()
+		if most := s.most.Load(); most != atATime {
+			t.Errorf("%d calls of one user were under way at once, want %d", most, atATime)
+		}
+	})
+}

@@ -54,6 +54,7 @@ type Keeper struct {
 	asking  singleflight.Group
 	left    chan struct{} // one for each call under way that a request did not wait for
 	due     chan guard.Request
+	turns   [turns]chan struct{} // by hash of the user
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -85,6 +86,9 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 		left:    make(chan struct{}, maxLeft),
 		due:     make(chan guard.Request, queued),
 		cancel:  cancel,
+	}
+	for i := range k.turns {
+		k.turns[i] = make(chan struct{}, atATime)
 	}
 	if s, ok := store.(interface{ Timeout() time.Duration }); ok {
 		k.timeout = s.Timeout()

@@ -150,9 +150,45 @@ func (k Kinds) Extensions(kind Kind) []string {
 // Of tells the kind of a path, however an origin may read it: /7.ts/a/.. and
 // /7.ts;v=1 are /7.ts to some, and what follows a NUL, or a ? that was escaped,
 // is not always of the file's name. Patterns are compared with what remains.
+//
+// What is Other in one reading and not in another is not Other: an origin that
+// reads it so would serve it uncounted.
 func (k Kinds) Of(p string) Kind {
 	kind, _ := k.find(p)
+	if kind == Other && strings.IndexFunc(p, isOdd) >= 0 {
+		for _, reading := range readings(p) {
+			if kind, _ = k.find(reading); kind != Other {
+				break
+			}
+		}
+	}
 	return kind
+}
+
+// isOdd reports whether origins differ about a character of a path.
+func isOdd(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune(`;:\`, r) }
+
+// readings are how origins may read an odd path: a backslash is a slash, control
+// characters and spaces at the end of a folder are not there, the name ends at
+// the first semicolon or, as a stream of NTFS, at two colons.
+func readings(p string) []string {
+	p = strings.Map(func(r rune) rune {
+		switch {
+		case r == '\\':
+			return '/'
+		case r < ' ' || r == 0x7f:
+			return -1
+		}
+		return r
+	}, p)
+	folders := strings.Split(p, "/")
+	for i := range folders {
+		folders[i] = strings.TrimRight(folders[i], " ")
+	}
+	p = strings.Join(folders, "/")
+	beforeParameters, _, _ := strings.Cut(p, ";")
+	beforeStream, _, _ := strings.Cut(p, "::")
+	return []string{p, beforeParameters, beforeStream}
 }
 
 // Knows reports whether anything says of what kind a path is. Of what is not

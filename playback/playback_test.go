@@ -158,7 +158,8 @@ func TestKindRules(t *testing.T) {
 		{patterns, "/live/7/playlist", Manifest}, {patterns, "/live/7/seg", Media}, {patterns, "/live/7/8/seg", Other}, {patterns, "/LIVE/7/Seg", Media},
 		{patterns, "/raw/anything", Media}, {patterns, "/ads/1.m4s", Other}, {patterns, "/ads/film/1.m4s", Media}, {patterns, "/a/thumb/1.m4s", Other}, {patterns, "/x.ts", Other},
 		{patterns, "/ads/..;/vod/7.m4s", Media}, {patterns, "/ads/../vod/7.m4s", Media}, {patterns, "/ads//x.m4s", Other}, {patterns, "/vod/../ads/x.m4s", Other},
-		{patterns, "/ads", Other}, {patterns, "/vod/7.m4s\x00/ads/", Media},
+		{patterns, "/ads", Other}, {patterns, `/ads/..\vod/7.m4s`, Media}, {patterns, `/ads/x/..\..\vod/7.m4s`, Media}, {patterns, "/ads/.\x00./vod/7.m4s", Media}, {patterns, "/ads/..\n/vod/7.m4s", Media}, {patterns, "/ads/.. /vod/7.m4s", Media},
+		{extensions, "/x/7.ts;/a", Media}, {extensions, "/x/7.ts;a/b", Media}, {extensions, "/x/7.ts\n", Media}, {extensions, `/x/7.ts\foo`, Other}, {extensions, "/x/7.ts::$DATA", Media}, {extensions, "/a;b/c.html", Other}, {patterns, "/vod/7.m4s\x00/ads/", Media},
 	} {
 		kinds, err := NewKinds(c.rules)
 		if err != nil {

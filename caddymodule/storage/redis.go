@@ -187,6 +187,24 @@ func (s *Redis) Provision(caddy.Context) error {
 	return nil
 }
 
+// CheckOptions finds what is wrong with the options as far as they are known when
+// a Caddyfile is read, where its line is: without global placeholders, and
+// without files.
+func (s *Redis) CheckOptions() error {
+	c := *s
+	if b, err := json.Marshal(c); err != nil || c.TLS != nil || strings.Contains(string(b), "{env.") || strings.Contains(string(b), "{file.") || strings.Contains(string(b), "{system.") {
+		return err
+	}
+	if err := c.Provision(caddy.Context{}); err != nil {
+		return err
+	}
+	opened, err := redisstore.Open(c.options)
+	if err != nil {
+		return err
+	}
+	return opened.Close() // it has connected to nothing
+}
+
 // load returns the configuration and the contents of the files it was read from.
 func (t *RedisTLS) load() (*tls.Config, [][]byte, error) {
 	config := &tls.Config{
