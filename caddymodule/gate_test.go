@@ -388,7 +388,7 @@ func TestLimitFromAPlaceholder(t *testing.T) {
 			g.get(200, "/v/c/1.ts", "Plan", bad)
 			g.get(429, "/v/d/1.ts", "Plan", bad) // the default, 3
 		}
-		if n := g.logs.FilterMessageSnippet("limit is neither a number").Len(); n != 1 {
+		if n := g.logs.FilterMessageSnippet("the placeholder in limit gave neither").Len(); n != 1 {
 			t.Errorf("the bad limit was logged %d times, want once", n)
 		}
 	})

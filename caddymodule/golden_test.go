@@ -268,6 +268,9 @@ func TestOptionsAreDocumented(t *testing.T) {
 				}
 			}
 		}
+		if directive.receiver == "Handler" && !slices.Equal(documented, optionNames) {
+			t.Errorf("an unrecognized option is told of %q, the documentation has %q", optionNames, documented)
+		}
 		for _, option := range documented {
 			if !slices.Contains(fields, option) {
 				t.Errorf("%s.UnmarshalCaddyfile documents %s, which is no field", directive.receiver, option)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -159,6 +160,8 @@ func (h *Handler) checkLimits() error {
 			return fmt.Errorf("per client is not there yet: stream, device or a label")
 		case l.Per != "" && l.Per != "stream" && l.Per != "device" && !isLabel:
 			return fmt.Errorf("per %q is not stream, device or a label", l.Per)
+		case slices.Contains(l.Values, "or"):
+			return fmt.Errorf("per %s: or comes before per, as in limit {plan} or 1 per %s", l.Per, l.Per)
 		case l.Per == "" && len(l.Values) > 0:
 			return fmt.Errorf("the values %q need a per", l.Values)
 		case len(l.Values) > 0:
@@ -172,7 +175,7 @@ func (h *Handler) checkLimits() error {
 		case l.Replace != "" && l.Replace != "oldest" && l.Replace != "device":
 			return fmt.Errorf("replace: %q is not one of oldest, device", l.Replace)
 		case given[l.Per] && l.Per == "":
-			return fmt.Errorf("is given twice")
+			return fmt.Errorf("is given twice: a further limit is per stream, per device or per a label")
 		case given[l.Per]:
 			return fmt.Errorf("per %s is given twice", l.Per)
 		}

@@ -110,7 +110,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			if now, before := renamed[option]; before {
 				return d.Errf("%s: %s", option, now)
 			}
-			return d.Errf("unrecognized option %q", option)
+			return d.Errf("unrecognized option %q; the options are %s", option, strings.Join(optionNames, ", "))
 		}
 		return nil
 	}, func(option string) { lines[option] = d.Token() }, "limit", "label", "kind")
@@ -135,6 +135,10 @@ func at(token caddyfile.Token, err error) error {
 	d.Next()
 	return d.WrapErr(err)
 }
+
+// optionNames are all options, in the order of their documentation.
+var optionNames = []string{"user", "limit", "stream", "playback", "device", "label", "kind", "mode", "anonymous", "interval", "ttl",
+	"reclaim", "store", "on_store_error", "api", "cors", "cache_control", "log_users"}
 
 // renamed are options of before the first release, and what has become of them.
 var renamed = map[string]string{
@@ -352,7 +356,7 @@ func checkVaries(s string) error {
 		return !slices.Contains(constants, p) && !strings.HasPrefix(p, "{env.") && !strings.HasPrefix(p, "{system.") && !strings.HasPrefix(p, "{file.") && !strings.HasPrefix(p, "{time.")
 	})
 	if !varies {
-		return fmt.Errorf("%q has no placeholder of the request: it would be the same for everybody", s)
+		return fmt.Errorf("%q has no placeholder of the request: it would be the same for everybody; a header is written {header.X-Name}", s)
 	}
 	return nil
 }
@@ -361,6 +365,9 @@ func checkVaries(s string) error {
 // from JSON: Caddy does not know them there, and they would always be empty.
 func checkPlaceholders(s string) error {
 	for _, p := range placeholder.FindAllString(s, -1) {
+		if strings.HasPrefix(p, "{http.stream_guard.") && p != "{http.stream_guard.bucket}" {
+			return fmt.Errorf("%s is what the gate finds out by this option", p)
+		}
 		segment := caddyfile.Segment{{Text: p}}
 		httpcaddyfile.NewShorthandReplacer().ApplyToSegment(&segment)
 		if long := segment[0].Text; long != p {

@@ -132,7 +132,7 @@ func (h *Handler) fillWho(g *gate.Request, r *http.Request, repl *caddy.Replacer
 		g.Device = playback.Label(rd.device(r, repl))
 		h.reports.missing(h.logger, "device", h.Device, g.Device)
 		if g.Device == "" && rd.deviceRequired {
-			g.Invalid = problem.New(problem.MissingDevice, "it is not known what is watched on")
+			g.Invalid = problem.New(problem.MissingDevice, "the request does not say which device it comes from")
 			return
 		}
 	}
@@ -145,7 +145,7 @@ func (h *Handler) fillWho(g *gate.Request, r *http.Request, repl *caddy.Replacer
 	if !rd.sameForAll {
 		g.Policy = rd.judgedBy(r, repl, func(name, gave string, serves int) {
 			h.reports.once(name, func() {
-				h.logger.Error("limit is neither a number nor unlimited: what follows or serves instead; said once until the config changes",
+				h.logger.Error("the placeholder in limit gave neither a number nor unlimited: the number behind its or counts instead, 3 without one; said once until the config changes",
 					zap.String("limit", name), zap.String("gave", gave), zap.Any("serves", orEmpty(serves)))
 			})
 		})

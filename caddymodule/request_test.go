@@ -128,7 +128,7 @@ func TestPlans(t *testing.T) {
 		g.get(200, "/v/x/1.ts", "Plan", "5", "Each", "1", sid, `sid="a"`)
 		g.get(429, "/v/x/1.ts", "Plan", "5", "Each", "1", sid, `sid="b"`)
 		g.get(200, "/v/x/1.ts", "Plan", "5", "Each", "2", sid, `sid="c"`)
-		if n := g.logs.FilterMessageSnippet("limit is neither").Len(); n != 2 {
+		if n := g.logs.FilterMessageSnippet("the placeholder in limit gave neither").Len(); n != 2 {
 			t.Errorf("%d lines about placeholders that gave no number, want one for each", n)
 		}
 		w := g.get(429, "/v/y/1.ts", "Plan", "0", sid, `sid="z"`)

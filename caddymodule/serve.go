@@ -25,7 +25,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.serveAPI(w, r, token)
 		return nil
 	}
-	kind := playback.Other // as is whatever others than viewers do: an encoder publishes by PUT
+	kind := playback.Other // a request by another method is no viewer's: an encoder publishes by PUT
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		kind = h.read.kinds.Of(r.URL.Path)
 	}
@@ -60,7 +60,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, v, p.Refusal)
 	case p.Gone != nil:
 		return caddyhttp.Error(499, p.Gone)
-	case p.Word == gate.Passed && isTokened(r): // one that was somebody's: the origin does not know it
+	case p.Word == gate.Passed && isTokened(r): // a request without a user under somebody's token: the origin does not know that path
 		u := received(r)
 		return h.sendOn(w, r, playback.PlainLocation(u.EscapedPath(), u.RawQuery))
 	}

@@ -22,7 +22,7 @@ func Observed(p guard.Policy) guard.Policy {
 // observe counts a playback that has just been admitted, or is one too many to be
 // counted. It returns what the policy would have refused it with.
 func (g *Gate) observe(ctx context.Context, r *Request, d *Decision, claim guard.Claim, v guard.Verdict) *problem.Problem {
-	if v.Outcome == guard.Admitted { // who is uncounted is asked about again and again
+	if v.Outcome == guard.Admitted { // an uncounted playback comes here again and again
 		g.Tally.start(r.User, v.Held)
 	}
 	would := g.wouldBe(ctx, claim, r.Policy, v)

@@ -28,7 +28,7 @@ func NewLedger(guards []Guard) *Ledger {
 // happened and RemovedAt is when it is forgotten.
 type record struct {
 	Guard
-	ttl  time.Duration // it was refreshed, or made, this long before RemovedAt
+	ttl  time.Duration // how long the record lives after its last refresh; a mark: after it was made
 	kind kind
 }
 
@@ -76,7 +76,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 				c.ID, c.Intent = *id, Continue
 			}
 		}
-		// 4. one from before the playback's release passes;
+		// 4. a request that was sent before the playback's release passes;
 		if mark := l.find(c.ID, released); mark != nil && mark.precedes(now, c) {
 			return Released
 		}
@@ -84,8 +84,8 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		if c.Intent == Resume && l.find(ID{}, forgotten) != nil {
 			c.Intent = Continue
 		}
-		// 6. a playback that was looked at starts: one from before may have taken
-		// the slot that was free for it.
+		// 6. a playback that was looked at counts as a start: a straggler of another
+		// may have taken its slot.
 		if c.Intent == Continue && l.find(c.ID, looked) != nil {
 			c.Intent = Start
 		}

@@ -5,12 +5,11 @@ import (
 	"time"
 )
 
-// makeRoom finds the guards that have to go before every rule allows the guard g,
-// which was own before, or is new where own is nil: those that have lapsed for
-// the longest time where lapsed guards may lose their slots, then the oldest
-// ones where a start replaces them; replaced are the latter, in the order in which
-// they are revoked. It changes nothing. Where all that is not enough, refusing is
-// the rule.
+// makeRoom finds the guards that must go so that every rule allows g. own is g
+// before the claim, nil if it is new. First go lapsed guards where those may lose
+// their slots, the longest lapsed first; then, for a start, those that the rule
+// replaces, the oldest first, which are replaced. If that is not enough, refusing
+// is the rule that refuses. makeRoom changes nothing.
 func (l *Ledger) makeRoom(now time.Time, own, g *Guard, i Intent, p Policy) (going map[ID]bool, replaced []ID, refusing *Rule) {
 	if own == nil && i == Resume {
 		return nil, nil, nil // an admitted viewer stays admitted

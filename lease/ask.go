@@ -22,7 +22,7 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 	if err := ctx.Err(); err != nil { // an answer at once would race it
 		return guard.Verdict{}, err
 	}
-	ended := k.ended.of(c.ID).Load() // what was asked before is no answer to who starts after
+	ended := k.ended.of(c.ID).Load() // a call sent before the last ending is no answer to a start after it
 	key := fmt.Sprint(c.ID, c.Intent, k.hashOf(c), ended, p)
 	result := k.asking.DoChan(key, func() (any, error) {
 		defer k.turn(c.User)()

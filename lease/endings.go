@@ -8,8 +8,8 @@ import (
 )
 
 // endings says when guards have ended, however many: the last of those whose
-// ids agree in two bytes stands for all of them. For a guard that has not ended
-// that costs a question to the store.
+// ids agree in two bytes stands for all of them. If another guard
+// with the same two bytes has ended, the store is asked once too often.
 type endings [1 << 16]atomic.Uint32
 
 // of is the moment of an id's last ending.

@@ -88,8 +88,8 @@ func (k *Keeper) heard(at moment, c guard.Claim, p guard.Policy, v guard.Verdict
 	}
 }
 
-// owns reports whether the guard of a claim is its user's, whose id another may
-// have guessed. It adds to the claim what is remembered of the guard.
+// owns reports whether the guard of a claim is its user's. Another user may have
+// guessed the id. It adds to the claim what is remembered of the guard.
 func (k *Keeper) owns(c *guard.Claim) bool {
 	return k.recall(c) || c.ID.Of(c.User, c.Device) || c.ID.Of(c.User, "")
 }

@@ -62,7 +62,7 @@ type Keeper struct {
 
 // New returns a Keeper in front of the store. local counts on this node alone
 // for policies that want it while the store cannot answer; onError, which may
-// be nil, hears of each time it cannot and nobody else is told. A store whose
+// be nil, hears of failures that no caller is told. A store whose
 // calls take effect within a time of their own says so by Timeout.
 func New(store, local guard.Store, onError func(error)) *Keeper {
 	return newKeeper(store, local, onError, MaxLeases, 1)
@@ -185,8 +185,8 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 	}
 }
 
-// forget has the next request of a playback ask the store, and of those that
-// it stood in the way of.
+// forget makes the next request of a playback ask the store, and the next one of
+// each playback that its guard stood in the way of.
 func (k *Keeper) forget(id guard.ID) {
 	k.ended.of(id).Store(uint32(k.now()))
 	k.leases.delete(id)

@@ -22,8 +22,8 @@ type grant uint8
 
 const (
 	byStore   grant = iota
-	byNode          // this one, while the store did not answer, which has not heard of it
-	byAnother       // the store, for there is another playback's guard
+	byNode          // this node, while the store was away; the store has not heard of the playback
+	byAnother       // the store, because another playback's guard serves
 )
 
 // lives is how long from l.at on the guard has its slot for certain.

@@ -90,8 +90,8 @@ func (k *Keeper) refreshBatch(ctx context.Context, batch []guard.Request) {
 	}
 }
 
-// intend has a claim intend what its lease entitles it to: to resume, if its
-// slot was not yet another's when the store is asked. It returns who granted that.
+// intend sets the intent that the lease allows: Resume, if the request reaches
+// the store before the slot can be another's. It returns who granted the lease.
 func (k *Keeper) intend(ctx context.Context, c *guard.Claim, p *guard.Policy, at moment) grant {
 	l, known := k.leases.get(c.ID)
 	switch {

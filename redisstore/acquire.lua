@@ -20,9 +20,9 @@ local bound = observe and MAX_OBSERVED or MAX_LIMIT
 local at, after, kind, over = locate(id)
 if kind == 'R' then return { REVOKED, now, held, '', over - now } end
 
--- 2. Its own guard stays its own. What nearly every claim is, is done on the
--- bytes: a guard of which nothing changes but the times (11), or a new one with
--- room for it (8) and no rule but the limit (7).
+-- 2. Its own guard stays its own. Two cases, which are nearly all claims, are done
+-- on the bytes without reading the records: a guard of which only the times change
+-- (11), and a new guard with room (8) where the limit is the only rule (7).
 local names = struct.pack('>BBI2', #stream, #device, #labels) .. stream .. device .. labels
 if kind == 'G' and value:sub(at + 37, after - 1) == names then
   extend(at, interval, ttl)

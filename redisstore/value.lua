@@ -42,7 +42,7 @@ local function put_right()
 end
 
 local held -- guards of the user
-local last -- when the last record is over, but for the one located
+local last -- when the last record is over, leaving out the one located
 
 -- Where a playback's record starts, where the next one does, its kind, and when
 -- it is over; nil without one. A playback has one record besides 'B', which is
@@ -65,8 +65,8 @@ local function locate(id, right)
     end
     at = after
   end
-  -- Whatever becomes of the call: without room to write it will be put right
-  -- another time.
+  -- This is written even if the call changes nothing. If Redis is full it is not,
+  -- and a later call does it.
   if right then
     redis.pcall('SET', KEYS[1], value, 'PX', math.max(last, found_over or 0, now + 1) - now)
   end
