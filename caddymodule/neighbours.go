@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -12,7 +13,7 @@ import (
 // neighbours are the gates of one server, of which two may count one request.
 type neighbours struct {
 	srv   *caddyhttp.Server
-	gates int
+	gates atomic.Int32
 }
 
 var (
@@ -32,7 +33,7 @@ func joinServer(srv *caddyhttp.Server) *neighbours {
 		n = &neighbours{srv: srv}
 		neighbourhoods[srv] = n
 	}
-	n.gates++
+	n.gates.Add(1)
 	return n
 }
 
@@ -42,7 +43,7 @@ func (n *neighbours) leave() {
 	}
 	neighbourhoodsMu.Lock()
 	defer neighbourhoodsMu.Unlock()
-	if n.gates--; n.gates == 0 {
+	if n.gates.Add(-1) == 0 {
 		delete(neighbourhoods, n.srv)
 	}
 }
@@ -50,7 +51,7 @@ func (n *neighbours) leave() {
 // warn says, once, that another gate has counted a request before. All gates are
 // there before the first request is.
 func (n *neighbours) warn(h *Handler, r *http.Request, repl *caddy.Replacer) {
-	if n == nil || n.gates < 2 {
+	if n == nil || n.gates.Load() < 2 {
 		return
 	}
 	if _, counted := repl.Get("http.stream_guard.verdict"); counted {

@@ -66,7 +66,9 @@ func newLenient(t *testing.T) *lenient {
 		p, _, _ = strings.Cut(p, "?")   // having unescaped too early
 		p = strings.TrimRight(p, `. \`) // as Windows does
 		if strings.EqualFold(path.Ext(p), ".m4s") && r.Method != http.MethodOptions {
-			o.media.Add(1)
+			if r.Method == http.MethodGet || r.Method == http.MethodHead { // others are the origin's own affair
+				o.media.Add(1)
+			}
 			io.WriteString(w, secret)
 		}
 	}))
@@ -245,10 +247,7 @@ func TestHostileRequests(t *testing.T) {
 							t.Errorf("%s: answered %s", what, code)
 						}
 					}
-					if films := o.media.Load() - before; others && films <= 1 {
-						continue
-					}
-					if o.media.Load() != before || bytes.Contains([]byte(answer), film[:64]) || strings.Contains(answer, secret) {
+					if o.media.Load() != before || !others && (bytes.Contains([]byte(answer), film[:64]) || strings.Contains(answer, secret)) {
 						t.Errorf("%s: got the film: %q", what, answer[:min(300, len(answer))])
 					}
 				}
