@@ -218,6 +218,11 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	if h.store, err = storage.Open(ctx, h, "StoreRaw", time.Duration(h.TTL), h.logUsers); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
+	if rule := inFront(srv); rule != "" {
+		ctx.Logger().Warn("a rule on files or paths stands in front of stream_guard: it knows neither URLs with a token nor the API; "+
+			"write stream_guard_token as the site's first directive, and leave the API's path out of the rule (not path "+h.API+" "+h.API+"/*)",
+			zap.String("matcher", rule), zap.Strings("listen", srv.Listen))
+	}
 	h.reports = new(sometimes)
 	h.overlooked = newOverlooked(h.Mode != "enforce")
 	h.crowds = newCrowds(h.Playback == "stream")

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/streamguard/streamguard/guard"
@@ -280,4 +282,44 @@ func TestATokenOfNobodyIsTakenAway(t *testing.T) {
 			t.Errorf("%d", w.Code)
 		}
 	})
+}
+
+// A rule in front of the gate that goes by files or paths is told of at load.
+func TestRulesInFrontOfTheGateAreToldOf(t *testing.T) {
+	const gate = "stream_guard {\nuser {header.X-User-Id}\n}\n"
+	for name, c := range map[string]struct{ site, want string }{
+		"nothing":            {gate + "file_server", ""},
+		"redir":              {"root /srv\n@nf not file\nredir @nf /index.html\n" + gate + "file_server", "not file"},
+		"=404":               {"root /srv\ntry_files {path} =404\n" + gate + "file_server", "file"},
+		"try_files":          {"root /srv\ntry_files {path} /index.html\n" + gate + "file_server", ""},
+		"basic_auth":         {"basic_auth /admin/* {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\n" + gate + "file_server", "path"},
+		"basic_auth for all": {"basic_auth {\nbob $2a$14$Zkx19XLiW6VYouLHR5NmfOFU0z2GTNmpkT/5qqR7hx4IjWJPDhjvG\n}\n" + gate + "file_server", ""},
+		"forward_auth":       {"forward_auth /premium/* login:9000 {\nuri /\n}\n" + gate + "file_server", "path"},
+		"a token in front":   {"stream_guard_token\nforward_auth /premium/* login:9000 {\nuri /\n}\n" + gate + "file_server", ""},
+		"behind the gate":    {gate + "respond /robots.txt ok\nhandle /api/* {\nrespond ok\n}\nfile_server", ""},
+		"in a handle":        {"handle /films/* {\nroot /srv\n@nf not file\nredir @nf /\n" + gate + "file_server\n}", "not file"},
+		"a gate in no route": {"file_server", ""},
+		"a rule of its own":  {"redir /old/* /new\n" + gate + "file_server", "path"},
+	} {
+		config, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte("http://a {\n"+c.site+"\n}"), map[string]any{"filename": "Caddyfile"})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var parsed struct {
+			Apps struct {
+				HTTP struct{ Servers map[string]*caddyhttp.Server }
+			}
+		}
+		if err := json.Unmarshal(config, &parsed); err != nil {
+			t.Fatal(err)
+		}
+		for _, srv := range parsed.Apps.HTTP.Servers {
+			if got := inFront(srv); got != c.want {
+				t.Errorf("%s: %q, want %q", name, got, c.want)
+			}
+		}
+	}
+	if inFront(nil) != "" {
+		t.Error("a rule where there is no server")
+	}
 }
