@@ -200,7 +200,7 @@ func checkAddress(a string) error {
 	n, none := strconv.ParseUint(port, 10, 16)
 	switch {
 	case err != nil || none != nil || n == 0 || strings.IndexFunc(a, unicode.IsSpace) >= 0:
-		if strings.ContainsAny(a, "/?#= ") || strings.Count(a, ":") > 1 && net.ParseIP(strings.Trim(a, "[]")) == nil {
+		if strings.Contains(a, "://") || strings.ContainsAny(a, "?#=") || strings.Contains(a, "/") && a[0] != '/' {
 			return errors.New("address: is neither host:port nor the path of a Unix socket; a URL is given as url")
 		}
 		return fmt.Errorf("address: %q is neither host:port nor the path of a Unix socket", a)

@@ -260,7 +260,7 @@ func TestOpenNamesTheOptionAtFault(t *testing.T) {
 		{Options{Addresses: []string{"h:65536"}}, `address: "h:65536" is neither`},
 		{Options{Addresses: []string{"h:redis"}}, `address: "h:redis" is neither`},
 		{Options{Addresses: []string{"h 1:1"}}, `address: "h 1:1" is neither`},
-		{Options{Addresses: []string{"redis://h:1"}}, `address: "redis://h:1" is neither`},
+		{Options{Addresses: []string{"redis://h:1"}}, `address: is neither host:port`},
 		{Options{Addresses: []string{":6379"}}, `address: ":6379" has no host`},
 		{Options{Addresses: []string{"a:1", "[]:6379"}}, `address: "[]:6379" has no host`},
 		{Options{Addresses: []string{":26379"}, MasterName: "m"}, `address: ":26379" has no host`},
