@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"strconv"
@@ -58,8 +59,18 @@ func TestStore(t *testing.T) {
 	})
 }
 
+// fewerChecks has a test make fewer of rapid's checks than its default: each is
+// hundreds of calls to a real Redis. make soak has thousands.
+func fewerChecks(t *testing.T) {
+	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
+		checks.Value.Set("20")
+		t.Cleanup(func() { checks.Value.Set(checks.DefValue) })
+	}
+}
+
 // The scripts say in Lua what guard.Ledger says in Go.
 func TestScriptsAreTheRules(t *testing.T) {
+	fewerChecks(t)
 	server := redistest.StartWithClock(t)
 	s := open(t, Options{Addresses: []string{server.Addr}})
 	guardtest.Model(t, guardtest.Harness{Store: s, Advance: func(d time.Duration) { server.Advance(t, d) }})

@@ -169,6 +169,7 @@ func (v *versions) List(ctx context.Context, user string) ([]guard.Guard, error)
 // Nodes of this version and of one that adds kinds of records and labels share
 // a Redis: all answers are by the rules, and neither loses what is the other's.
 func TestLaterVersionMayAddRecordsAndLabels(t *testing.T) {
+	fewerChecks(t)
 	server := redistest.StartWithClock(t)
 	v := newVersions(t, server.Addr)
 	guardtest.Model(t, guardtest.Harness{Store: v, Advance: func(d time.Duration) { server.Advance(t, d) }})
