@@ -71,12 +71,12 @@ type Start struct {
 	StreamID   string `json:"streamId"`
 	DeviceID   string `json:"deviceId"`
 	PlaybackID string `json:"playbackId"` // makes the call idempotent
-	OnLimit    string `json:"onLimit"`    // one of AtLimit, in place of what the policy says at its limit
+	OnLimit    string `json:"onLimit"`    // one of onLimits, in place of what the policy says at its limit
 }
 
-// AtLimit are the words for what becomes of a playback that starts when the
+// onLimits are the words for what becomes of a playback that starts when the
 // limit is reached.
-var AtLimit = map[string]guard.AtLimit{
+var onLimits = map[string]guard.AtLimit{
 	"reject":         guard.Reject,
 	"replace_device": guard.ReplaceDevice,
 	"replace_oldest": guard.ReplaceOldest,
@@ -97,9 +97,9 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 		}
 	}
 	if body.OnLimit != "" {
-		atLimit, known := AtLimit[body.OnLimit]
+		atLimit, known := onLimits[body.OnLimit]
 		if !known {
-			return problem.New(problem.InvalidBody, "onLimit %q is not one of %s", clip(body.OnLimit), strings.Join(slices.Sorted(maps.Keys(AtLimit)), ", "))
+			return problem.New(problem.InvalidBody, "onLimit %q is not one of %s", clip(body.OnLimit), strings.Join(slices.Sorted(maps.Keys(onLimits)), ", "))
 		}
 		c.Policy = c.Policy.With(atLimit)
 	}

@@ -106,12 +106,13 @@ func (h *Handler) fill(g *gate.Request, r *http.Request, repl *caddy.Replacer) {
 	if rd.fallback != nil {
 		g.Fallback = rd.fallback(r, repl)
 	}
-	if g.Kind == playback.Manifest && g.Token == nil {
-		u := received(r)
+	if g.Token != nil {
+		return
+	}
+	u := received(r)
+	g.Movable = g.Kind == playback.Manifest && rd.kinds.Of(u.Path) == playback.Manifest
+	if g.Movable || strings.Contains(u.Path, "/~") {
 		g.Received = u.EscapedPath()
-		g.Movable = (r.Method == http.MethodGet || r.Method == http.MethodHead) && rd.kinds.Of(u.Path) == playback.Manifest
-	} else if g.Token == nil && strings.Contains(received(r).Path, "/~") {
-		g.Received = received(r).EscapedPath()
 	}
 }
 

@@ -33,8 +33,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case r.Method == http.MethodOptions:
 		return next.ServeHTTP(w, r)
 	case kind == playback.Other && cut:
-		u := received(r)
-		return h.sendOn(w, r, playback.PlainLocation(u.EscapedPath(), u.RawQuery))
+		return h.plainly(w, r)
 	case kind == playback.Other:
 		return h.passOn(w, r, next)
 	case kind == playback.Manifest && token != nil:
@@ -61,8 +60,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case p.Gone != nil:
 		return caddyhttp.Error(499, p.Gone)
 	case p.Word == gate.Passed && isTokened(r): // a request without a user under somebody's token: the origin does not know that path
-		u := received(r)
-		return h.sendOn(w, r, playback.PlainLocation(u.EscapedPath(), u.RawQuery))
+		return h.plainly(w, r)
 	}
 	if h.private {
 		v.word.private = true

@@ -84,6 +84,12 @@ func isTokened(r *http.Request) bool {
 	return found
 }
 
+// plainly sends a request to its URL without any token.
+func (h *Handler) plainly(w http.ResponseWriter, r *http.Request) error {
+	u := received(r)
+	return h.sendOn(w, r, playback.PlainLocation(u.EscapedPath(), u.RawQuery))
+}
+
 // sendOn sends a request on that has no use for all of its tokens: what the gate
 // does not count goes without, for what has passed it by for its path sees it
 // there, and a manifest with one, because each would be more to write into it.
