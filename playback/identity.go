@@ -34,6 +34,22 @@ func SessionID(r *http.Request) string {
 	return ""
 }
 
+// maxPrimaryID is how long the id of a film's playback is that an interstitial's
+// requests name; a UUID has 36 bytes.
+const maxPrimaryID = 64
+
+// PrimaryID is the playback of the film, as its player names it, in a request for
+// what interrupts the film: the _HLS_primary_id query parameter (RFC 8216bis,
+// appendix D.5). It is "" where there is none, or one that is too long.
+func PrimaryID(r *http.Request) string {
+	raw, _ := rawQueryValue(r.URL.RawQuery, "_HLS_primary_id")
+	id, err := url.QueryUnescape(raw)
+	if err != nil || len(id) > maxPrimaryID {
+		return ""
+	}
+	return id
+}
+
 // rawQueryValue is the first value of a key in a query, still escaped. The key
 // itself is expected unescaped, as every client writes it.
 func rawQueryValue(query, key string) (string, bool) {
