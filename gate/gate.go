@@ -128,6 +128,9 @@ func (g *Gate) Begin(ctx context.Context, r *Request) *Passage {
 	return p
 }
 
+// IsTrial reports whether it matters how the request is answered.
+func (p *Passage) IsTrial() bool { return p.trial != nil }
+
 // End is the moment when the answer is over: what the request has made goes if it
 // delivered nothing and nothing else did meanwhile.
 func (p *Passage) End(delivered bool) {
@@ -141,8 +144,12 @@ func (g *Gate) enforce(r *Request, d *Decision, refusal *problem.Problem) {
 	if refusal != nil && r.Mode == Observe && refusal.ErrorCode != problem.MissingUser {
 		d.Refusal, d.Would, d.Word = nil, refusal, WouldReject
 	}
-	if d.Word == "" {
+	d.Redirects = d.Redirects && d.Refusal == nil && d.Gone == nil
+	switch {
+	case d.Word == "":
 		d.Word = wordOf(d)
+	case d.Redirects && d.Would == nil:
+		d.Word = Redirected
 	}
 }
 
@@ -157,6 +164,10 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		return nil
 	case r.User == "":
 		return problem.New(problem.MissingUser, "nobody is logged in")
+	}
+	if r.Kind == playback.Manifest && g.manifests.said(r).List {
+		p.Word = Listed
+		return nil
 	}
 	who := g.identify(r)
 	p.BrokenCMCD = who.broken
@@ -174,25 +185,22 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	case who.tokened:
 		// Its manifest says the stream, unless that is an interstitial's.
 		claim.Keeps = r.Kind == playback.Media || g.manifests.isAd(claim.ID, r.Stream)
-	case mints && !who.named:
-		p.Word, p.ID = Redirected, g.manifests.token(r)
-		return nil
 	case r.Kind == playback.Manifest:
 		claim.Anew = r.HTTP.Method == http.MethodGet && !playback.IsPrefetch(r.HTTP)
 	}
-	p.ID, p.Limit = claim.ID, r.Policy.Limit
+	p.ID, p.Limit, p.Redirects = claim.ID, r.Policy.Limit, mints
 	if who.primary != nil && g.interstitial(ctx, r, p, *who.primary) {
+		return nil
+	}
+	if mints && claim.Nameless {
+		p.Word, p.ID, p.Limit = Redirected, g.manifests.token(r), Unknown
 		return nil
 	}
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
 		p.Word, p.Held, p.trial = Known, held, trial
 		return nil
 	}
-	refusal := g.ask(ctx, r, p, *claim)
-	if refusal == nil && mints && p.Gone == nil {
-		p.Word = Redirected
-	}
-	return refusal
+	return g.ask(ctx, r, p, *claim)
 }
 
 // policy is what a request is asked about by.

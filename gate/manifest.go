@@ -94,7 +94,9 @@ func (m *manifests) said(r *Request) playback.Survey {
 }
 
 // Said is what the manifest of a request said when it was served last, here.
-func (g *Gate) Said(r *Request) playback.Survey { return g.manifests.said(r) }
+func (g *Gate) Said(r *Request) (said playback.Survey, known bool) {
+	return g.manifests.paths.get(g.manifests.path(r))
+}
 
 // Manifest is the moment when the body of a manifest says what it names. Where no
 // media of it come this way the manifest stands in for them: it takes the slot, or

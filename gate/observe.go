@@ -64,16 +64,19 @@ func (g *Gate) wouldBe(ctx context.Context, c guard.Claim, policy guard.Policy, 
 // refused nothing.
 type Observer struct {
 	*lease.Keeper
-	Tally *Tally
+	Tally  *Tally
+	Ending <-chan struct{} // closed when nothing is to wait any more
 }
 
-// Acquire implements guard.Store. A playback that was revoked gets a guard under
-// another id, the same each time.
+// Acquire implements guard.Store. A start that is in doubt waits. Of who is only
+// observed, a playback that was ended gets a guard under another id, the same each
+// time.
 func (o Observer) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	v, err := o.Keeper.Acquire(ctx, c, p)
 	if !p.Observe {
-		return v, err
+		c.Patience = min(shortPatience, p.TTL)
+		return WaitOut(ctx, o.Ending, o.Keeper, c, func(c guard.Claim) (guard.Verdict, error) { return o.Keeper.Acquire(ctx, c, p) })
 	}
+	v, err := o.Keeper.Acquire(ctx, c, p)
 	if err == nil && (v.Outcome == guard.Revoked || v.Outcome == guard.Replaced) {
 		c.ID = guard.DeriveID(c.User, c.Device, "revoked\x00"+c.ID.String())
 		v, err = o.Keeper.Acquire(ctx, c, p)
