@@ -136,9 +136,15 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		return Uncounted
 	}
 
-	// 8. A look leaves all as it is.
-	if own == nil && c.Intent == Look {
-		return Vacant
+	// 8. A look leaves all as it is: its own guard stays where it is if another
+	// would have to go.
+	if c.Intent == Look {
+		if own == nil {
+			return Vacant
+		}
+		if len(room.going) > 0 {
+			g, room.going, room.taken, room.thrownOut = own.Guard, nil, nil, nil
+		}
 	}
 
 	// 9. What has to go goes. The playbacks that lose their slots to another are refused.
