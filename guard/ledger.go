@@ -106,8 +106,9 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		if mark := l.find(c.ID, released); mark != nil && mark.precedes(now, &c) {
 			return Released
 		}
-		// 5. who resumes may be one of those whose end was forgotten.
-		if c.Intent == Resume && l.find(ID{}, forgotten) != nil {
+		// 5. who resumes may be one of those whose end was forgotten, or was replaced
+		// and has started anew since, elsewhere.
+		if c.Intent == Resume && (l.find(ID{}, forgotten) != nil || l.find(c.ID, replaced) != nil) {
 			c.Intent = Play
 		}
 	}
