@@ -70,14 +70,12 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 
 func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	// 1. A playback that was revoked is refused, and one that was replaced until it
-	// starts anew.
+	// starts anew. Requests without a name are another matter (3).
 	if c.Anew {
 		l.lift(c)
 	}
-	for i := range l.records {
-		if r := &l.records[i]; r.ID == c.ID && r.stops() {
-			return l.stop(now, r, p, v)
-		}
+	if mark := l.first(func(r *record) bool { return r.ID == c.ID && r.stops() }); mark != nil && !c.Nameless {
+		return l.stop(now, mark, p, v)
 	}
 
 	// 2. Its own guard stays its own. Without one,
@@ -181,7 +179,9 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	if mark := l.find(c.ID, released); mark != nil {
 		mark.kind = returned
 	}
-	l.drop(c.ID, replaced)
+	if mark := l.find(c.ID, replaced); mark != nil {
+		mark.flags |= lifted | parted
+	}
 	// A guard is born here and nowhere else: every rule that counts it has room
 	// for it (6), unless its playback was admitted before and resumes; and no user
 	// has more guards than a store keeps (7).
@@ -373,6 +373,9 @@ func (l *Ledger) Undo(now time.Time, id ID, others []ID) bool {
 		return false
 	}
 	made := g.CreatedAt
+	if mark := l.find(id, returned); mark != nil {
+		mark.kind = released
+	}
 	l.records = slices.DeleteFunc(l.records, func(r record) bool {
 		return r.kind == held && r.ID == id || r.kind == replaced && r.CreatedAt.Equal(made) && slices.Contains(others, r.ID)
 	})
@@ -389,12 +392,13 @@ func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind) {
 	var guards []record
 	again := make(map[ID]bool)
 	l.records = slices.DeleteFunc(l.records, func(r record) bool {
-		if _, ends := place[r.ID]; !ends || r.kind != held && r.kind != returned {
+		if _, ends := place[r.ID]; !ends || r.kind == forgotten {
 			return false
 		}
-		if r.kind == held {
+		switch r.kind {
+		case held:
 			guards = append(guards, r)
-		} else {
+		case returned:
 			again[r.ID] = true
 		}
 		return true
