@@ -238,12 +238,18 @@ func (r *record) may(c *Claim) bool {
 		(!r.is(nameless) || r.Client == 0 || c.Client == 0 || r.Client == c.Client)
 }
 
-// share keeps alive what the user has on the claim's stream, as far as its own
-// media have never named themselves, and returns the oldest.
+// serves reports whether a request without a name is part of a playback, as far as
+// the request knows.
+func (r *record) serves(c *Claim) bool {
+	return r.may(c) && r.Stream == c.Stream && (r.Device == c.Device || c.Device == "")
+}
+
+// share keeps alive what the user has on the claim's stream and device, as far as
+// its own media have never named themselves, and returns the oldest.
 func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *record) {
 	for i := range l.records {
 		r := &l.records[i]
-		if r.kind != held || r.Stream != c.Stream || !r.may(c) {
+		if r.kind != held || !r.serves(c) {
 			continue
 		}
 		if !r.is(named) && r.refresh(now, p) {
@@ -256,10 +262,11 @@ func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *re
 	return first
 }
 
-// ended is the mark of a playback that a request without a name may be part of.
+// ended is the mark of a playback that a request without a name may be part of. Of
+// one that passes it is known: who had asked before the release has filled in the rest.
 func (l *Ledger) ended(now time.Time, c *Claim) *record {
 	return l.first(func(r *record) bool {
-		return r.may(c) && (r.stops() && !r.is(parted) || r.kind == released && r.precedes(now, c))
+		return r.stops() && !r.is(parted) && r.may(c) || r.kind == released && r.serves(c) && r.precedes(now, c)
 	})
 }
 
