@@ -128,7 +128,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 			v.FreeIn = l.fight(now, &g, p)
 			return Rejected
 		}
-		return l.doubt(now, *room.refusing, &g, &c, v)
+		return l.doubt(now, &room, &g, &c, v)
 	}
 	// 7. and a new one needs room in the store, which keeps only so many of one user.
 	if own == nil && l.held()-len(room.going) >= p.bound() {
@@ -307,32 +307,32 @@ func (l *Ledger) fight(now time.Time, g *Guard, p Policy) (standing time.Duratio
 
 // doubt is what becomes of a start that a rule refuses. Guards in its way of the
 // same client and stream may be the same viewer's, and over: whether they are is
-// known when the start has waited.
-func (l *Ledger) doubt(now time.Time, refusing Rule, g *Guard, c *Claim, v *Verdict) Outcome {
-	if c.Patience == 0 || g.Client == 0 || g.Stream == "" || refusing.Limit == 0 {
+// known when the start has waited. Where all of them are too few none is doubted.
+func (l *Ledger) doubt(now time.Time, room *room, g *Guard, c *Claim, v *Verdict) Outcome {
+	if c.Patience == 0 || g.Client == 0 || g.Stream == "" {
 		return Rejected
 	}
-	wait := time.Duration(-1)
+	var perhaps []*record
 	for i := range l.records {
 		r := &l.records[i]
-		if r.kind != held || r.ID == g.ID || !r.same(g) || !refusing.covers(&r.Guard, g) {
-			continue
+		if r.kind == held && r.ID != g.ID && r.same(g) && !room.going[r.ID] && room.refusing.covers(&r.Guard, g) &&
+			!(c.Waited && r.doubtedAt.IsZero()) {
+			perhaps = append(perhaps, r)
 		}
+	}
+	if len(perhaps) < room.missing {
+		return Rejected
+	}
+	waits := make([]time.Duration, len(perhaps))
+	for i, r := range perhaps {
 		if r.doubtedAt.IsZero() {
-			if c.Waited {
-				continue
-			}
 			r.doubtedAt = now
 			v.Doubted = append(v.Doubted, r.ID)
 		}
-		if left := r.doubtedAt.Add(c.Patience).Sub(now); wait < 0 || left < wait {
-			wait = left
-		}
+		waits[i] = r.doubtedAt.Add(c.Patience).Sub(now)
 	}
-	if wait < 0 {
-		return Rejected
-	}
-	v.FreeIn = wait
+	slices.Sort(waits)
+	v.FreeIn = waits[room.missing-1]
 	return Doubted
 }
 
