@@ -70,14 +70,12 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 
 func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	// 1. A playback that was revoked is refused, and one that was replaced until it
-	// starts anew.
+	// starts anew. Requests without a name are another matter (3).
 	if c.Anew {
 		l.lift(c)
 	}
-	for i := range l.records {
-		if r := &l.records[i]; r.ID == c.ID && r.stops() {
-			return l.stop(now, r, p, v)
-		}
+	if mark := l.first(func(r *record) bool { return r.ID == c.ID && r.stops() }); mark != nil && !c.Nameless {
+		return l.stop(now, mark, p, v)
 	}
 
 	// 2. Its own guard stays its own. Without one,
@@ -106,8 +104,9 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		if mark := l.find(c.ID, released); mark != nil && mark.precedes(now, &c) {
 			return Released
 		}
-		// 5. who resumes may be one of those whose end was forgotten.
-		if c.Intent == Resume && l.find(ID{}, forgotten) != nil {
+		// 5. who resumes may be one of those whose end was forgotten, or was replaced
+		// and has started anew since, elsewhere.
+		if c.Intent == Resume && (l.find(ID{}, forgotten) != nil || l.find(c.ID, replaced) != nil) {
 			c.Intent = Play
 		}
 	}
@@ -129,16 +128,22 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 			v.FreeIn = l.fight(now, &g, p)
 			return Rejected
 		}
-		return l.doubt(now, *room.refusing, &g, &c, v)
+		return l.doubt(now, &room, &g, &c, v)
 	}
 	// 7. and a new one needs room in the store, which keeps only so many of one user.
 	if own == nil && l.held()-len(room.going) >= p.bound() {
 		return Uncounted
 	}
 
-	// 8. A look leaves all as it is.
-	if own == nil && c.Intent == Look {
-		return Vacant
+	// 8. A look leaves all as it is: its own guard stays where it is if another
+	// would have to go.
+	if c.Intent == Look {
+		if own == nil {
+			return Vacant
+		}
+		if len(room.going) > 0 {
+			g, room.going, room.taken, room.thrownOut = own.Guard, nil, nil, nil
+		}
 	}
 
 	// 9. What has to go goes. The playbacks that lose their slots to another are refused.
@@ -174,7 +179,9 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	if mark := l.find(c.ID, released); mark != nil {
 		mark.kind = returned
 	}
-	l.drop(c.ID, replaced)
+	if mark := l.find(c.ID, replaced); mark != nil {
+		mark.flags |= lifted | parted
+	}
 	// A guard is born here and nowhere else: every rule that counts it has room
 	// for it (6), unless its playback was admitted before and resumes; and no user
 	// has more guards than a store keeps (7).
@@ -231,12 +238,18 @@ func (r *record) may(c *Claim) bool {
 		(!r.is(nameless) || r.Client == 0 || c.Client == 0 || r.Client == c.Client)
 }
 
-// share keeps alive what the user has on the claim's stream, as far as its own
-// media have never named themselves, and returns the oldest.
+// serves reports whether a request without a name is part of a playback, as far as
+// the request knows.
+func (r *record) serves(c *Claim) bool {
+	return r.may(c) && r.Stream == c.Stream && (r.Device == c.Device || c.Device == "")
+}
+
+// share keeps alive what the user has on the claim's stream and device, as far as
+// its own media have never named themselves, and returns the oldest.
 func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *record) {
 	for i := range l.records {
 		r := &l.records[i]
-		if r.kind != held || r.Stream != c.Stream || !r.may(c) {
+		if r.kind != held || !r.serves(c) {
 			continue
 		}
 		if !r.is(named) && r.refresh(now, p) {
@@ -249,10 +262,11 @@ func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *re
 	return first
 }
 
-// ended is the mark of a playback that a request without a name may be part of.
+// ended is the mark of a playback that a request without a name may be part of. Of
+// one that passes it is known: who had asked before the release has filled in the rest.
 func (l *Ledger) ended(now time.Time, c *Claim) *record {
 	return l.first(func(r *record) bool {
-		return r.may(c) && (r.stops() && !r.is(parted) || r.kind == released && r.precedes(now, c))
+		return r.stops() && !r.is(parted) && r.may(c) || r.kind == released && r.serves(c) && r.precedes(now, c)
 	})
 }
 
@@ -293,32 +307,32 @@ func (l *Ledger) fight(now time.Time, g *Guard, p Policy) (standing time.Duratio
 
 // doubt is what becomes of a start that a rule refuses. Guards in its way of the
 // same client and stream may be the same viewer's, and over: whether they are is
-// known when the start has waited.
-func (l *Ledger) doubt(now time.Time, refusing Rule, g *Guard, c *Claim, v *Verdict) Outcome {
-	if c.Patience == 0 || g.Client == 0 || g.Stream == "" || refusing.Limit == 0 {
+// known when the start has waited. Where all of them are too few none is doubted.
+func (l *Ledger) doubt(now time.Time, room *room, g *Guard, c *Claim, v *Verdict) Outcome {
+	if c.Patience == 0 || g.Client == 0 || g.Stream == "" {
 		return Rejected
 	}
-	wait := time.Duration(-1)
+	var perhaps []*record
 	for i := range l.records {
 		r := &l.records[i]
-		if r.kind != held || r.ID == g.ID || !r.same(g) || !refusing.covers(&r.Guard, g) {
-			continue
+		if r.kind == held && r.ID != g.ID && r.same(g) && !room.going[r.ID] && room.refusing.covers(&r.Guard, g) &&
+			!(c.Waited && r.doubtedAt.IsZero()) {
+			perhaps = append(perhaps, r)
 		}
+	}
+	if len(perhaps) < room.missing {
+		return Rejected
+	}
+	waits := make([]time.Duration, len(perhaps))
+	for i, r := range perhaps {
 		if r.doubtedAt.IsZero() {
-			if c.Waited {
-				continue
-			}
 			r.doubtedAt = now
 			v.Doubted = append(v.Doubted, r.ID)
 		}
-		if left := r.doubtedAt.Add(c.Patience).Sub(now); wait < 0 || left < wait {
-			wait = left
-		}
+		waits[i] = r.doubtedAt.Add(c.Patience).Sub(now)
 	}
-	if wait < 0 {
-		return Rejected
-	}
-	v.FreeIn = wait
+	slices.Sort(waits)
+	v.FreeIn = waits[room.missing-1]
 	return Doubted
 }
 
@@ -366,6 +380,9 @@ func (l *Ledger) Undo(now time.Time, id ID, others []ID) bool {
 		return false
 	}
 	made := g.CreatedAt
+	if mark := l.find(id, returned); mark != nil {
+		mark.kind = released
+	}
 	l.records = slices.DeleteFunc(l.records, func(r record) bool {
 		return r.kind == held && r.ID == id || r.kind == replaced && r.CreatedAt.Equal(made) && slices.Contains(others, r.ID)
 	})
@@ -382,12 +399,13 @@ func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind) {
 	var guards []record
 	again := make(map[ID]bool)
 	l.records = slices.DeleteFunc(l.records, func(r record) bool {
-		if _, ends := place[r.ID]; !ends || r.kind != held && r.kind != returned {
+		if _, ends := place[r.ID]; !ends || r.kind == forgotten {
 			return false
 		}
-		if r.kind == held {
+		switch r.kind {
+		case held:
 			guards = append(guards, r)
-		} else {
+		case returned:
 			again[r.ID] = true
 		}
 		return true

@@ -11,7 +11,8 @@ type room struct {
 	taken     []ID  // of those, the ones that were doubted in vain
 	thrownOut []ID  // and those that a rule replaces,
 	by        *Rule // the last such rule
-	refusing  *Rule // if all that is not enough
+	refusing  *Rule // if all that is not enough,
+	missing   int   // and how many more would have to go for that rule
 }
 
 // makeRoom finds the guards that must go so that every rule allows g. own is g
@@ -54,7 +55,7 @@ func (l *Ledger) makeRoom(now time.Time, own, g *Guard, c *Claim, p Policy) (roo
 			}
 		}
 		if excess > 0 {
-			room.refusing = &r
+			room.refusing, room.missing = &r, excess
 			return room
 		}
 	}

@@ -135,7 +135,7 @@ func (m *model) acquire(t *rapid.T) {
 		Stream: name(t, "stream", "a", "b"),
 		Device: name(t, "device", "tv", "phone"),
 		Labels: guard.Labels("").With("class", name(t, "class", "big", "small")).With("tier", name(t, "tier", "gold", "silver")),
-		Intent: guard.Intent(rapid.IntRange(int(guard.Start), int(guard.Resume)).Draw(t, "intent")),
+		Intent: guard.Intent(rapid.IntRange(int(guard.Play), int(guard.Resume)).Draw(t, "intent")),
 		Alone:  time.Duration(rapid.SampledFrom([]int{0, 1, 10_000, 50_000}).Draw(t, "alone")) * time.Millisecond,
 	}
 	m.claim(t, ledger, c, drawPolicy(t))
@@ -172,7 +172,7 @@ func (m *model) broken(c guard.Claim, p guard.Policy, v guard.Verdict) string {
 		return "observing refuses nobody"
 	case v.Outcome == guard.Admitted && c.Intent == guard.Resume && c.Alone == 0 && v.Held > most && m.now().Before(last.until):
 		return "an end is not undone past the limit"
-	case v.Outcome == guard.Released && c.Intent == guard.Continue && ended && !m.now().Before(last.stragglers):
+	case v.Outcome == guard.Released && c.Intent == guard.Play && ended && !m.now().Before(last.stragglers):
 		return "stragglers pass no longer than their playback lived, and once"
 	}
 	return ""

@@ -1,0 +1,21 @@
+-- Takes back what a claim of media made, if nothing else was asked under the guard.
+-- KEYS[1]  the user's key
+-- ARGV     id, replaced, channel (16 bytes; so many for each guard that it replaced;
+--          where it is published)
+-- Returns  1, or 0 where there was no such guard
+
+local id, replaced, channel = ARGV[1], ARGV[2], ARGV[3]
+
+local _, _, kind = locate(id)
+if kind ~= 'G' then return 0 end
+--- ledger.lua: the rest is done on tables.
+
+read()
+local made = find('G', id)
+if not is(made, UNPROVEN) then return 0 end
+local free = {}
+for at = 1, #replaced, 16 do free[replaced:sub(at, at + 15)] = true end
+drop(function(r) return r == made or r.kind == 'P' and r.created == made.created and free[r.id] end)
+changed, news = true, { id }
+save(channel)
+return 1
