@@ -33,7 +33,7 @@ func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next cad
 	rewriting := rewriting{h, r, whole(r), place(r), token, v}
 	switch err := next.ServeHTTP(m, r); {
 	case refused && (err != nil || m.pass || m.status == 0):
-		return h.refuse(w, r, v, v.passage.Refusal)
+		return h.refuse(withoutBody(w), r, v, v.passage.Refusal)
 	case err != nil:
 		return err
 	}
@@ -45,10 +45,17 @@ func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next cad
 	}
 	edited, coding := rewriting.edit(m.held.Bytes(), m.coding)
 	if refusal := v.passage.Refusal; refusal != nil {
-		clear(w.Header()) // of what the origin has answered
-		return h.refuse(w, r, v, refusal)
+		return h.refuse(withoutBody(w), r, v, refusal)
 	}
 	return m.finish(edited, coding)
+}
+
+// withoutBody is a writer that is to answer something else than the origin has.
+func withoutBody(w http.ResponseWriter) http.ResponseWriter {
+	for _, field := range []string{"Accept-Ranges", "Content-Encoding", "Content-Length", "Content-Type", "Etag", "Last-Modified", "Location"} {
+		w.Header().Del(field)
+	}
+	return w
 }
 
 // whole has a request ask for all of its answer, in a coding that the gate knows:
@@ -146,6 +153,8 @@ func (r rewriting) edit(body []byte, coding string) (edited []byte, packed strin
 	defer free(text)
 	if err := unpack(text, body, coding); err != nil {
 		r.passes(err)
+		r.unwritten.add(sum)
+		r.tell(playback.Survey{})
 		return nil, ""
 	}
 	r.tell(r.read.kinds.Survey(text.Bytes(), r.at))
@@ -224,14 +233,14 @@ func (u *unwritten) add(sum uint64)                  { u.place(sum).Store(sum) }
 // manifestWriter holds a manifest back until it is whole.
 type manifestWriter struct {
 	http.ResponseWriter
-	only   func(http.Header) bool // which answers are held back; nil for all
-	head   bool
-	status int
-	coding string // gzip, zstd, or "" for none
+	only    func(http.Header) bool // which answers are held back; nil for all
+	head    bool
+	status  int
+	coding  string // gzip, zstd, or "" for none
 	pass    bool   // it is none, or too large: nothing is held back
 	large   bool
 	refused bool // what is not held back is not to be written
-	held   *bytes.Buffer
+	held    *bytes.Buffer
 }
 
 func (w *manifestWriter) WriteHeader(status int) {

@@ -196,6 +196,11 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		p.Word, p.ID, p.Limit = Redirected, g.manifests.token(r), Unknown
 		return nil
 	}
+	if g.Naming == ByToken && claim.Nameless {
+		if id, ok := g.manifests.led.get(g.manifests.stream(claim)); ok {
+			claim.ID = id
+		}
+	}
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
 		p.Word, p.Held, p.trial = Known, held, trial
 		return nil
@@ -241,6 +246,9 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 		return nil
 	}
 	d.Word, d.Held = Word(v.Outcome.String()), v.Held
+	if v.Outcome == guard.Vacant {
+		g.manifests.leads(&claim, policy.TTL)
+	}
 	if v.Guard.ID != (guard.ID{}) {
 		d.ID = v.Guard.ID
 	}

@@ -17,6 +17,7 @@ type manifests struct {
 	long  memory[bool]            // streams whose segments are long
 	live  memory[given]           // the tokens of clients that may reload the first URL
 	ads   memory[bool]            // streams of interstitials, under the playback they belong to
+	led   memory[guard.ID]        // what clients' last manifests of streams were asked for under
 }
 
 // given is the token that a client was given for a manifest.
@@ -77,6 +78,16 @@ func (g given) lasts(said playback.Survey, ttl time.Duration) time.Duration {
 
 func (m *manifests) path(r *Request) uint64 {
 	return m.key("path", r.HTTP.Host, r.HTTP.URL.Path, r.HTTP.URL.RawQuery)
+}
+
+// leads remembers that a manifest has led to a playback. Media of its stream that
+// have lost every name are probably of that.
+func (m *manifests) leads(c *guard.Claim, ttl time.Duration) {
+	m.led.put(m.stream(c), c.ID, ttl)
+}
+
+func (m *manifests) stream(c *guard.Claim) uint64 {
+	return m.key("led", c.User, c.Device, c.Client.String(), c.Stream)
 }
 
 // patience is how long a start waits for a doubted guard: for two of its requests.

@@ -198,6 +198,8 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 		case v.Guard.ID != c.ID: // which is perhaps not refreshed by this
 			by, lasts = byAnother, min(lasts, p.Interval/2)
 			k.speaks.Store(c.ID, v.Guard.ID)
+		case c.Nameless && v.Outcome == guard.Refreshed: // likewise
+			lasts = min(lasts, p.Interval/2)
 		case v.Outcome == guard.Admitted && by == byStore && c.Intent == guard.Play && (c.Named || c.Nameless):
 			by = onTrial
 			k.try(at, &c, &v)
