@@ -143,6 +143,10 @@ func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) 
 	if p.Unavailable != nil {
 		h.storeFailed(r, p.Unavailable)
 	}
+	if p.SelfRefused {
+		h.logger.Warn("a viewer is probably refused by himself: all that stands in the way began less than a minute ago on what may be the same client",
+			zap.String("request_id", requestID(r)), zap.String("path", r.URL.Path), zap.Strings("in_the_way", p.Problem().GuardIDs()), zap.Object("stream_guard", v))
+	}
 	if p.Would != nil {
 		p.Would.SetInstance(requestID(r))
 		h.logRefusal("would have been refused", r, v, p.Would)
