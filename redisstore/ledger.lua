@@ -94,13 +94,14 @@ local function stop(mark, ttl)
   return REPLACED, over(mark) - now
 end
 
+local MARKS = { B = true, L = true, P = true, R = true }
 local FORGETS = { 'B', 'L', 'P', 'R' } -- in this order, the oldest of a kind first
 
 -- Forgets marks beyond MAX_MARKS, and remembers that an end was forgotten.
 local function forget_marks()
   local excess, until_then = -MAX_MARKS, now
   for _, r in ipairs(records) do
-    if r.kind == 'B' or r.kind == 'L' or r.kind == 'P' or r.kind == 'R' then excess = excess + 1 end
+    if MARKS[r.kind] then excess = excess + 1 end
   end
   for _, kind in ipairs(FORGETS) do
     if excess > 0 then
@@ -121,14 +122,15 @@ local function forget_marks()
   }
 end
 
--- Turns guards into marks of this kind. A mark lives for ttl, or for the guard's
+-- Turns guards into marks of this kind, the only ones of their playbacks. A mark lives for ttl, or for the guard's
 -- own if that is longer; with a ttl of 0 there is none.
 local function finish(kind, ids, ttl)
   local ends, guards, again = {}, {}, {}
   for _, id in ipairs(ids) do ends[id] = true end
   drop(function(r)
-    if not ends[r.id] or r.kind ~= 'G' and r.kind ~= 'B' then return false end
-    if r.kind == 'G' then guards[r.id] = r else again[r.id] = true end
+    if not ends[r.id] or r.kind ~= 'G' and not MARKS[r.kind] then return false end
+    if r.kind == 'G' then guards[r.id] = r end
+    if r.kind == 'B' then again[r.id] = true end
     return true
   end)
   for _, id in ipairs(ids) do

@@ -13,6 +13,8 @@ if kind ~= 'G' then return 0 end
 read()
 local made = find('G', id)
 if not is(made, UNPROVEN) then return 0 end
+local mark = find('B', id)
+if mark then mark.kind = 'L' end
 local free = {}
 for at = 1, #replaced, 16 do free[replaced:sub(at, at + 15)] = true end
 drop(function(r) return r == made or r.kind == 'P' and r.created == made.created and free[r.id] end)

@@ -9,7 +9,7 @@
 --    1  id       16 bytes
 --   17  created   6 bytes  milliseconds since 1970; of a mark: when it was made
 --   23  refreshed 6 bytes  the same; of a mark: when it was made, or was last to stay
---   29  interval  4 bytes  milliseconds that it is active from then on; of 'L': that stragglers pass; of others: 0
+--   29  interval  4 bytes  milliseconds that it is active from then on; of 'L' and 'B': that stragglers pass; of others: 0
 --   33  ttl       4 bytes  milliseconds that it exists from then on
 --   37  doubted   4 bytes  0, or of a guard that is doubted: 1 + milliseconds from refreshed until it was
 --   41  flags     2 bytes  those of a guard stay on its mark:
@@ -68,12 +68,12 @@ local held -- guards of the user
 local replacements -- marks of those that were replaced
 local last -- when the last record is over, leaving out the one located
 
--- Where a playback's record starts, where the next one does, and its kind; nil
--- without one. A playback has one record besides 'B', which is not located. The
--- value is put right on the way.
+-- Where a playback's record starts, where the next one does, its kind, and whether
+-- there is another; nil without one. A guard comes after the marks of its playback;
+-- 'B' is not located. The value is put right on the way.
 local function locate(id, right)
   held, replacements, last = 0, 0, now
-  local at, found, found_after, found_kind, found_over = 2
+  local at, over_then, found, found_after, found_kind, another = 2
   while at <= #value do
     local kind, own, refreshed, ttl, doubted, stream, device, labels, extra, names = struct.unpack('>c1c16xxxxxxI6xxxxI4I4xxxxxxxxBBI2I2', value, at)
     local after, over = names + stream + device + labels + extra, refreshed + ttl
@@ -83,18 +83,17 @@ local function locate(id, right)
     end
     if kind == 'G' then held = held + 1 elseif kind == 'P' then replacements = replacements + 1 end
     if own == id and (kind == 'G' or kind == 'R' or kind == 'P' or kind == 'L') then
-      found, found_after, found_kind, found_over = at, after, kind, over
-    elseif over > last then
-      last = over
+      found, found_after, found_kind, another, over_then, over = at, after, kind, found ~= nil, over, over_then or now
     end
+    if over > last then last = over end
     at = after
   end
   -- This is written even if the call changes nothing. If Redis is full it is not,
   -- and a later call does it.
   if right then
-    redis.pcall('SET', KEYS[1], value, 'PX', math.max(last, found_over or 0, now + 1) - now)
+    redis.pcall('SET', KEYS[1], value, 'PX', math.max(last, over_then or 0, now + 1) - now)
   end
-  return found, found_after, found_kind
+  return found, found_after, found_kind, another
 end
 
 -- Writes the value, whose last record is over at that time.
