@@ -25,8 +25,9 @@ type Place struct {
 // AddToken writes a path token into the URLs of a manifest that would lose it:
 // absolute ones of the same host, of manifests and media, and relative ones
 // that climb over it and would lead to another place besides. Other relative
-// ones carry it by themselves. Where more than MaxManifest bytes would come of
-// it, AddToken returns nil.
+// ones carry it by themselves. A list of titles (see Survey) is to lose it: its
+// relative URLs are led out of it, and the others stay. Where more than
+// MaxManifest bytes would come of it, AddToken returns nil.
 func (k Kinds) AddToken(manifest []byte, at Place, id guard.ID) []byte {
 	if edited := k.addToken(manifest, at, id); len(edited) <= MaxManifest {
 		return edited
@@ -36,12 +37,25 @@ func (k Kinds) AddToken(manifest []byte, at Place, id guard.ID) []byte {
 
 // addToken stops soon where too many bytes come of it.
 func (k Kinds) addToken(manifest []byte, at Place, id guard.ID) []byte {
-	folders := strings.Split(strings.TrimPrefix(at.Path, "/"), "/")
-	t := tokener{kinds: k, at: at, token: "~" + id.String() + "/", folders: folders[:len(folders)-1]}
-	if bytes.HasPrefix(bytes.TrimLeft(manifest, "\ufeff \t\r\n"), []byte("<")) {
+	t := k.under(at, id)
+	switch {
+	case isXML(manifest):
 		return t.dash(manifest)
+	case !isHLS(manifest) && t.surveyList(manifest).List:
+		return t.leadOut(manifest)
 	}
 	return t.hls(manifest)
+}
+
+func (k Kinds) under(at Place, id guard.ID) tokener {
+	t := k.tokener(at)
+	t.token = "~" + id.String() + "/"
+	return t
+}
+
+func (k Kinds) tokener(at Place) tokener {
+	folders := strings.Split(strings.TrimPrefix(at.Path, "/"), "/")
+	return tokener{kinds: k, at: at, folders: folders[:len(folders)-1]}
 }
 
 // tokener writes a token into the URLs of a manifest in these folders.
@@ -52,8 +66,8 @@ type tokener struct {
 	folders []string // the token among them
 }
 
-// hlsAttribute is URI, also as the end of SERVER-URI and X-ASSET-URI.
-var hlsAttribute = regexp.MustCompile(`(URI|X-ASSET-LIST)="([^"]*)`)
+// hlsAttribute is URI, also as the end of SERVER-URI, and those of interstitials.
+var hlsAttribute = regexp.MustCompile(`(X-ASSET-URI|X-ASSET-LIST|URI)="([^"]*)`)
 
 // hls finds the URLs of a playlist (RFC 8216, section 4.1): lines of their own,
 // and attributes. Where a variable leads a URL to where it would lose the token,
@@ -61,9 +75,9 @@ var hlsAttribute = regexp.MustCompile(`(URI|X-ASSET-LIST)="([^"]*)`)
 func (t tokener) hls(playlist []byte) []byte {
 	edited := make([]byte, 0, len(playlist)*9/8)
 	known := make(variables)
-	anywhere := func(ref string) string {
+	resolved := func(ref string, lead func(string) string) string {
 		meant := known.resolve(ref)
-		if led := t.anywhere(meant); led != meant && !strings.HasPrefix(meant, "{$") {
+		if led := lead(meant); led != meant && !strings.HasPrefix(meant, "{$") {
 			return led
 		}
 		return ref
@@ -76,14 +90,19 @@ func (t tokener) hls(playlist []byte) []byte {
 		case len(url) > 0 && url[0] != '#':
 			before, after, _ := bytes.Cut(line, url)
 			edited = append(edited, before...)
-			edited = append(edited, anywhere(string(url))...)
+			edited = append(edited, resolved(string(url), t.anywhere)...)
 			edited = append(edited, after...)
 		case bytes.HasPrefix(url, []byte("#EXT-X-DEFINE:")):
 			line = appendEdited(nil, line, hlsValue, func(_, ref string) string { return t.variable(ref) })
 			known.define(string(line), t.at.Query)
 			edited = append(edited, line...)
 		case bytes.Contains(url, []byte(`="`)):
-			edited = appendEdited(edited, line, hlsAttribute, func(_, ref string) string { return anywhere(ref) })
+			edited = appendEdited(edited, line, hlsAttribute, func(in, ref string) string {
+				if in == "URI" {
+					return resolved(ref, t.anywhere)
+				}
+				return resolved(ref, t.interstitial)
+			})
 		default:
 			edited = append(edited, line...)
 		}
@@ -131,6 +150,9 @@ func (t tokener) dash(mpd []byte) []byte {
 // plainText leaves out an MPD's comments, which may hold what looks like URLs,
 // and writes its CDATA sections as any other text.
 func plainText(mpd []byte) []byte {
+	if !bytes.Contains(mpd, []byte("<!")) {
+		return mpd
+	}
 	return section.ReplaceAllFunc(mpd, func(s []byte) []byte {
 		text, ok := bytes.CutPrefix(s, []byte("<![CDATA["))
 		if !ok {
@@ -142,14 +164,18 @@ func plainText(mpd []byte) []byte {
 
 // editXML replaces a URL that is written as XML has it.
 func editXML(ref string, replace func(string) string) string {
-	plain := ref
-	if strings.Contains(ref, "&") {
-		plain = reference.ReplaceAllStringFunc(ref, html.UnescapeString)
-	}
+	plain := unescapeXML(ref)
 	if edited := replace(plain); edited != plain {
 		return escapeXML.Replace(edited)
 	}
 	return ref
+}
+
+func unescapeXML(s string) string {
+	if !strings.Contains(s, "&") {
+		return s
+	}
+	return reference.ReplaceAllStringFunc(s, html.UnescapeString)
 }
 
 var (
@@ -172,8 +198,7 @@ func editMPD(mpd []byte, with func(in, ref string) string) []byte {
 		if len(edited) > MaxManifest {
 			break
 		}
-		name := tag[:max(0, bytes.IndexAny(tag, "/> \t\r\n"))]
-		name = name[bytes.IndexByte(name, ':')+1:]
+		name := elementName(tag)
 		switch string(name) {
 		case "", "S": // an end, or one of very many
 			edited = append(edited, tag...)
@@ -257,6 +282,15 @@ func (t tokener) anywhere(ref string) string {
 	return ref
 }
 
+// interstitial puts the token into the URL of an interstitial's assets, or of a
+// list of them, whatever they are named: they are fetched for the film's playback.
+func (t tokener) interstitial(ref string) string {
+	if _, here := t.here(ref); here {
+		return t.put(ref, 0)
+	}
+	return t.anywhere(ref)
+}
+
 // absolute puts the token into an absolute URL of a manifest or media, if it is
 // the gate's.
 func (t tokener) absolute(ref string) string {
@@ -285,8 +319,13 @@ func (t tokener) here(ref string) (path string, here bool) {
 	case u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https":
 		return "", false
 	}
-	return u.Path, u.Host == "" || slices.ContainsFunc(t.at.Hosts, func(host string) bool {
-		return strings.EqualFold(plainHost(u.Host), plainHost(host))
+	return u.Path, t.isOurs(u.Host)
+}
+
+// isOurs reports whether a URL's host is the gate, as it is where there is none.
+func (t tokener) isOurs(host string) bool {
+	return host == "" || slices.ContainsFunc(t.at.Hosts, func(ours string) bool {
+		return strings.EqualFold(plainHost(host), plainHost(ours))
 	})
 }
 

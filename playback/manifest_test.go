@@ -16,15 +16,15 @@ func TestAddToken(t *testing.T) {
 	}
 	tok := "~" + id.String()
 	for _, c := range []struct{ name, path, in, out string }{
-		{"relative URLs stay", "/a/TOK/b/m.m3u8", "#EXTM3U\nv/1.ts\n../x/2.ts?a=/b/c.ts\n#EXT-X-MAP:URI=\"init.mp4\"\n", ""},
+		{"relative URLs stay", "/a/TOK/b/m.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:2\nv/1.ts\n../x/2.ts?a=/b/c.ts\n#EXT-X-MAP:URI=\"init.mp4\"\n", ""},
 		{"absolute paths", "/a/m.m3u8", "#EXTM3U\r\n/v/1.ts?x=/y\r\n", "#EXTM3U\r\n/v/TOK/1.ts?x=/y\r\n"},
-		{"same host", "/a/m.m3u8", "https://CDN.example:8443/v/1.ts#f\n//cdn.example:8443/2.ts", "https://CDN.example:8443/v/TOK/1.ts#f\n//cdn.example:8443/TOK/2.ts"},
-		{"other host", "/a/m.m3u8", "https://cdn.example/v/1.ts\nhttps://other:8443/v/1.ts\ndata:video/mp4;base64,AA/1.ts\n", ""},
+		{"same host", "/a/m.m3u8", "#EXT-X-VERSION:3\nhttps://CDN.example:8443/v/1.ts#f\n//cdn.example:8443/2.ts", "#EXT-X-VERSION:3\nhttps://CDN.example:8443/v/TOK/1.ts#f\n//cdn.example:8443/TOK/2.ts"},
+		{"other host", "/a/m.m3u8", "#EXT-X-VERSION:3\nhttps://cdn.example/v/1.ts\nhttps://other:8443/v/1.ts\ndata:video/mp4;base64,AA/1.ts\n", ""},
 		{"attributes", "/a/m.m3u8", `#EXT-X-MEDIA:TYPE=AUDIO,URI="/a/audio.m3u8",NAME="/x.ts"` + "\n" + `#EXT-X-MAP:URI="/a/init.mp4",BYTERANGE="1@0"`,
 			`#EXT-X-MEDIA:TYPE=AUDIO,URI="/a/TOK/audio.m3u8",NAME="/x.ts"` + "\n" + `#EXT-X-MAP:URI="/a/TOK/init.mp4",BYTERANGE="1@0"`},
 		{"keys are not ours", "/a/m.m3u8", `#EXT-X-KEY:METHOD=AES-128,URI="/keys/1.key"`, ""},
 		{"token already there", "/a/m.m3u8", "/v/TOK/1.ts", ""},
-		{"broken URL", "/a/m.m3u8", "/v/%zz.ts\nhttp://[::1/1.ts", ""},
+		{"broken URL", "/a/m.m3u8", "#EXT-X-VERSION:3\n/v/%zz.ts\nhttp://[::1/1.ts", ""},
 		{"DASH", "/a/m.MPD",
 			`<MPD><Location>https://cdn.example:8443/a/m.mpd?x=1&amp;y=2</Location><BaseURL serviceLocation="a">/v/</BaseURL><Period><SegmentTemplate media="/v/$RepresentationID$/$Number$.m4s" initialization="init.mp4"/></Period></MPD>`,
 			`<MPD><Location>https://cdn.example:8443/a/TOK/m.mpd?x=1&amp;y=2</Location><BaseURL serviceLocation="a">/v/TOK/</BaseURL><Period><SegmentTemplate media="/v/$RepresentationID$/TOK/$Number$.m4s" initialization="init.mp4"/></Period></MPD>`},
@@ -34,7 +34,7 @@ func TestAddToken(t *testing.T) {
 		{"over the token", "/s/a/TOK/m.m3u8",
 			"../x/1.ts?a=../b\n./../../../1.ts\nv/../2.ts\nv/../../2.ts\n#EXT-X-KEY:URI=\"../1.key\"\n",
 			"../../x/TOK/1.ts?a=../b\n.././../../../TOK/1.ts\nv/../2.ts\n../v/../../TOK/2.ts\n#EXT-X-KEY:URI=\"../../TOK/1.key\"\n"},
-		{"over the token from below", "/a/TOK/v/m.m3u8", "../x/1.ts\n../../x/1.ts", "../x/1.ts\n../../../x/TOK/1.ts"},
+		{"over the token from below", "/a/TOK/v/m.m3u8", "#EXT-X-VERSION:3\n../x/1.ts\n../../x/1.ts", "#EXT-X-VERSION:3\n../x/1.ts\n../../../x/TOK/1.ts"},
 		{"DASH over the token", "/s/a&b/TOK/m.mpd",
 			`<MPD><Location>../m.mpd</Location><Period xlink:href="../p.mpd"><SegmentTemplate media="../v/$Number%05d$.m4s" initialization="/i.mp4"/></Period></MPD>`,
 			`<MPD><Location>../../TOK/m.mpd</Location><BaseURL>../../TOK/a&amp;b/</BaseURL><Period xlink:href="../../TOK/p.mpd"><SegmentTemplate media="../v/$Number%05d$.m4s" initialization="/TOK/i.mp4"/></Period></MPD>`},

@@ -1,6 +1,7 @@
 package playback
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 
@@ -94,3 +95,27 @@ func TokenLocation(escapedPath, rawQuery string, id guard.ID) string {
 	}
 	return location
 }
+
+// LocationUnder is where an answer to a request with a token sends its client, or
+// says that it comes from: the URL of a Location or a Content-Location with the
+// token in it, as AddToken writes it into a manifest, if it is one of a manifest
+// or media here. Any other stays as it is.
+func (k Kinds) LocationUnder(location string, at Place, id guard.ID) string {
+	t := k.under(at, id)
+	if t.follow(t.look().home, location).kind(k) == Other {
+		return location
+	}
+	return t.anywhere(location)
+}
+
+// RefreshUnder is LocationUnder for the URL in a Refresh, which is written like
+// "5; url=/v/x.m3u8" (HTML, section 4.2.5.3).
+func (k Kinds) RefreshUnder(refresh string, at Place, id guard.ID) string {
+	m := refreshURL.FindStringSubmatchIndex(refresh)
+	if m == nil {
+		return refresh
+	}
+	return refresh[:m[2]] + k.LocationUnder(refresh[m[2]:m[3]], at, id) + refresh[m[3]:]
+}
+
+var refreshURL = regexp.MustCompile(`^\s*[\d.]+\s*[;,]\s*(?:(?i:url)\s*=\s*)?["']?([^"'\s]+)`)
