@@ -122,8 +122,9 @@ local function forget_marks()
   }
 end
 
--- Turns guards into marks of this kind, the only ones of their playbacks. A mark lives for ttl, or for the guard's
--- own if that is longer; with a ttl of 0 there is none.
+-- Turns guards into marks of this kind, the only ones of their playbacks. A mark
+-- lives for ttl, or for the guard's own if that is longer; with a ttl of 0 there is
+-- none.
 local function finish(kind, ids, ttl)
   local ends, guards, again = {}, {}, {}
   for _, id in ipairs(ids) do ends[id] = true end
