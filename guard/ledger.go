@@ -285,8 +285,12 @@ func (mark *record) precedes(now time.Time, c *Claim) bool {
 // returns is how often playbacks of a guard's stream have come back, with this one.
 func (l *Ledger) returns(g *Guard) (n uint8) {
 	for _, r := range l.records {
-		if r.kind == replaced && r.is(watched) && r.Stream == g.Stream {
-			n = max(n, min(r.returns, MaxReturns)+1)
+		if r.kind == replaced && r.Stream == g.Stream {
+			times := min(r.returns, MaxReturns)
+			if r.is(watched) {
+				times++
+			}
+			n = max(n, times)
 		}
 	}
 	return n
@@ -383,9 +387,13 @@ func (l *Ledger) Undo(now time.Time, id ID, others []ID) bool {
 	if mark := l.find(id, returned); mark != nil {
 		mark.kind = released
 	}
-	l.records = slices.DeleteFunc(l.records, func(r record) bool {
-		return r.kind == held && r.ID == id || r.kind == replaced && r.CreatedAt.Equal(made) && slices.Contains(others, r.ID)
-	})
+	for i := range l.records {
+		// Their slots may be somebody else's by now: they may start, not resume.
+		if r := &l.records[i]; r.kind == replaced && r.CreatedAt.Equal(made) && slices.Contains(others, r.ID) {
+			r.flags = r.flags&^watched | lifted | parted
+		}
+	}
+	l.drop(id, held)
 	return true
 }
 
