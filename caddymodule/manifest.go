@@ -27,10 +27,14 @@ import (
 // and writes the token into it, if there is one. It takes the whole of it, in a
 // coding that the client accepts and the gate knows.
 func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) error {
-	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead, held: buffer()}
+	refused := v.passage.Refusal != nil // unless it is a list
+	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead, refused: refused, held: buffer()}
 	defer free(m.held)
 	rewriting := rewriting{h, r, whole(r), place(r), token, v}
-	if err := next.ServeHTTP(m, r); err != nil {
+	switch err := next.ServeHTTP(m, r); {
+	case refused && (err != nil || m.pass || m.status == 0):
+		return h.refuse(w, r, v, v.passage.Refusal)
+	case err != nil:
 		return err
 	}
 	if m.large {
@@ -41,6 +45,7 @@ func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next cad
 	}
 	edited, coding := rewriting.edit(m.held.Bytes(), m.coding)
 	if refusal := v.passage.Refusal; refusal != nil {
+		clear(w.Header()) // of what the origin has answered
 		return h.refuse(w, r, v, refusal)
 	}
 	return m.finish(edited, coding)
@@ -223,14 +228,17 @@ type manifestWriter struct {
 	head   bool
 	status int
 	coding string // gzip, zstd, or "" for none
-	pass   bool   // it is none, or too large: nothing is held back
-	large  bool
+	pass    bool   // it is none, or too large: nothing is held back
+	large   bool
+	refused bool // what is not held back is not to be written
 	held   *bytes.Buffer
 }
 
 func (w *manifestWriter) WriteHeader(status int) {
 	if status < 200 {
-		w.ResponseWriter.WriteHeader(status)
+		if !w.refused {
+			w.ResponseWriter.WriteHeader(status)
+		}
 		return
 	}
 	if w.status != 0 {
@@ -258,11 +266,17 @@ func (w *manifestWriter) Write(b []byte) (int, error) {
 	if !w.pass && w.held.Len()+len(b) > playback.MaxManifest {
 		w.large = true
 		w.release()
+		if w.refused {
+			return len(b), nil
+		}
 		if _, err := w.ResponseWriter.Write(w.held.Bytes()); err != nil {
 			return 0, err
 		}
 	}
-	if w.pass {
+	switch {
+	case w.refused && w.pass:
+		return len(b), nil
+	case w.pass:
 		return w.ResponseWriter.Write(b)
 	}
 	return w.held.Write(b)
@@ -271,7 +285,9 @@ func (w *manifestWriter) Write(b []byte) (int, error) {
 // release stops holding back.
 func (w *manifestWriter) release() {
 	w.pass = true
-	w.ResponseWriter.WriteHeader(w.status)
+	if !w.refused {
+		w.ResponseWriter.WriteHeader(w.status)
+	}
 }
 
 // finish writes what was held back: edited, in this coding, or as it is where that

@@ -99,7 +99,7 @@ func (v *visit) delivered(r *http.Request, err error) bool {
 // mayBeList reports whether it is not known yet if the manifest that is refused is
 // one: a list of titles is not.
 func (h *Handler) mayBeList(g *gate.Request, p *gate.Passage) bool {
-	if g.Kind != playback.Manifest || p.Refusal.ErrorCode != problem.ReachedMaxGuards || !playback.MayBeList(g.HTTP.URL.Path) {
+	if g.Kind != playback.Manifest || g.HTTP.Method != http.MethodGet || p.Refusal.ErrorCode != problem.ReachedMaxGuards || !playback.MayBeList(g.HTTP.URL.Path) {
 		return false
 	}
 	_, known := h.gate.Said(g)
