@@ -94,8 +94,8 @@ end
 local function returns_of(new)
   local returns = 0
   for _, r in ipairs(records) do
-    if r.kind == 'P' and is(r, WATCHED) and r.stream == new.stream then
-      returns = math.max(returns, math.min(r.returns, MAX_RETURNS) + 1)
+    if r.kind == 'P' and r.stream == new.stream then
+      returns = math.max(returns, math.min(r.returns, MAX_RETURNS) + (is(r, WATCHED) and 1 or 0))
     end
   end
   return returns
