@@ -25,7 +25,8 @@ local anew, keeps, bound = bit.band(flags, 4) ~= 0, bit.band(flags, 8) ~= 0, bit
 -- look, with room for it under every rule (6) where no mark says anything else.
 local at, after, kind, another = locate(id)
 if kind == 'G' and not another and (not anew or replacements == 0) then
-  local is, streams, devices, labelled, names = struct.unpack('>I2xxxxxxBBI2xx', value, at + 41)
+  local is, streams, devices, labelled = struct.unpack('>I2BBI2', value, at + 37)
+  local names = at + HEADER
   local devices_at = names + streams
   local labels_at = devices_at + devices
   if (stream == '' or keeps and streams > 0 or value:sub(names, devices_at - 1) == stream)
@@ -41,7 +42,8 @@ elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or 
     if intent == LOOK then return { VACANT, now, held, '' } end
     local is = (named and NAMED or 0) + (nameless and NAMELESS or 0)
     if is > 0 then is = is + UNPROVEN end
-    local new = struct.pack(RECORD, 'G', id, now, now, interval, ttl, 0, is, 0, 0, client, #stream, #device, #labels, 0) .. stream .. device .. labels
+    local names = stream .. device .. labels
+    local new = struct.pack(RECORD, 'G', id, #names, now, ttl, 0, interval, is, #stream, #device, #labels, now, 0, 0, client) .. names
     value = value .. new
     write(math.max(last, now + ttl))
     return { ADMITTED, now, held + 1, new }

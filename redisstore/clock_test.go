@@ -131,8 +131,8 @@ func TestPuttingAValueRightIsLinear(t *testing.T) {
 	name := strings.Repeat("s", 255)
 	for what, refreshed := range map[string]string{"over": "\x00\x00\x00\x00\x00\x01", "ahead of the clock": ahead} {
 		record := func(refreshed string) string {
-			return "G0123456789abcdef" + refreshed + refreshed + "\x00\x00\x00\x01" + "\x00\x00\xff\xff" + "\x00\x00\x00\x09" +
-				"\x00\x00\x00\x00\x00\x00\x00\x00" + "\xff\x00\x00\x00\x00\x00" + name
+			return "G0123456789abcdef" + "\x00\xff" + refreshed + "\x00\x00\xff\xff" + "\x00\x00\x00\x09" + "\x00\x00\x00\x01" +
+				"\x00\x00" + "\xff\x00\x00\x00" + refreshed + "\x00\x00" + "\x00\x00\x00\x00" + name
 		}
 		text := "2" + strings.Repeat(record(refreshed), guards-1) + record(ahead)
 		if err := s.client.Set(t.Context(), s.key("u"), text, time.Minute).Err(); err != nil {

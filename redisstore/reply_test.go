@@ -9,8 +9,8 @@ import (
 // FuzzReply reads anything as a script's answer, and as a value: it is an error,
 // or guards that are no larger than what was read.
 func FuzzReply(f *testing.F) {
-	record := "G0123456789abcdef" + "\x00\x00\x00\x00\x00\x01" + "\x00\x00\x00\x00\x00\x02" + "\x00\x00\x00\x03" + "\x7f\x00\x00\x00" +
-		"\x00\x00\x00\x01" + "\x00\x05" + "\x01" + "\x02" + "\x80\x00\x00\x01" + "\x01\x01\x00\x00\x00\x02" + "sd++"
+	record := "G0123456789abcdef" + "\x00\x04" + "\x00\x00\x00\x00\x00\x02" + "\x7f\x00\x00\x00" + "\x00\x00\x00\x01" + "\x00\x00\x00\x03" +
+		"\x00\x05" + "\x01\x01\x00\x00" + "\x00\x00\x00\x00\x00\x01" + "\x01\x02" + "\x80\x00\x00\x01" + "sd++"
 	f.Add(int64(guard.Rejected), int64(1), int64(2), record+record, int64(1), "0123456789abcdef")
 	f.Add(int64(guard.Admitted), int64(1), int64(1), record, int64(0), "")
 	f.Fuzz(func(t *testing.T, outcome, now, held int64, records string, rule int64, replaced string) {

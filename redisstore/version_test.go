@@ -24,16 +24,16 @@ import (
 var laterScript = redis.NewScript(constants + valueLua + `
 local parts, more, changed, at, noted = { '2' }, {}, false, 2, {}
 while at <= #value do
-  local kind, id, created, refreshed, interval, ttl, doubted, flags, returns, reason, client, stream, device, labels, extra, names = struct.unpack(RECORD, value, at)
+  local kind, id, length, refreshed, ttl, doubted, interval, flags, stream, device, labels, created, returns, reason, client, names = struct.unpack(RECORD, value, at)
   local start = at
-  at = names + stream + device + labels + extra
+  at = names + length
   if kind == 'X' then noted[id] = true end
-  if kind == 'G' and extra == 0 then
+  if kind == 'G' and length == stream + device + labels then
     local text = 'since ' .. created
-    parts[#parts + 1] = struct.pack(RECORD, kind, id, created, refreshed, interval, ttl, doubted, bit.bor(flags, 0x8040), returns, 7, client,
-      stream, device, labels, #text) .. value:sub(names, at - 1) .. text
+    parts[#parts + 1] = struct.pack(RECORD, kind, id, length + #text, refreshed, ttl, doubted, interval, bit.bor(flags, 0x8040), stream, device, labels,
+      created, returns, 7, client) .. value:sub(names, at - 1) .. text
     for n = 1, noted[id] and 0 or 12 do
-      more[#more + 1] = struct.pack(RECORD, 'X', id, now, now, n, n * 10000, 1, n, n, n, n, 3, 0, 5, 2) .. 'abc' .. '\31x=1\31' .. '++'
+      more[#more + 1] = struct.pack(RECORD, 'X', id, 10, now, n * 10000, 1, n, n, 3, 0, 5, now, n, n, n) .. 'abc' .. '\31x=1\31' .. '++'
     end
     changed = true
   else
@@ -116,12 +116,11 @@ func (v *versions) added(user string) (records []string, notes []noted) {
 		return nil, nil
 	}
 	for r := (reader{rest: value[1:]}); len(r.rest) > 0; {
-		kind, id := r.take(1), r.take(16)
-		created, refreshed := min(r.number(6), now), min(r.number(6), now)
-		interval, ttl, doubted := r.number(4), r.number(4), r.number(4)
-		flags, returns, reason, client := r.number(2), r.number(1), r.number(1), r.number(4)
-		stream, device, labels, extra := int(r.number(1)), int(r.number(1)), int(r.number(2)), int(r.number(2))
-		names, more := r.take(stream+device+labels), r.take(extra)
+		kind, id, length := r.take(1), r.take(16), int(r.number(2))
+		refreshed, ttl, doubted, interval, flags := min(r.number(6), now), r.number(4), r.number(4), r.number(4), r.number(2)
+		named := int(r.number(1) + r.number(1) + r.number(2))
+		created, returns, reason, client := min(r.number(6), now), r.number(1), r.number(1), r.number(4)
+		names, more := r.take(named), r.take(length-named)
 		switch {
 		case r.short:
 			v.Fatalf("%q is broken", value)
