@@ -70,7 +70,9 @@ func (t tokener) surveyPlaylist(playlist []byte) (s Survey) {
 	var media, master, ended, backup bool
 	named, known := t.look(), make(variables)
 	bandwidths := make(map[string]bool)
-	for line := range bytes.Lines(playlist) {
+	for len(playlist) > 0 {
+		var line []byte
+		line, playlist, _ = bytes.Cut(playlist, []byte("\n"))
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 {
 			continue
@@ -80,6 +82,10 @@ func (t tokener) surveyPlaylist(playlist []byte) (s Survey) {
 				named.ref(known.resolve(string(line)))
 			}
 			backup = false
+			if s.Segment > 0 && named.settled() { // hours of the same may follow
+				ended = ended || bytes.Contains(playlist, []byte("#EXT-X-ENDLIST"))
+				break
+			}
 			continue
 		}
 		tag, value, _ := bytes.Cut(line, []byte(":"))
