@@ -95,7 +95,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 			return Released
 		} else if mark != nil {
 			return l.stop(now, mark, p, v)
-		} else if c.For != (ID{}) && l.first(func(r *record) bool { return r.ID == c.For && r.kind != returned }) == nil {
+		} else if c.For != (ID{}) && l.first(func(r *record) bool { return r.ID == c.For }) == nil {
 			c.ID, c.Nameless, c.Intent = c.For, false, Resume
 		}
 	}

@@ -107,6 +107,18 @@ func (s *suite) replacementStandsWhileItRefuses() {
 		}
 	}
 	s.Advance(policy.TTL)
+	// A handler with a longer ttl keeps it for that.
+	long := replacing
+	long.TTL = 10 * time.Minute
+	s.acquire(guard.Admitted, claim(1), replacing)
+	s.replaces(guard.Admitted, claim(2), replacing, 1)
+	for range 3 {
+		if v := s.acquire(guard.Replaced, claim(1), long); v.FreeIn < long.TTL-10*time.Second {
+			s.Errorf("stands for %v", v.FreeIn)
+		}
+		s.Advance(5 * time.Second)
+	}
+	s.Advance(long.TTL)
 	// A revocation does not: it would have no end.
 	s.acquire(guard.Admitted, claim(1), replacing)
 	s.revoke(true, 1)
@@ -236,8 +248,8 @@ func (s *suite) twoThatThrowEachOtherOutSettle() {
 				first, second = second, first
 			}
 			s.release(true, first.id)
-			if v := s.asks(second, newIDs, replacing); v.Outcome != guard.Admitted {
-				s.Errorf("with room: %v", v.Outcome)
+			if v := s.asks(second, newIDs, replacing); v.Outcome != guard.Admitted || v.Lately {
+				s.Errorf("with room: %+v", v)
 			}
 			s.release(true, second.id)
 			s.Advance(2 * policy.TTL)
@@ -282,6 +294,12 @@ func (s *suite) returnsCountFromARefusalOn() {
 			p.Limit = 2
 			s.acquire(guard.Admitted, on(8, "0", "", ""), p)
 			s.acquire(guard.Admitted, on(9, "elsewhere", "", "big"), p)
+			// Who had room and is replaced then is in no fight yet.
+			s.release(true, 8)
+			s.release(true, 9)
+			s.replaces(guard.Admitted, anew(on(0, "0", "", "")), replacing)
+			s.replaces(guard.Admitted, anew(on(3, "third", "", "")), replacing, 0)
+			s.replaces(guard.Admitted, anew(on(0, "0", "", "")), replacing, 3)
 		}
 		s.Advance(2 * policy.TTL)
 	}
