@@ -17,8 +17,8 @@
 
 local id, intent, flags, interval, ttl, client, patience, alone, served = struct.unpack('>c16BBI4I4I4I4I4c16', ARGV[1])
 local stream, device, labels, channel, RULES = ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6
-local named, nameless = bit.band(flags, 1) ~= 0, bit.band(flags, 2) ~= 0
-local anew, keeps, bound = bit.band(flags, 4) ~= 0, bit.band(flags, 8) ~= 0, bit.band(flags, 64) ~= 0 and MAX_OBSERVED or MAX_LIMIT
+local named, nameless = band(flags, 1) ~= 0, band(flags, 2) ~= 0
+local anew, keeps, bound = band(flags, 4) ~= 0, band(flags, 8) ~= 0, band(flags, 64) ~= 0 and MAX_OBSERVED or MAX_LIMIT
 
 -- Two cases, which are nearly all claims, are done on the bytes without reading the
 -- records: a guard of which only times and flags change (10), and a new guard, or a
@@ -32,7 +32,7 @@ if kind == 'G' and not another and (not anew or replacements == 0) then
   if (stream == '' or keeps and streams > 0 or value:sub(names, devices_at - 1) == stream)
     and (device == '' or value:sub(devices_at, labels_at - 1) == device)
     and (labels == '' or value:sub(labels_at, labels_at + labelled - 1) == labels)
-    and not (nameless and (named or bit.band(is, NAMED) ~= 0)) then
+    and not (nameless and (named or band(is, NAMED) ~= 0)) then
     return extend(at, after, interval, ttl, named and NAMED or 0, channel)
   end
 elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or value == '2' and served == NOBODY) then
@@ -50,7 +50,7 @@ elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or 
   end
 end
 
-local waited, reclaim = bit.band(flags, 16) ~= 0, bit.band(flags, 32) ~= 0
+local waited, reclaim = band(flags, 16) ~= 0, band(flags, 32) ~= 0
 local rules = {}
 for i = RULES, #ARGV, 3 do
   rules[#rules + 1] = { per = ARGV[i], limit = tonumber(ARGV[i + 1]), at_limit = tonumber(ARGV[i + 2]) }

@@ -4,7 +4,8 @@ local records
 local changed = false -- whether they are to be written,
 local news = {}       -- and the ids that are to be published
 
--- Reads the records of a value that is right.
+-- Reads the records of a value that is right: start and after are where each of them
+-- stands there.
 local function read()
   records = {}
   local at = 2
@@ -13,8 +14,10 @@ local function read()
     local devices_at = names + stream
     local labels_at = devices_at + device
     local extra_at = labels_at + labels
+    local start = at
     at = names + length
     records[#records + 1] = {
+      start = start, after = at,
       kind = kind, id = id, refreshed = refreshed, ttl = ttl, doubted = doubted, interval = interval, flags = flags,
       created = created, returns = returns, reason = reason, client = client,
       stream = value:sub(names, devices_at - 1), device = value:sub(devices_at, labels_at - 1),
@@ -43,8 +46,8 @@ local function drop(where)
   records = kept
 end
 
-local function is(r, flag) return bit.band(r.flags, flag) ~= 0 end
-local function set(r, flag) r.flags, changed = bit.bor(r.flags, flag), true end
+local function is(r, flag) return band(r.flags, flag) ~= 0 end
+local function set(r, flag) r.flags, changed = bor(r.flags, flag), true end
 local function over(r) return r.refreshed + r.ttl end
 
 local function pack(r)
@@ -73,7 +76,7 @@ end
 local function refresh(r, interval, ttl)
   local answered = r.doubted > 0
   r.interval, r.ttl = extended(r.refreshed, r.interval, r.ttl, interval, ttl)
-  r.refreshed, r.doubted, r.flags, changed = now, 0, bit.band(r.flags, bit.bnot(UNPROVEN)), true
+  r.refreshed, r.doubted, r.flags, changed = now, 0, without(r.flags, UNPROVEN), true
   if answered then news[#news + 1] = r.id end
   return answered and 1 or 0
 end
