@@ -195,7 +195,7 @@ func (l *Ledger) lift(c Claim) {
 	for i := range l.records {
 		r := &l.records[i]
 		switch {
-		case r.kind != replaced:
+		case r.kind != replaced || c.Reloads && r.is(watched):
 		case r.ID == c.ID:
 			r.flags |= lifted | parted
 		case r.may(&c):

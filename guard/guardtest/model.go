@@ -149,6 +149,7 @@ func drawClaim(t *rapid.T, user string) guard.Claim {
 		Labels:   guard.Labels("").With("class", name(t, "class", "big", "small")).With("tier", name(t, "tier", "gold", "silver")),
 		Intent:   guard.Intent(rapid.IntRange(int(guard.Play), int(guard.Resume)).Draw(t, "intent")),
 		Anew:     rapid.IntRange(0, 2).Draw(t, "anew") == 0,
+		Reloads:  rapid.IntRange(0, 2).Draw(t, "reloads") == 0,
 		Keeps:    rapid.IntRange(0, 4).Draw(t, "keeps") == 0,
 		Patience: time.Duration(rapid.SampledFrom([]int{0, 10, 10, 20}).Draw(t, "patience")) * time.Second,
 		Waited:   rapid.Bool().Draw(t, "waited"),
@@ -225,7 +226,7 @@ func (m *model) broken(c guard.Claim, p guard.Policy, v guard.Verdict, before, a
 		return "stragglers pass no longer than their playback lived, and once"
 	case v.Outcome == guard.Released && c.Intent == guard.Look:
 		return "a look is no straggler"
-	case c.Anew && (v.Outcome == guard.Replaced || v.Outcome == guard.Released && c.Intent != guard.Resume):
+	case c.Anew && !c.Reloads && (v.Outcome == guard.Replaced || v.Outcome == guard.Released && c.Intent != guard.Resume):
 		return "who starts anew is neither replaced nor a straggler"
 	case v.Lately && m.turnedAway[c.User] <= guard.MaxReturns:
 		return "a fight has somebody who was thrown out three times"
