@@ -70,8 +70,9 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 
 func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	// 1. A playback that was revoked is refused, and one that was replaced until it
-	// starts anew. Requests without a name are another matter (3).
-	if c.Anew {
+	// starts anew, or nobody is to be refused. Requests without a name are another
+	// matter (3).
+	if c.Anew || p.Observe {
 		l.lift(c)
 	}
 	if mark := l.first(func(r *record) bool { return r.ID == c.ID && r.stops() }); mark != nil && !c.Nameless {
