@@ -219,7 +219,7 @@ func (m *model) broken(c guard.Claim, p guard.Policy, v guard.Verdict, before, a
 		return "a start keeps to the limit"
 	case admitted && v.Held > most && c.Alone == 0 && m.now().Before(m.ended[it].until) && !m.ended[it].back:
 		return "an end is not undone past the limit"
-	case v.Outcome == guard.Rejected && p.Observe:
+	case (v.Outcome == guard.Rejected || v.Outcome == guard.Replaced) && p.Observe:
 		return "observing refuses nobody"
 	case v.Outcome == guard.Released && c.Intent == guard.Play && !c.Nameless && ended && !m.now().Before(last.stragglers):
 		return "stragglers pass no longer than their playback lived, and once"
