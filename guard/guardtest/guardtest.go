@@ -82,6 +82,8 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"StartingAnewIsNoLeaveToResume", (*suite).startingAnewIsNoLeaveToResume},
 		{"ReplacementStandsWhileItRefuses", (*suite).replacementStandsWhileItRefuses},
 		{"ZappingIsFree", (*suite).zappingIsFree},
+		{"ZappingDoesNotBringTheReplacedBack", (*suite).zappingDoesNotBringTheReplacedBack},
+		{"ObservingRefusesNobodyForAReplacement", (*suite).observingRefusesNobodyForAReplacement},
 		{"GoingBackIsFree", (*suite).goingBackIsFree},
 		{"TwoThatThrowEachOtherOutSettle", (*suite).twoThatThrowEachOtherOutSettle},
 		{"ReturnsCountFromARefusalOn", (*suite).returnsCountFromARefusalOn},

@@ -220,7 +220,7 @@ func (m *model) broken(c guard.Claim, p guard.Policy, v guard.Verdict, before, a
 		return "a start keeps to the limit"
 	case admitted && v.Held > most && c.Alone == 0 && m.now().Before(m.ended[it].until) && !m.ended[it].back:
 		return "an end is not undone past the limit"
-	case v.Outcome == guard.Rejected && p.Observe:
+	case (v.Outcome == guard.Rejected || v.Outcome == guard.Replaced) && p.Observe:
 		return "observing refuses nobody"
 	case v.Outcome == guard.Released && c.Intent == guard.Play && !c.Nameless && ended && !m.now().Before(last.stragglers):
 		return "stragglers pass no longer than their playback lived, and once"
@@ -228,12 +228,17 @@ func (m *model) broken(c guard.Claim, p guard.Policy, v guard.Verdict, before, a
 		return "a look is no straggler"
 	case c.Anew && !c.Reloads && (v.Outcome == guard.Replaced || v.Outcome == guard.Released && c.Intent != guard.Resume):
 		return "who starts anew is neither replaced nor a straggler"
+	case v.Lately && v.Outcome != guard.Rejected:
+		return "nobody is lately but who is refused"
 	case v.Lately && m.turnedAway[c.User] <= guard.MaxReturns:
 		return "a fight has somebody who was thrown out three times"
 	case c.Intent == guard.Look && !slices.Equal(idsOf(before), idsOf(after)) && !(admitted && resumed):
 		return "a look makes nothing, and takes nothing"
 	case admitted && c.Nameless && it.id == c.ID && it.id != c.For && slices.ContainsFunc(before, func(g guard.Guard) bool { return m.mayServe(c, g) }):
 		return "a request without a name makes no second guard"
+	case c.Anew && c.Intent == guard.Play && p.AtLimit == guard.ReplaceOldest && most > 0 && len(p.Rules) == 0 &&
+		!v.Outcome.Pass() && v.Outcome != guard.Revoked && !v.Lately:
+		return "who starts anew where others give way is refused by an operator or for a fight"
 	case v.Outcome == guard.Doubted && (v.FreeIn <= 0 || v.FreeIn > c.Patience || c.Waited && len(v.Doubted) > 0):
 		return "a start waits for its patience at most, and once"
 	case v.Outcome != guard.Doubted && len(v.Doubted) > 0:
