@@ -79,6 +79,7 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"LookThatMovesReplacesNobody", (*suite).lookThatMovesReplacesNobody},
 		{"ReplacedPlaybackCannotCarryOn", (*suite).replacedPlaybackCannotCarryOn},
 		{"WhoStartsAnewMay", (*suite).whoStartsAnewMay},
+		{"ReloadTakesBackOnlyWhatNobodyWatched", (*suite).reloadTakesBackOnlyWhatNobodyWatched},
 		{"StartingAnewIsNoLeaveToResume", (*suite).startingAnewIsNoLeaveToResume},
 		{"ReplacementStandsWhileItRefuses", (*suite).replacementStandsWhileItRefuses},
 		{"ZappingIsFree", (*suite).zappingIsFree},

@@ -81,6 +81,23 @@ func (s *suite) whoStartsAnewMay() {
 	s.acquire(guard.Revoked, anew(claim(1)), replacing)
 }
 
+// A live manifest without a token is asked for again and again: who has zapped back
+// looks the same as who was thrown out, but for what was refused meanwhile.
+func (s *suite) reloadTakesBackOnlyWhatNobodyWatched() {
+	reload := with(anew(claim(1)), guard.Look)
+	reload.Reloads = true
+	s.acquire(guard.Admitted, claim(1), replacing)
+	s.replaces(guard.Admitted, claim(2), replacing, 1)
+	s.Advance(2 * guard.Watched)
+	s.acquire(guard.Vacant, reload, replacing)
+	s.replaces(guard.Admitted, named(claim(1)), replacing, 2)
+	s.replaces(guard.Admitted, anew(claim(2)), replacing, 1)
+	s.Advance(2 * guard.Watched)
+	s.acquire(guard.Replaced, named(claim(1)), replacing)
+	s.acquire(guard.Replaced, reload, replacing)
+	s.holds(2)
+}
+
 func (s *suite) observingRefusesNobodyForAReplacement() {
 	observed := replacing
 	observed.Observe = true
