@@ -52,6 +52,8 @@ type world struct {
 	news    []func(guard.ID) // of the nodes
 	several bool             // nodes
 	lost    bool             // news are not told
+	last    *reply           // of a step
+	id      string           // of the last guard that the API told of
 }
 
 // theWorld is the one of the test that runs.
@@ -166,6 +168,8 @@ type player struct {
 	node                 int
 	base                 *url.URL
 	named                []string // the URLs in its last manifest
+	variants             []string // and in its last master playlist, whose
+	master               *url.URL // this is
 }
 
 // player returns the one of a name like "tv", "ann/tv" for another user, "tv#2"
@@ -209,17 +213,40 @@ func (r *reply) code() string {
 	return p.ErrorCode
 }
 
-// get sends a request, with fields as "Name: value", and follows where it is sent.
+// guard is the id of the guard in an answer of the API.
+func (r *reply) guard() string {
+	var g struct{ GuardID string }
+	json.Unmarshal(r.Body.Bytes(), &g)
+	return g.GuardID
+}
+
+// known puts the id of the guard that the API told last in the place of $id.
+func (w *world) known(ref string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.ReplaceAll(ref, "$id", w.id)
+}
+
+// get is send with a method without a body.
 func (w *world) get(ctx context.Context, who, method, ref string, follow bool, fields ...string) *reply {
+	return w.send(ctx, who, method, ref, "", follow, fields...)
+}
+
+// send sends a request, with fields as "Name: value", and follows where it is sent.
+func (w *world) send(ctx context.Context, who, method, ref, body string, follow bool, fields ...string) *reply {
 	p := w.player(who)
 	at, err := p.base.Parse(ref)
-	if strings.HasPrefix(ref, "#") {
-		n, _ := strconv.Atoi(ref[1:])
-		if n > len(p.named) {
-			w.t.Errorf("%s has no %s", who, ref)
-			n, p.named = 1, []string{"/none.ts"}
+	if name, ok := strings.CutPrefix(ref, "#"); ok { // what the manifest names, or with ## the master playlist
+		base, named := p.base, p.named
+		if number, master := strings.CutPrefix(name, "#"); master {
+			name, base, named = number, p.master, p.variants
 		}
-		at, err = p.base.Parse(p.named[n-1])
+		n, _ := strconv.Atoi(name)
+		if n < 1 || n > len(named) {
+			w.t.Errorf("%s has no %s", who, ref)
+			return &reply{ResponseRecorder: httptest.NewRecorder()}
+		}
+		at, err = base.Parse(named[n-1])
 	}
 	if err != nil {
 		w.t.Error(err)
@@ -227,7 +254,10 @@ func (w *world) get(ctx context.Context, who, method, ref string, follow bool, f
 	}
 	start := time.Now()
 	for hops := 0; ; hops++ {
-		r := httptest.NewRequestWithContext(ctx, method, at.String(), nil)
+		r := httptest.NewRequestWithContext(ctx, method, at.String(), strings.NewReader(body))
+		if body != "" {
+			r.Header.Set("Content-Type", "application/json")
+		}
 		r.RemoteAddr = p.address + ":4711"
 		r.Header.Set("User-Agent", p.agent)
 		if p.user != "nobody" {
@@ -285,6 +315,9 @@ func (p *player) read(at *url.URL, header http.Header, body string) {
 			p.named = append(p.named, line)
 		}
 	}
+	if strings.Contains(body, "#EXT-X-STREAM-INF") {
+		p.master, p.variants = p.base, p.named
+	}
 }
 
 // play goes through steps, one a line:
@@ -296,6 +329,10 @@ func (p *player) read(at *url.URL, header http.Header, body string) {
 //	silent <text>            nothing that was logged has it
 //	revoke                   all guards of user u
 //	answer /path <what>      what the origin answers from now on
+//	asked /path              what the origin was asked for last
+//	got <Name>: <value>      what is in the last answer, or "-" for nothing
+//	flush                    the store has lost everything
+//	lose                     nodes hear of nothing from now on
 func (w *world) play(steps string) {
 	w.t.Helper()
 	for step := range strings.Lines(steps) {
@@ -335,9 +372,38 @@ func (w *world) step(step string) {
 	case "answer":
 		url, what, _ := strings.Cut(rest, " ")
 		w.answers(map[string]string{url: what})
+	case "asked":
+		if got := w.lastAsked().URL.RequestURI(); got != rest {
+			w.t.Errorf("the origin was asked for %s, want %s", got, rest)
+		}
+	case "got":
+		name, want, _ := strings.Cut(rest, ": ")
+		if got := strings.Join(w.last.Header()[http.CanonicalHeaderKey(name)], "; "); cmp.Or(got, "-") != want {
+			w.t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	case "flush":
+		w.flush()
+	case "lose":
+		w.mu.Lock()
+		w.lost = true
+		w.mu.Unlock()
 	default:
 		w.request(step)
 	}
+}
+
+// flush has the store lose all that it knows.
+func (w *world) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if b, ok := w.store.(*bridge); ok {
+		b.prefix += "again|"
+		return
+	}
+	s := memstore.New()
+	w.t.Cleanup(func() { s.Close() })
+	w.store.(*memstore.Store).Close()
+	w.store = s
 }
 
 // request is one step of a player.
@@ -354,8 +420,13 @@ func (w *world) request(step string) {
 		method, words = words[0], words[1:]
 	}
 	var fields []string
+	body := ""
 	for _, word := range words[1:] {
 		name, value, _ := strings.Cut(word, "=")
+		if name == "body" {
+			body = value
+			continue
+		}
 		if name == "sid" {
 			name, value = "CMCD-Session", `sid="`+value+`"`
 		}
@@ -377,7 +448,13 @@ func (w *world) request(step string) {
 		}
 		code = wants[i]
 	}
-	got := w.get(context.Background(), who, method, words[0], status < 300 || status >= 400, fields...)
+	got := w.send(context.Background(), who, method, w.known(words[0]), body, status < 300 || status >= 400, fields...)
+	w.mu.Lock()
+	w.last = got
+	if id := got.guard(); id != "" {
+		w.id = id
+	}
+	w.mu.Unlock()
 	switch {
 	case got.Code != status || code != "" && got.code() != code:
 		w.t.Errorf("%s: %d %s at %s\n%s", step, got.Code, got.code(), got.at, got.Body)
@@ -388,7 +465,7 @@ func (w *world) request(step string) {
 
 func (w *world) guards(user string) []guard.Guard {
 	w.t.Helper()
-	guards, err := w.store.List(context.Background(), user)
+	guards, err := counted{w}.List(context.Background(), user)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -432,7 +509,7 @@ func (w *world) lastAsked() *http.Request {
 // path has "live" in it a channel.
 func (w *world) serve(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
-	w.asked = append(w.asked, r)
+	w.asked = append(w.asked, r.Clone(context.Background()))
 	what, known := w.origin[r.URL.RequestURI()]
 	if !known {
 		what, known = w.origin[r.URL.Path]
@@ -450,6 +527,13 @@ func (w *world) serve(r *http.Request) (*http.Response, error) {
 			known = rest != ""
 		}
 	}
+	if fields, body, ok := strings.Cut(what, "\n\n"); ok && !strings.HasPrefix(what, "#") && !strings.HasPrefix(what, "<") {
+		for field := range strings.SplitSeq(fields, "\n") {
+			name, value, _ := strings.Cut(field, ": ")
+			answer.Header().Add(name, value)
+		}
+		what = body
+	}
 	status, rest, _ := strings.Cut(what, " ")
 	code, err := strconv.Atoi(status)
 	live := strings.Contains(r.URL.Path, "live")
@@ -463,7 +547,7 @@ func (w *world) serve(r *http.Request) (*http.Response, error) {
 		answer.WriteHeader(code)
 		fmt.Fprint(answer, http.StatusText(code))
 	case known:
-		if what[0] == '{' {
+		if strings.HasPrefix(what, "{") {
 			answer.Header().Set("Content-Type", "application/json")
 		}
 		fmt.Fprint(answer, what)
@@ -549,30 +633,45 @@ func (*sharedStore) String() string { return "shared" }
 
 func (s *sharedStore) Open(func(string, bool)) (guard.Store, error) {
 	if _, memory := theWorld.store.(*memstore.Store); memory && !theWorld.several {
-		return counted{theWorld.store, theWorld}, nil
+		return counted{theWorld}, nil
 	}
-	return telling{counted{theWorld.store, theWorld}}, nil
+	return telling{counted{theWorld}}, nil
 }
 
-// counted is a store whose calls are counted.
-type counted struct {
-	guard.Store
-	world *world
+// counted is the world's store, whose calls are counted.
+type counted struct{ world *world }
+
+func (c counted) there() guard.Store {
+	c.world.mu.Lock()
+	defer c.world.mu.Unlock()
+	return c.world.store
 }
 
 func (c counted) Acquire(ctx context.Context, claim guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	c.world.calls.Add(1)
-	return c.Store.Acquire(ctx, claim, p)
+	return c.there().Acquire(ctx, claim, p)
 }
 
 func (c counted) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
 	c.world.calls.Add(1)
-	return c.Store.Refresh(ctx, user, id, p)
+	return c.there().Refresh(ctx, user, id, p)
 }
 
 func (c counted) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
 	c.world.calls.Add(1)
-	return c.Store.Undo(ctx, user, id, replaced)
+	return c.there().Undo(ctx, user, id, replaced)
+}
+
+func (c counted) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	return c.there().Release(ctx, user, id, p)
+}
+
+func (c counted) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	return c.there().Revoke(ctx, user, id, p)
+}
+
+func (c counted) List(ctx context.Context, user string) ([]guard.Guard, error) {
+	return c.there().List(ctx, user)
 }
 
 // telling is a store that tells all nodes what Redis would.
