@@ -340,7 +340,7 @@ var hasPath = regexp.MustCompile(`(?i);\s*path\s*=\s*/`)
 // FlushError is what http.ResponseController flushes with. What is held back
 // stays so.
 func (w *manifestWriter) FlushError() error {
-	if !w.pass {
+	if !w.pass || w.refused {
 		return nil
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
