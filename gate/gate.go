@@ -206,6 +206,9 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		p.Word, p.Held, p.trial = Known, held, trial
 		return nil
 	}
+	if r.Token != nil && looks {
+		claim.Anew = g.manifests.anew(r)
+	}
 	return g.ask(ctx, r, p, *claim)
 }
 

@@ -23,8 +23,9 @@ type manifests struct {
 // given is the token that a client was given for a manifest.
 type given struct {
 	id      guard.ID
-	served  bool // the manifest has been asked for under it
-	reloads int  // of the URL without it
+	served  bool      // the manifest has been asked for under it
+	reloads int       // of the URL without it,
+	at      time.Time // the last of which was then
 }
 
 const (
@@ -33,6 +34,7 @@ const (
 	shortPatience = 10 * time.Second
 	longPatience  = 20 * time.Second
 	shortReload   = 10 * time.Second // the least that a client's token is remembered
+	sentOn        = 2 * time.Second  // within which a client has followed a redirect
 	reloader      = 2                // reloads of who does nothing else, and may pause between them
 )
 
@@ -60,11 +62,19 @@ func (m *manifests) token(r *Request) guard.ID {
 	g, ok := m.live.get(key)
 	if ok && said.Live && r.Client != 0 {
 		g.reloads++
+		g.at = time.Now()
 	} else {
 		g = given{id: guard.NewID(r.User, r.Device)}
 	}
 	m.live.put(key, g, g.lasts(said, r.Policy.TTL))
 	return g.id
+}
+
+// anew reports whether the manifest that a request asks for under a token was asked
+// for without it just before: so who was replaced starts anew.
+func (m *manifests) anew(r *Request) bool {
+	g, ok := m.live.get(m.client(r))
+	return ok && g.id == *r.Token && !g.at.IsZero() && time.Since(g.at) < sentOn
 }
 
 // lasts is how long a client's token is remembered after it was given: for two
