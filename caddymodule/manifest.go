@@ -40,6 +40,9 @@ func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next cad
 	if m.large {
 		rewriting.passes(errLarge)
 	}
+	if m.status >= 300 && m.status < 400 && m.status != http.StatusNotModified {
+		v.passage.SentOn()
+	}
 	if m.pass || m.status == 0 {
 		return nil
 	}
