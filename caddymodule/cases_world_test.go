@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -110,6 +111,21 @@ func onBothStores(t *testing.T, test func(t *testing.T, in func(t *testing.T, no
 			})
 		})
 	})
+}
+
+// trace tells of what the store was asked, where a test is to be understood.
+func (w *world) trace(format string, args ...any) {
+	if tracing {
+		fmt.Printf("%v "+format+"\n", append([]any{time.Now().Format("05.000")}, args...)...)
+	}
+}
+
+var tracing = os.Getenv("TRACE") != ""
+
+func newMemory(t *testing.T) *memstore.Store {
+	s := memstore.New()
+	t.Cleanup(func() { s.Close() })
+	return s
 }
 
 func run(t *testing.T, store guard.Store, nodes int, caddyfile string, test func(*world)) {
@@ -272,12 +288,14 @@ func (w *world) send(ctx context.Context, who, method, ref, body string, follow 
 			r.Header.Set(name, value)
 		}
 		resp := &reply{httptest.NewRecorder(), at, 0, hops}
+		w.trace("  %s asks %s", who, at)
 		server := w.nodes[p.node][cmp.Or(at.Port(), "80")]
 		if server == nil {
 			w.t.Errorf("nobody listens at %s", at)
 			return resp
 		}
 		server.ServeHTTP(resp.ResponseRecorder, r)
+		w.trace("  %s: %d %s", who, resp.Code, resp.code())
 		location := resp.Header().Get("Location")
 		if follow && resp.Code >= 300 && resp.Code < 400 && location != "" {
 			next, err := at.Parse(location)
@@ -649,7 +667,9 @@ func (c counted) there() guard.Store {
 
 func (c counted) Acquire(ctx context.Context, claim guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	c.world.calls.Add(1)
-	return c.there().Acquire(ctx, claim, p)
+	v, err := c.there().Acquire(ctx, claim, p)
+	c.world.trace("%v %d stream %q anew %v named %v nameless %v waited %v: %v held %d replaced %d doubted %d answered %v lately %v in %v", claim.ID.String()[:4], claim.Intent, claim.Stream, claim.Anew, claim.Named, claim.Nameless, claim.Waited, v.Outcome, v.Held, len(v.Replaced), len(v.Doubted), v.Answered, v.Lately, v.FreeIn)
+	return v, err
 }
 
 func (c counted) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
