@@ -2,8 +2,10 @@ package playback
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"net/url"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
@@ -126,13 +128,12 @@ var (
 	hlsURI       = regexp.MustCompile(`[:,]\s*URI="([^"]*)"`)
 )
 
-// surveyList reads a playlist that is none of HLS. It lists titles if it names
-// several streams, or manifests, or says that what it names has no end or has a
-// place in a television's guide. Else it is one title's own, and its lines are
-// what there is to play.
+// surveyList reads a playlist that is none of HLS. It lists titles if its lines
+// have several, wherever they are to be had, or if it says of one that it has no
+// end or stands in a television's guide. Else it is one title's own, and its
+// lines are what there is to play.
 func (t tokener) surveyList(list []byte) Survey {
-	named, first := t.look(), ""
-	guide, manifests := false, 0
+	named, guide, title := t.look(), false, ""
 	headed := bytes.HasPrefix(bytes.TrimLeft(list, "\ufeff \t\r\n"), []byte("#EXTM3U"))
 	for line := range bytes.Lines(list) {
 		line = bytes.TrimSpace(line)
@@ -143,30 +144,38 @@ func (t tokener) surveyList(list []byte) Survey {
 			continue
 		}
 		at := t.follow(named.home, string(line))
-		if !headed && at.kind(t.kinds) == Other && !(len(line) > 4 && bytes.EqualFold(line[:4], []byte("http"))) {
+		if !headed && (bytes.IndexByte(line, ' ') >= 0 || at.kind(t.kinds) == Other && !bytes.HasPrefix(bytes.ToLower(line[:min(4, len(line))]), []byte("http"))) {
 			return Survey{} // some other text
 		}
 		headed = true
-		stream := at.host + " " + Dir(at.plain(), math.MaxInt)
-		if first == "" {
-			first = stream
-		}
-		if t.kinds.Of(at.plain()) == Manifest {
-			manifests++
-		}
-		named.address(at)
-		switch {
-		case guide, stream != first, manifests > 0 && (named.count > 1 || named.ours):
+		another := t.kinds.title(at.plain())
+		title = cmp.Or(title, another)
+		if guide || another != "" && another != title {
 			return Survey{List: true}
-		case named.count == maxNamed:
-			return Survey{Elsewhere: named.elsewhere()}
+		}
+		if named.address(at); named.count == maxNamed {
+			break
 		}
 	}
 	return Survey{Elsewhere: named.elsewhere()}
 }
 
-// maxNamed is how many URLs of a manifest are looked at for one that comes here.
-const maxNamed = 1000
+// title tells lines of a list apart: a manifest's number is a title as any name
+// is, and a segment's says nothing, in whatever folder.
+func (k Kinds) title(p string) string {
+	file := p[strings.LastIndexByte(p, '/')+1:]
+	switch ext := path.Ext(file); {
+	case (ext == ".ts" || ext == ".m4s") && !titled(file):
+		return ""
+	case number.MatchString(strings.TrimSuffix(file, ext)) && k.Of(p) == Manifest:
+		return p
+	}
+	return Dir(p, math.MaxInt)
+}
+
+// maxNamed is how many URLs of a manifest are looked at for one that comes here,
+// or for another title.
+const maxNamed = 100
 
 // look is a search for what of a manifest comes here.
 type look struct {
@@ -225,13 +234,13 @@ func (t tokener) follow(from address, ref string) address {
 
 // plain is the path as the gate reads that of a request.
 func (a address) plain() string {
-	path, _, _ := CutToken(a.path)
-	if strings.Contains(path, "%") {
-		if plain, err := url.PathUnescape(path); err == nil {
+	p, _, _ := CutToken(a.path)
+	if strings.Contains(p, "%") {
+		if plain, err := url.PathUnescape(p); err == nil {
 			return plain
 		}
 	}
-	return path
+	return p
 }
 
 // kind is what the gate takes a request of that address for: of another host's
