@@ -68,7 +68,7 @@ func isHLS(playlist []byte) bool {
 // subtitles may come from elsewhere, or not at all. A variant that follows one of
 // the same bandwidth is its backup (RFC 8216, section 6.2.4).
 func (t tokener) surveyPlaylist(playlist []byte) (s Survey) {
-	var media, master, ended, backup bool
+	var media, ended, backup bool
 	named, known := t.look(), make(variables)
 	bandwidths := make(map[string]bool)
 	for len(playlist) > 0 {
@@ -101,7 +101,6 @@ func (t tokener) surveyPlaylist(playlist []byte) (s Survey) {
 		case "#EXT-X-PLAYLIST-TYPE":
 			ended = ended || string(bytes.TrimSpace(value)) == "VOD"
 		case "#EXT-X-STREAM-INF":
-			master = true
 			if m := hlsBandwidth.FindSubmatch(line); m != nil && !named.settled() {
 				backup = bandwidths[string(m[1])]
 				bandwidths[string(m[1])] = true
@@ -117,7 +116,7 @@ func (t tokener) surveyPlaylist(playlist []byte) (s Survey) {
 		}
 	}
 	s.Elsewhere = named.elsewhere()
-	if s.Live = media && !master && !ended; s.Live {
+	if s.Live = media && !ended; s.Live {
 		s.Period = s.Segment
 	}
 	return s
