@@ -59,6 +59,7 @@ type Server interface {
 type Caller struct {
 	User   string
 	Device string // "" where it is not known: then the body may name one
+	Client guard.Client
 	Labels guard.Labels
 	ID     *guard.ID // the playback that the request itself names, if any
 	Policy guard.Policy
@@ -103,7 +104,7 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 		}
 		c.Policy = c.Policy.With(atLimit)
 	}
-	claim := guard.Claim{User: c.User, Stream: body.StreamID, Device: c.Device, Labels: c.Labels}
+	claim := guard.Claim{User: c.User, Stream: body.StreamID, Device: c.Device, Labels: c.Labels, Client: c.Client, Anew: true}
 	if claim.Device == "" {
 		claim.Device = body.DeviceID
 	}
@@ -130,7 +131,7 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 		unkept := guard.Guard{ID: claim.ID, Stream: claim.Stream, Device: claim.Device, Labels: claim.Labels}
 		problem.WriteJSON(w, http.StatusOK, "application/json", a.json(unkept))
 	case guard.Revoked:
-		return problem.Revoked()
+		return problem.Ended(v.Outcome)
 	default:
 		return problem.Refused(v)
 	}
@@ -148,8 +149,8 @@ func (a *API) refresh(w http.ResponseWriter, r *http.Request, c Caller, id guard
 	switch v.Outcome {
 	case guard.Refreshed:
 		problem.WriteJSON(w, http.StatusOK, "application/json", a.json(v.Guard))
-	case guard.Revoked:
-		return problem.Revoked()
+	case guard.Revoked, guard.Replaced:
+		return problem.Ended(v.Outcome)
 	default:
 		return absent(id)
 	}

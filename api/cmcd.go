@@ -46,8 +46,8 @@ func (a *API) events(w http.ResponseWriter, r *http.Request, c Caller, _ guard.I
 		if err != nil {
 			return err
 		}
-		if v.Outcome == guard.Revoked {
-			gone = problem.Revoked()
+		if v.Outcome == guard.Revoked || v.Outcome == guard.Replaced {
+			gone = problem.Ended(v.Outcome)
 		}
 	}
 	if gone == nil {

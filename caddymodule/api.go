@@ -21,7 +21,7 @@ func (h *Handler) mountAPI() error {
 		return err
 	}
 	h.api = &api.API{
-		Store:        gate.Observer{Keeper: h.store.Keeper, Tally: h.store.Tally},
+		Store:        gate.Observer{Keeper: h.store.Keeper, Tally: h.store.Tally, Ending: h.tarpit.ending},
 		Server:       apiServer{h},
 		Prefix:       h.API,
 		RefreshAfter: time.Duration(h.Interval) / 3,
@@ -67,6 +67,7 @@ func (s apiServer) Caller(r *http.Request) (api.Caller, error) {
 	c := api.Caller{
 		User:   g.User,
 		Device: g.Device,
+		Client: g.Client,
 		Labels: g.Labels,
 		Policy: g.Policy,
 		Base:   apiBase(received(r).Path, r.URL.Path, h.API),

@@ -20,10 +20,10 @@ import (
 // and below all other writers of the request, because a deferred `header`
 // changes the fields only when they are on their way out.
 type lastWord struct {
-	private   bool          // shared caches must not keep the response
-	tokened   *http.Request // the request, if it has a token
-	cors      bool          // the gate decides which origins may read it
-	said      http.Header   // fields of the gate's own answer; one that is nil must not be there
+	private   bool        // shared caches must not keep the response
+	under     *under      // the token that the response is under, if any
+	cors      bool        // the gate decides which origins may read it
+	said      http.Header // fields of the gate's own answer; one that is nil must not be there
 	near, far speaker
 	value     [1]string // of Cache-Control where there was none
 }
@@ -69,8 +69,8 @@ func (l *lastWord) hear(h http.Header) {
 
 // speak writes the word into the header.
 func (l *lastWord) speak(h http.Header) {
-	if l.tokened != nil && h["Set-Cookie"] != nil {
-		keepReach(h, received(l.tokened).EscapedPath())
+	if l.under != nil {
+		l.under.edit(h)
 	}
 	for name, values := range l.said {
 		switch {
@@ -82,11 +82,15 @@ func (l *lastWord) speak(h http.Header) {
 			h[name] = values
 		}
 	}
-	if !l.private {
+	switch {
+	case l.said != nil:
 		dropTargeted(h)
-	} else if makePrivate(h); h["Cache-Control"] == nil {
-		l.value[0] = "private"
-		h["Cache-Control"] = l.value[:]
+	case !l.private:
+	default:
+		if makePrivate(h); h["Cache-Control"] == nil {
+			l.value[0] = "private"
+			h["Cache-Control"] = l.value[:]
+		}
 	}
 }
 
@@ -96,11 +100,12 @@ type speaker struct {
 	word        *lastWord
 	own         bool // what is written is the gate's own answer
 	wroteHeader bool
+	status      int // 0 before there is one
 }
 
 func (s *speaker) WriteHeader(status int) {
 	if !s.wroteHeader && (status >= 200 || status == http.StatusSwitchingProtocols) {
-		s.wroteHeader = true
+		s.wroteHeader, s.status = true, status
 		if s.own {
 			s.word.hear(s.Header())
 		} else {

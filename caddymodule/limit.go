@@ -23,8 +23,9 @@ type Limit struct {
 	// What serves where the placeholder gives neither. Default 3.
 	Or Number `json:"or,omitempty"`
 
-	// What the guards that count have in common: `stream`, `device` or the name
-	// of a label. What is not known agrees with nothing. Default: all count.
+	// What the guards that count have in common: `stream`, `device`, the name of a
+	// label, or `client`: the address and the User-Agent that the playback was
+	// started with. Two equal clients behind one address are one. What is not known agrees with nothing. Default: all count.
 	Per string `json:"per,omitempty"`
 
 	// The values of Per that the limit is about. Not judged yet: an error.
@@ -156,10 +157,8 @@ func (h *Handler) checkLimits() error {
 		}
 		_, isLabel := h.Labels[l.Per]
 		switch {
-		case l.Per == "client":
-			return fmt.Errorf("per client is not there yet: stream, device or a label")
-		case l.Per != "" && l.Per != "stream" && l.Per != "device" && !isLabel:
-			return fmt.Errorf("per %q is not stream, device or a label", l.Per)
+		case l.Per != "" && l.Per != "stream" && l.Per != "device" && l.Per != "client" && !isLabel:
+			return fmt.Errorf("per %q is not stream, device, client or a label", l.Per)
 		case slices.Contains(l.Values, "or"):
 			return fmt.Errorf("per %s: or comes before per, as in limit {plan} or 1 per %s", l.Per, l.Per)
 		case l.Per == "" && len(l.Values) > 0:

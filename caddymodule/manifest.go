@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"net/http"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -12,43 +13,115 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/encode"
 	"go.uber.org/zap"
 
+	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/playback"
 )
 
-// serveManifest writes the token into the manifest that next answers with. It
-// takes the whole of it, in a coding that the client accepts and the gate knows.
-func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, token guard.ID) error {
-	r.Header.Del("Range")
-	r.Header.Del("If-Range")
-	accepted := slices.DeleteFunc(encode.AcceptedEncodings(r, codings), func(coding string) bool { return !slices.Contains(codings, coding) })
-	if r.Header.Del("Accept-Encoding"); len(accepted) > 0 {
-		r.Header.Set("Accept-Encoding", strings.Join(accepted, ", "))
-	}
-	u := received(r)
-	rewriting := rewriting{h, r, accepted, playback.Place{Path: u.EscapedPath(), Query: u.RawQuery, Hosts: hosts(r)}, token}
-	m := &manifestWriter{ResponseWriter: w, path: u.EscapedPath(), head: r.Method == http.MethodHead, held: buffer()}
+// serveManifest tells the passage what is in the manifest that next answers with,
+// and writes the token into it, if there is one. It takes the whole of it, in a
+// coding that the client accepts and the gate knows.
+func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) error {
+	refused := v.passage.Refusal != nil // unless it is a list
+	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead, refused: refused, held: buffer()}
 	defer free(m.held)
-	if err := next.ServeHTTP(m, r); err != nil {
+	rewriting := rewriting{h, r, whole(r), place(r), token, v}
+	switch err := next.ServeHTTP(m, r); {
+	case refused && (err != nil || m.pass || m.status == 0):
+		return h.refuse(withoutBody(w), r, v, v.passage.Refusal)
+	case err != nil:
 		return err
 	}
 	if m.large {
 		rewriting.passes(errLarge)
 	}
-	return m.finish(rewriting.edit)
+	if m.pass || m.status == 0 {
+		return nil
+	}
+	edited, coding := rewriting.edit(m.held.Bytes(), m.coding)
+	if refusal := v.passage.Refusal; refusal != nil {
+		return h.refuse(withoutBody(w), r, v, refusal)
+	}
+	return m.finish(edited, coding)
 }
 
-// rewriting is what becomes of a manifest under a token.
+// withoutBody is a writer that is to answer something else than the origin has.
+func withoutBody(w http.ResponseWriter) http.ResponseWriter {
+	for _, field := range []string{"Accept-Ranges", "Content-Encoding", "Content-Length", "Content-Type", "Etag", "Last-Modified", "Location"} {
+		w.Header().Del(field)
+	}
+	return w
+}
+
+// whole has a request ask for all of its answer, in a coding that the gate knows:
+// those of them that the client accepts.
+func whole(r *http.Request) (accepted []string) {
+	r.Header.Del("Range")
+	r.Header.Del("If-Range")
+	accepted = slices.DeleteFunc(encode.AcceptedEncodings(r, codings), func(coding string) bool { return !slices.Contains(codings, coding) })
+	if r.Header.Del("Accept-Encoding"); len(accepted) > 0 {
+		r.Header.Set("Accept-Encoding", strings.Join(accepted, ", "))
+	}
+	return accepted
+}
+
+// isAssetList reports whether a request is for what an interstitial of HLS may name
+// as its list of assets (RFC 8216bis, appendix D.2).
+func (h *Handler) isAssetList(r *http.Request, token *guard.ID) bool {
+	return r.Method == http.MethodGet && (token != nil && strings.EqualFold(path.Ext(r.URL.Path), ".json") || playback.PrimaryID(r) != "")
+}
+
+// serveAssets writes the token of the playback that is interrupted into a list of
+// assets. Nothing is counted: the assets are.
+func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, token *guard.ID) error {
+	if token == nil {
+		g := gate.Request{HTTP: r}
+		h.fillWho(&g, r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer))
+		if g.User == "" || g.Invalid != nil || h.gate.Naming != gate.ByToken {
+			return h.passOn(w, r, next)
+		}
+		token = new(guard.DeriveID(g.User, g.Device, playback.PrimaryID(r)))
+	}
+	m := &manifestWriter{ResponseWriter: w, held: buffer(), only: isJSON}
+	defer free(m.held)
+	accepted, at := whole(r), place(r)
+	if err := next.ServeHTTP(m, r); err != nil || m.pass || m.status == 0 {
+		return err
+	}
+	text := buffer()
+	defer free(text)
+	if unpack(text, m.held.Bytes(), m.coding) != nil {
+		return m.finish(nil, "")
+	}
+	edited, ok := h.read.kinds.AddTokenToAssets(text.Bytes(), at, *token)
+	if !ok || bytes.Equal(edited, text.Bytes()) {
+		return m.finish(nil, "")
+	}
+	if !slices.Contains(accepted, m.coding) {
+		m.coding = ""
+	}
+	return m.finish(pack(edited, m.coding), m.coding)
+}
+
+func isJSON(header http.Header) bool {
+	mediaType, _, _ := strings.Cut(header.Get("Content-Type"), ";")
+	mediaType = strings.ToLower(strings.TrimSpace(mediaType))
+	return mediaType == "application/json" || strings.HasSuffix(mediaType, "+json") || mediaType == "text/json"
+}
+
+// rewriting is what becomes of a manifest.
 type rewriting struct {
 	*Handler
 	*http.Request
 	accepted []string       // codings
 	at       playback.Place // as received
-	token    guard.ID
+	token    *guard.ID      // nil for none
+	visit    *visit
 }
 
 // hosts are those that a request is for: its own, and what it was for when it
@@ -71,15 +144,24 @@ func (r rewriting) edit(body []byte, coding string) (edited []byte, packed strin
 	defer func() { r.recovered(r.Request, recover(), func(error) { edited, packed = nil, "" }) }()
 	sum := r.unwritten.sum(coding, r.at, r.token, body)
 	if r.unwritten.has(sum) {
-		return nil, ""
+		if said, known := r.gate.Said(&r.visit.request); known {
+			r.tell(said)
+			return nil, ""
+		}
 	}
 	text := buffer()
 	defer free(text)
-	err := unpack(text, body, coding)
-	if err == nil {
-		switch edited := r.read.kinds.AddToken(text.Bytes(), r.at, r.token); {
+	if err := unpack(text, body, coding); err != nil {
+		r.passes(err)
+		r.unwritten.add(sum)
+		r.tell(playback.Survey{})
+		return nil, ""
+	}
+	r.tell(r.read.kinds.Survey(text.Bytes(), r.at))
+	if r.token != nil {
+		switch edited := r.read.kinds.AddToken(text.Bytes(), r.at, *r.token); {
 		case edited == nil:
-			err = errLarge
+			r.passes(errLarge)
 		case !bytes.Equal(edited, text.Bytes()):
 			if !slices.Contains(r.accepted, coding) {
 				coding = ""
@@ -87,13 +169,28 @@ func (r rewriting) edit(body []byte, coding string) (edited []byte, packed strin
 			return pack(edited, coding), coding
 		}
 	}
-	if err != nil {
-		r.passes(err)
-	}
 	if !bytes.Contains(text.Bytes(), []byte("QUERYPARAM")) { // or it depends on the query, which may be each viewer's own
 		r.unwritten.add(sum)
 	}
 	return nil, ""
+}
+
+// tell tells the passage what is in the manifest, and of a manifest that stands in.
+func (r rewriting) tell(said playback.Survey) {
+	p := r.visit.passage
+	p.Manifest(r.Context(), said)
+	if !p.StandsIn {
+		return
+	}
+	countDecision(&p.Decision)
+	standIns.Inc()
+	r.reports.once("stand-in", func() {
+		text := "none of a manifest's media come this way, so the manifest takes the slot itself and keeps it by its reloads; said once until the config changes"
+		if !said.Live {
+			text = "none of a manifest's media come this way, so the manifest takes the slot itself; it is not live, and its playback counts for ttl only; said once until the config changes"
+		}
+		r.logger.Warn(text, zap.String("path", r.URL.Path), zap.String("option", "kind, if its media are counted here under another name"))
+	})
 }
 
 var errLarge = errors.New("it has more than " + strconv.Itoa(playback.MaxManifest) + " bytes")
@@ -114,10 +211,14 @@ type unwritten struct {
 
 // sum is that of all that the answer depends on but the query: of the token only
 // its place in the path.
-func (u *unwritten) sum(coding string, at playback.Place, token guard.ID, body []byte) uint64 {
+func (u *unwritten) sum(coding string, at playback.Place, token *guard.ID, body []byte) uint64 {
 	var hash maphash.Hash
 	hash.SetSeed(u.seed)
-	for _, s := range append([]string{coding, strings.Replace(at.Path, token.String(), "", 1)}, at.Hosts...) {
+	path := at.Path
+	if token != nil {
+		path = strings.Replace(path, token.String(), "", 1)
+	}
+	for _, s := range append([]string{coding, path}, at.Hosts...) {
 		hash.WriteString(s)
 		hash.WriteByte(0)
 	}
@@ -132,18 +233,21 @@ func (u *unwritten) add(sum uint64)                  { u.place(sum).Store(sum) }
 // manifestWriter holds a manifest back until it is whole.
 type manifestWriter struct {
 	http.ResponseWriter
-	path   string // as received
-	head   bool
-	status int
-	coding string // gzip, zstd, or "" for none
-	pass   bool   // it is none, or too large: nothing is held back
-	large  bool
-	held   *bytes.Buffer
+	only    func(http.Header) bool // which answers are held back; nil for all
+	head    bool
+	status  int
+	coding  string // gzip, zstd, or "" for none
+	pass    bool   // it is none, or too large: nothing is held back
+	large   bool
+	refused bool // what is not held back is not to be written
+	held    *bytes.Buffer
 }
 
 func (w *manifestWriter) WriteHeader(status int) {
 	if status < 200 {
-		w.ResponseWriter.WriteHeader(status)
+		if !w.refused {
+			w.ResponseWriter.WriteHeader(status)
+		}
 		return
 	}
 	if w.status != 0 {
@@ -151,11 +255,10 @@ func (w *manifestWriter) WriteHeader(status int) {
 	}
 	w.status = status
 	header := w.Header()
-	keepReach(header, w.path)
 	coding, known := codingOf(header)
 	w.coding = coding
 	switch length, _ := strconv.Atoi(header.Get("Content-Length")); {
-	case status != http.StatusOK || !known:
+	case status != http.StatusOK || !known || w.only != nil && !w.only(header):
 		w.release()
 	case w.head:
 		header.Del("Content-Length")
@@ -172,11 +275,17 @@ func (w *manifestWriter) Write(b []byte) (int, error) {
 	if !w.pass && w.held.Len()+len(b) > playback.MaxManifest {
 		w.large = true
 		w.release()
+		if w.refused {
+			return len(b), nil
+		}
 		if _, err := w.ResponseWriter.Write(w.held.Bytes()); err != nil {
 			return 0, err
 		}
 	}
-	if w.pass {
+	switch {
+	case w.refused && w.pass:
+		return len(b), nil
+	case w.pass:
 		return w.ResponseWriter.Write(b)
 	}
 	return w.held.Write(b)
@@ -185,17 +294,17 @@ func (w *manifestWriter) Write(b []byte) (int, error) {
 // release stops holding back.
 func (w *manifestWriter) release() {
 	w.pass = true
-	w.ResponseWriter.WriteHeader(w.status)
+	if !w.refused {
+		w.ResponseWriter.WriteHeader(w.status)
+	}
 }
 
-// finish writes what was held back, edited or as it is.
-func (w *manifestWriter) finish(edit func(body []byte, coding string) ([]byte, string)) error {
-	if w.pass || w.status == 0 {
-		return nil
-	}
+// finish writes what was held back: edited, in this coding, or as it is where that
+// is nil.
+func (w *manifestWriter) finish(edited []byte, coding string) error {
 	header, body := w.Header(), w.held.Bytes()
 	header.Del("Accept-Ranges")
-	if edited, coding := edit(body, w.coding); edited != nil {
+	if edited != nil {
 		body = edited
 		for _, field := range []string{"Content-Encoding", "Digest", "Content-Digest", "Repr-Digest", "Content-Md5"} {
 			header.Del(field)

@@ -324,7 +324,7 @@ func TestWhatIsRememberedOfAManifestIsOfItsPlace(t *testing.T) {
 		}
 		// Another viewer's token is no other place.
 		sum := func(id guard.ID) uint64 {
-			return g.unwritten.sum("gzip", playback.Place{Path: "/a/~" + id.String() + "/m.m3u8"}, id, g.body)
+			return g.unwritten.sum("gzip", playback.Place{Path: "/a/~" + id.String() + "/m.m3u8"}, &id, g.body)
 		}
 		if sum(guard.NewID("u", "")) != sum(guard.NewID("other", "")) {
 			t.Error("each viewer's reload is unpacked anew")
@@ -453,14 +453,16 @@ func FuzzManifest(f *testing.F) {
 			r := httptest.NewRequest("GET", path, nil)
 			r.Header["Accept-Encoding"] = []string{accept}
 			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
-			w := httptest.NewRecorder()
+			w, v := httptest.NewRecorder(), new(visit)
+			v.request.HTTP, v.request.Kind, v.request.Token = r, playback.Manifest, &token
+			v.passage = h.gate.Begin(r.Context(), &v.request)
 			if err := h.serveManifest(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 				if name != "" {
 					w.Header().Set("Content-Encoding", name)
 				}
 				_, err := w.Write(sent)
 				return err
-			}), token); err != nil {
+			}), v, &token); err != nil {
 				t.Fatal(err)
 			}
 			if bytes.Equal(w.Body.Bytes(), sent) && w.Header().Get("Content-Encoding") == name {

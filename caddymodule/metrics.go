@@ -37,6 +37,14 @@ var (
 		Name: "caddy_stream_guard_crowded_streams_total",
 		Help: "Streams of so many different manifests that they are probably several titles.",
 	})
+	standIns = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_stream_guard_stand_ins_total",
+		Help: "Manifests that took a slot themselves, because none of their media come this way.",
+	})
+	selfRefusals = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_stream_guard_suspected_self_refusals_total",
+		Help: "Refusals where all that stands in the way began less than a minute before on what may be the same client: probably a viewer refused by himself.",
+	})
 
 	panics = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_stream_guard_panics_total",
@@ -65,6 +73,9 @@ func countDecision(d *gate.Decision) {
 	}
 	if d.BrokenCMCD {
 		brokenCMCD.Inc()
+	}
+	if d.SelfRefused {
+		selfRefusals.Inc()
 	}
 	if d.Word == gate.Known {
 		knownVerdicts.Inc()

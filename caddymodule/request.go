@@ -111,8 +111,10 @@ func (h *Handler) fill(g *gate.Request, r *http.Request, repl *caddy.Replacer) {
 	}
 	u := received(r)
 	g.Movable = g.Kind == playback.Manifest && rd.kinds.Of(u.Path) == playback.Manifest
-	if g.Movable || strings.Contains(u.Path, "/~") {
-		g.Received = u.EscapedPath()
+	if _, token, found := playback.CutToken(u.EscapedPath()); found { // which a gate in front has cut out
+		g.Token, g.Movable = &token, false
+	} else if len(r.Header[tokenHandedOn]) > 0 { // or one on another machine
+		g.Behind, g.Movable = true, false
 	}
 }
 
@@ -124,6 +126,8 @@ func (h *Handler) fillWho(g *gate.Request, r *http.Request, repl *caddy.Replacer
 			h.logger.Warn("a client sends X-Guard-Id, which is now Stream-Guard-Id: it is not read; said once until the config changes", zap.String("path", r.URL.Path))
 		})
 	}
+	address, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	g.Client = playback.ClientHint(address, r.UserAgent())
 	g.User, g.Invalid = rd.userOf(r, repl)
 	g.Mode = h.modeOfRequest(r, repl)
 	if g.User == "" || g.Invalid != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/streamguard/streamguard/caddymodule/storage"
 	"github.com/streamguard/streamguard/gate"
+	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/playback"
 	"github.com/streamguard/streamguard/problem"
 )
@@ -32,6 +33,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case r.Method == http.MethodOptions:
 		return next.ServeHTTP(w, r)
+	case kind == playback.Other && h.isAssetList(r, token):
+		return h.serveAssets(w, r, next, token)
 	case kind == playback.Other && cut:
 		return h.plainly(w, r)
 	case kind == playback.Other:
@@ -50,9 +53,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, v, problem.Unavailable())
 	case err != nil: // the fault is ours: the viewer is not to suffer for it
 		return next.ServeHTTP(w, r)
-	case p.Word == gate.Redirected:
+	case p.Redirects:
 		return h.redirect(w, r, p)
-	case p.Refusal != nil:
+	case p.Refusal != nil && !h.mayBeList(&v.request, p):
 		if p.Repeated {
 			h.tarpit.hold(r.Context())
 		}
@@ -62,17 +65,45 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	case p.Word == gate.Passed && isTokened(r): // a request without a user under somebody's token: the origin does not know that path
 		return h.plainly(w, r)
 	}
-	if h.private {
-		v.word.private = true
-		if token != nil {
-			v.word.tokened = r
-		}
+	return h.deliver(w, r, next, v, token)
+}
+
+// deliver has the origin answer what may pass.
+func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) (err error) {
+	if token != nil {
+		v.handOn(r, token)
+		v.under = under{h, r, *token}
+		v.word.under = &v.under
+	}
+	if v.word.private = h.private; h.private || token != nil || v.passage.IsTrial() {
 		w = v.word.over(w, h.lowest(w, r))
 	}
-	if kind == playback.Manifest && token != nil {
-		return h.serveManifest(w, r, next, *token)
+	if v.passage.IsTrial() {
+		defer func() { v.passage.End(v.delivered(r, err)) }()
+	}
+	if v.request.Kind == playback.Manifest {
+		return h.serveManifest(w, r, next, v, token)
 	}
 	return next.ServeHTTP(w, r)
+}
+
+// delivered reports whether a request was answered with what it asked for. Who
+// hung up before that may have been.
+func (v *visit) delivered(r *http.Request, err error) bool {
+	if r.Context().Err() != nil {
+		return true
+	}
+	return err == nil && v.word.near.status < http.StatusBadRequest
+}
+
+// mayBeList reports whether it is not known yet if the manifest that is refused is
+// one: a list of titles is not.
+func (h *Handler) mayBeList(g *gate.Request, p *gate.Passage) bool {
+	if g.Kind != playback.Manifest || g.HTTP.Method != http.MethodGet || p.Refusal.ErrorCode != problem.ReachedMaxGuards || !playback.MayBeList(g.HTTP.URL.Path) {
+		return false
+	}
+	_, known := h.gate.Said(g)
+	return !known
 }
 
 // visit is what one request needs, in one piece.
@@ -81,6 +112,18 @@ type visit struct {
 	passage *gate.Passage // nil before there is a decision
 	users   storage.LogUsers
 	word    lastWord
+	under   under
+	handed  [2]string // values of header fields for gates behind
+}
+
+// tokenHandedOn tells a gate behind that the id in Stream-Guard-Id was a token in
+// the path, so that it does not send the manifest to one again.
+const tokenHandedOn = "Stream-Guard-Token"
+
+// handOn tells what is behind of the token that was in the path.
+func (v *visit) handOn(r *http.Request, token *guard.ID) {
+	v.handed = [2]string{token.String(), "?1"}
+	r.Header["Stream-Guard-Id"], r.Header[tokenHandedOn] = v.handed[:1:1], v.handed[1:]
 }
 
 // begin decides about a request, and tells of it. Its error is a panic of our own.
@@ -99,6 +142,10 @@ func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) 
 	v.trace(r)
 	if p.Unavailable != nil {
 		h.storeFailed(r, p.Unavailable)
+	}
+	if p.SelfRefused {
+		h.logger.Warn("a viewer is probably refused by himself: all that stands in the way began less than a minute ago on what may be the same client",
+			zap.String("request_id", requestID(r)), zap.String("path", r.URL.Path), zap.Strings("in_the_way", p.Problem().GuardIDs()), zap.Object("stream_guard", v))
 	}
 	if p.Would != nil {
 		p.Would.SetInstance(requestID(r))
@@ -125,13 +172,8 @@ func (h *Handler) recovered(r *http.Request, panicked any, goOn func(fault error
 	goOn(fault)
 }
 
-// redirect sends a manifest request to a URL of its own.
+// redirect sends a manifest request to the URL of its playback.
 func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, p *gate.Passage) error {
-	w = h.answer(w, r)
-	h.allowOrigin(w, r)
-	w.Header().Set("Cache-Control", "no-store")
 	u := received(r)
-	w.Header().Set("Location", playback.TokenLocation(u.EscapedPath(), u.RawQuery, p.ID))
-	w.WriteHeader(http.StatusFound)
-	return nil
+	return h.sendTo(w, r, http.StatusFound, playback.TokenLocation(u.EscapedPath(), u.RawQuery, p.ID))
 }

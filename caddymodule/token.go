@@ -94,12 +94,58 @@ func (h *Handler) plainly(w http.ResponseWriter, r *http.Request) error {
 // does not count goes without, for what has passed it by for its path sees it
 // there, and a manifest with one, because each would be more to write into it.
 func (h *Handler) sendOn(w http.ResponseWriter, r *http.Request, location string) error {
-	w = h.answer(w, r)
-	h.allowOrigin(w, r)
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Location", location)
-	w.WriteHeader(http.StatusTemporaryRedirect)
+	return h.sendTo(w, r, http.StatusTemporaryRedirect, location)
+}
+
+// sendTo sends a request to another URL here. Pages of any origin may be sent:
+// they can read what that answers only if it lets them, and the token is one that
+// they could have made up.
+func (h *Handler) sendTo(w http.ResponseWriter, r *http.Request, status int, location string) error {
+	answer := h.answer(w, r)
+	h.allowOrigin(answer, r)
+	header := answer.Header()
+	if origin := r.Header["Origin"]; len(origin) == 1 && header.Get("Access-Control-Allow-Origin") == "" {
+		answer.word.cors = true
+		include(header, "Vary", []string{"Origin"})
+		header.Set("Access-Control-Allow-Origin", origin[0])
+		header.Set("Access-Control-Allow-Credentials", "true")
+	}
+	header.Set("Cache-Control", "no-store")
+	header.Set("Location", location)
+	answer.WriteHeader(status)
 	return nil
+}
+
+// under is a response to a request with a token in its path.
+type under struct {
+	handler *Handler
+	request *http.Request
+	token   guard.ID
+}
+
+// edit has the header fields mean what they would if there were no token in the
+// path: the origin does not know of it.
+func (u *under) edit(h http.Header) {
+	if h["Set-Cookie"] != nil {
+		keepReach(h, received(u.request).EscapedPath())
+	}
+	for name, edit := range locations {
+		for i, location := range h[name] {
+			h[name][i] = edit(u.handler.read.kinds, location, place(u.request), u.token)
+		}
+	}
+}
+
+var locations = map[string]func(playback.Kinds, string, playback.Place, guard.ID) string{
+	"Location":         playback.Kinds.LocationUnder,
+	"Content-Location": playback.Kinds.LocationUnder,
+	"Refresh":          playback.Kinds.RefreshUnder,
+}
+
+// place is where a request was for.
+func place(r *http.Request) playback.Place {
+	u := received(r)
+	return playback.Place{Path: u.EscapedPath(), Query: u.RawQuery, Hosts: hosts(r)}
 }
 
 // cutToken takes the path tokens out of the request's URL and returns the first.

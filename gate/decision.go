@@ -23,8 +23,10 @@ const (
 	Uncounted Word = "uncounted" // the user holds as many as are counted, and may have more
 	Rejected  Word = "rejected"  // all slots are taken
 	Revoked   Word = "revoked"   // its playback was revoked
+	Replaced  Word = "replaced"  // another playback has taken its slot
 
-	Redirected  Word = "redirected"  // a manifest, sent to a URL of its own
+	Redirected  Word = "redirected"  // a manifest, sent to the URL of its playback
+	Listed      Word = "list"        // a playlist of titles, each of which is a playback of its own
 	Passed      Word = "anonymous"   // of nobody, where nobody may watch
 	Unavailable Word = "unavailable" // the store could not answer
 	Gone        Word = "gone"        // the client, before there was an answer
@@ -43,6 +45,10 @@ type Decision struct {
 	Refusal  *problem.Problem // what the request is refused with; nil if it passes
 	Would    *problem.Problem // what it would have been refused with, had the gate not only observed
 	Repeated bool             // the refusal was remembered, the store was not asked
+
+	Redirects   bool // it is a manifest, to be sent to the URL of its playback
+	SelfRefused bool // what stands in the way began a moment ago, perhaps on the same client
+	StandsIn    bool // a manifest of whose media none come this way: it takes the slot itself
 
 	Gone        error // the client has gone before there was a decision
 	Unavailable error // why the store could not answer

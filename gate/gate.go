@@ -18,7 +18,7 @@ import (
 	"github.com/streamguard/streamguard/problem"
 )
 
-// Gate decides by the guards of a store.
+// Gate decides by the guards of a store. Create it with New.
 type Gate struct {
 	Keeper *lease.Keeper
 	Local  guard.Store // where the Keeper counts while the store is away
@@ -27,15 +27,25 @@ type Gate struct {
 	Naming    Naming
 	Anonymous Anonymous
 	OnError   OnError
+
+	// Ending is closed when nothing is to wait any more.
+	Ending <-chan struct{}
+
+	manifests *manifests
+}
+
+// New returns a gate that decides by the guards of a Keeper's store.
+func New(keeper *lease.Keeper, local guard.Store, tally *Tally) *Gate {
+	return &Gate{Keeper: keeper, Local: local, Tally: tally, manifests: newManifests()}
 }
 
 // Naming is how a playback is known that does not say who it is.
 type Naming uint8
 
 const (
-	// ByToken sends its manifest to a URL of its own.
+	// ByToken sends every manifest to a URL of its playback's own.
 	ByToken Naming = iota
-	// ByStream takes all of a user's playbacks of one stream for one.
+	// ByStream takes all of a user's playbacks of one stream that name nothing for one.
 	ByStream
 	// ByFallback goes by Request.Fallback, and where that is empty by the stream.
 	ByFallback
@@ -72,8 +82,6 @@ type Request struct {
 	// HTTP has what a player says of itself in the query and the headers. The
 	// token has been taken out of its path.
 	HTTP *http.Request
-	// Received is the path as it came, tokens and all.
-	Received string
 	// Kind is playback.Manifest or playback.Media.
 	Kind playback.Kind
 	// Movable says that the request may be sent to another URL of the same
@@ -82,14 +90,18 @@ type Request struct {
 
 	User   string // "" for nobody
 	Device string // "" where it is not known
+	Client guard.Client
 	Stream string
 	Labels guard.Labels
 	Token  *guard.ID // that was in the path, or nil
+	// Behind says that a gate in front has taken the token out of the path.
+	Behind bool
 	// Fallback names the playback where the request itself does not.
 	Fallback string
 
-	Policy guard.Policy
-	Mode   Mode
+	Policy   guard.Policy
+	observed guard.Policy
+	Mode     Mode
 
 	// Invalid is what is wrong with the request, if anything.
 	Invalid *problem.Problem
@@ -97,70 +109,131 @@ type Request struct {
 	passage Passage // in one piece with its request
 }
 
-// Passage is a request on its way. It begins with the decision.
-type Passage struct{ Decision }
+// Passage is a request on its way. It begins with the decision; a manifest's body
+// may change that; and it has to End.
+type Passage struct {
+	Decision
+	gate    *Gate
+	request *Request
+	claim   guard.Claim
+	trial   *lease.Trial
+}
 
 // Begin decides about a request. The passage is part of the request.
 func (g *Gate) Begin(ctx context.Context, r *Request) *Passage {
 	p := &r.passage
+	p.gate, p.request = g, r
 	p.Decision = Decision{Held: Unknown, Limit: Unknown}
-	d := &p.Decision
-	d.Refusal = g.judge(ctx, r, d)
-	if d.Refusal != nil && r.Mode == Observe && d.Refusal.ErrorCode != problem.MissingUser {
-		d.Refusal, d.Would, d.Word = nil, d.Refusal, WouldReject
-	}
-	if d.Word == "" {
-		d.Word = wordOf(d)
-	}
+	g.enforce(r, &p.Decision, g.judge(ctx, r, p))
 	return p
 }
 
-// judge returns what stands in the way of a request, if anything, and says in d
-// what else it found.
-func (g *Gate) judge(ctx context.Context, r *Request, d *Decision) *problem.Problem {
+// IsTrial reports whether it matters how the request is answered.
+func (p *Passage) IsTrial() bool { return p.trial != nil }
+
+// End is the moment when the answer is over: what the request has made goes if it
+// delivered nothing and nothing else did meanwhile.
+func (p *Passage) End(delivered bool) {
+	p.trial.End(delivered)
+	p.trial = nil
+}
+
+// enforce makes a decision of what stands in the way of a request, if anything.
+func (g *Gate) enforce(r *Request, d *Decision, refusal *problem.Problem) {
+	d.Refusal = refusal
+	if refusal != nil && r.Mode == Observe && refusal.ErrorCode != problem.MissingUser {
+		d.Refusal, d.Would, d.Word = nil, refusal, WouldReject
+	}
+	d.Redirects = d.Redirects && d.Refusal == nil && d.Gone == nil
+	switch {
+	case d.Word == "":
+		d.Word = wordOf(d)
+	case d.Redirects && d.Would == nil:
+		d.Word = Redirected
+	}
+}
+
+// judge returns what stands in the way of a request, if anything, and says in its
+// passage what else it found.
+func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Problem {
 	switch {
 	case r.Invalid != nil:
 		return r.Invalid
 	case r.User == "" && g.Anonymous == Allow:
-		d.Word = Passed
+		p.Word = Passed
 		return nil
 	case r.User == "":
 		return problem.New(problem.MissingUser, "nobody is logged in")
 	}
+	if r.Kind == playback.Manifest && g.manifests.said(r).List {
+		p.Word = Listed
+		return nil
+	}
 	who := g.identify(r)
-	d.BrokenCMCD = who.broken
-	claim := guard.Claim{User: r.User, Device: r.Device, Stream: r.Stream, Labels: r.Labels, ID: who.id, Intent: guard.Continue}
+	p.BrokenCMCD = who.broken
+	looks := r.Kind == playback.Manifest || r.HTTP.Method == http.MethodHead
+	p.claim = guard.Claim{
+		User: r.User, Device: r.Device, Stream: r.Stream, Labels: r.Labels, Client: r.Client, ID: who.id,
+		Named: who.named && !looks, Nameless: !who.named,
+	}
+	claim := &p.claim
+	if looks {
+		claim.Intent = guard.Look
+	}
+	mints := g.Naming == ByToken && r.Kind == playback.Manifest && r.Movable && !who.tokened
 	switch {
-	case who.named && r.Kind == playback.Manifest:
-		claim.Intent = guard.Start
-		if g.Naming == ByToken && who.tokened {
-			claim.Intent = guard.Look // some players open it under two tokens
-		}
-	case who.named:
-	case g.Naming == ByToken && r.Kind == playback.Manifest && r.Movable:
-		d.Word, d.ID = Redirected, guard.NewID(r.User, r.Device)
-		return nil
+	case who.tokened:
+		// Its manifest says the stream, unless that is an interstitial's.
+		claim.Keeps = r.Kind == playback.Media || g.manifests.isAd(claim.ID, r.Stream)
 	case r.Kind == playback.Manifest:
-		claim.Intent = guard.Start
-	default:
-		claim.Intent = guard.Share
+		claim.Anew = r.HTTP.Method == http.MethodGet && !playback.IsPrefetch(r.HTTP)
+		claim.Reloads = !mints
 	}
-	d.ID, d.Limit = claim.ID, r.Policy.Limit
-	asked := r.Policy
-	if r.Mode == Observe {
-		asked = Observed(asked)
-	}
-	if held, ok := g.Keeper.Known(&claim, &asked); ok {
-		d.Word, d.Held = Known, held
+	p.ID, p.Limit, p.Redirects = claim.ID, r.Policy.Limit, mints
+	if who.primary != nil && g.interstitial(ctx, r, p, *who.primary) {
 		return nil
 	}
-	return g.ask(ctx, r, d, claim, asked)
+	if mints && claim.Nameless {
+		p.Word, p.ID, p.Limit = Redirected, g.manifests.token(r), Unknown
+		return nil
+	}
+	if g.Naming == ByToken && claim.Nameless {
+		if id, ok := g.manifests.led.get(g.manifests.stream(claim)); ok {
+			claim.ID = id
+		}
+	}
+	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
+		p.Word, p.Held, p.trial = Known, held, trial
+		return nil
+	}
+	return g.ask(ctx, r, p, *claim)
+}
+
+// policy is what a request is asked about by.
+func (g *Gate) policy(r *Request) *guard.Policy {
+	if r.Mode == Observe {
+		r.observed = Observed(r.Policy)
+		return &r.observed
+	}
+	return &r.Policy
 }
 
 // ask has the store decide about a playback that this node does not know.
-func (g *Gate) ask(ctx context.Context, r *Request, d *Decision, claim guard.Claim, asked guard.Policy) *problem.Problem {
-	start := time.Now()
-	v, err := g.Keeper.Ask(ctx, claim, asked)
+func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Claim) *problem.Problem {
+	d, start := &p.Decision, time.Now()
+	if claim.Keeps {
+		if stream, ok := g.Keeper.LookedAt(claim.ID); ok {
+			claim.Stream = stream
+		}
+	}
+	if r.Mode != Observe {
+		claim.Patience = g.manifests.patience(r)
+	}
+	policy := g.policy(r)
+	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, func(c guard.Claim) (v guard.Verdict, err error) {
+		v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
+		return v, err
+	})
 	d.Asked = time.Since(start)
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -174,6 +247,9 @@ func (g *Gate) ask(ctx context.Context, r *Request, d *Decision, claim guard.Cla
 		return nil
 	}
 	d.Word, d.Held = Word(v.Outcome.String()), v.Held
+	if v.Outcome == guard.Vacant {
+		g.manifests.leads(&claim, policy.TTL)
+	}
 	if v.Guard.ID != (guard.ID{}) {
 		d.ID = v.Guard.ID
 	}
@@ -183,6 +259,20 @@ func (g *Gate) ask(ctx context.Context, r *Request, d *Decision, claim guard.Cla
 	if v.Outcome.Pass() {
 		return nil
 	}
-	d.Repeated = v.Repeated
+	d.Repeated, d.SelfRefused = v.Repeated, refusesItself(&claim, &v)
 	return problem.Refused(v)
+}
+
+// refusesItself reports whether all that stands in the way of a playback began a
+// moment ago on what may be the same client.
+func refusesItself(c *guard.Claim, v *guard.Verdict) bool {
+	if v.Outcome != guard.Rejected || v.Repeated || c.Client == 0 || v.Blocking == 0 || v.Blocking > len(v.InTheWay) {
+		return false
+	}
+	for _, g := range v.InTheWay {
+		if g.Client != c.Client || time.Since(g.CreatedAt) >= time.Minute {
+			return false
+		}
+	}
+	return true
 }

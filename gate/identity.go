@@ -8,20 +8,26 @@ import (
 // identity is which playback a request is part of.
 type identity struct {
 	id      guard.ID
-	named   bool // the request names it; otherwise id is that of its stream
-	tokened bool // by a path token
-	broken  bool // there is CMCD in the request that cannot be read
+	named   bool      // the request names it; otherwise id is that of its client and stream
+	tokened bool      // by a path token
+	broken  bool      // there is CMCD in the request that cannot be read
+	primary *guard.ID // of an interstitial: the playback that it interrupts
 }
 
 // identify finds out which playback a request is part of. What names it is, in
 // this order: the path token; the guard query parameter or the Stream-Guard-Id
 // header; the CMCD session id; X-Playback-Session-Id; the request's Fallback.
 func (g *Gate) identify(r *Request) (who identity) {
+	if primary := playback.PrimaryID(r.HTTP); primary != "" {
+		who.primary = new(guard.DeriveID(r.User, r.Device, primary))
+	}
 	if r.Token != nil {
-		return identity{id: own(r, *r.Token), named: true, tokened: true}
+		who.id, who.named, who.tokened = own(r, *r.Token), true, true
+		return who
 	}
 	if id, ok := playback.ExplicitID(r.HTTP); ok {
-		return identity{id: own(r, id), named: true}
+		who.id, who.named, who.tokened = own(r, id), true, r.Behind
+		return who
 	}
 	var buf [64]byte
 	key := playback.CMCDSessionID(buf[:0], r.HTTP)
@@ -36,13 +42,11 @@ func (g *Gate) identify(r *Request) (who identity) {
 		who.id, who.named = guard.DeriveID(r.User, r.Device, key), true
 		return who
 	}
+	client := ""
 	if g.Naming == ByToken {
-		// A gate in front may have taken it out: then this one would redirect for ever.
-		if _, id, found := playback.CutToken(r.Received); found {
-			return identity{id: own(r, id), named: true, tokened: true}
-		}
+		client = r.Client.String()
 	}
-	who.id = guard.DeriveID(r.User, r.Device, "stream\x00"+r.Stream)
+	who.id = guard.DeriveID(r.User, r.Device, "stream\x00"+client+"\x00"+r.Stream)
 	return who
 }
 

@@ -28,6 +28,9 @@ func (g *Gate) observe(ctx context.Context, r *Request, d *Decision, claim guard
 	would := g.wouldBe(ctx, claim, r.Policy, v)
 	switch {
 	case !would.Outcome.Pass():
+		if d.SelfRefused = refusesItself(&claim, &would); d.SelfRefused {
+			g.Tally.selfRefused()
+		}
 		return problem.Refused(would)
 	case len(would.Replaced) > 0:
 		d.Word = WouldReplace
@@ -45,9 +48,7 @@ func (g *Gate) wouldBe(ctx context.Context, c guard.Claim, policy guard.Policy, 
 	if err != nil { // it counts here alone at the moment
 		guards, _ = g.Local.List(ctx, c.User)
 	}
-	if g.Naming == ByToken && c.Intent == guard.Continue {
-		c.Intent = guard.Start // its manifest would have made room
-	}
+	c.Patience = 0 // what might be over is counted as it is
 	at := v.Guard.CreatedAt
 	if v.Outcome == guard.Uncounted { // it has no guard of its own, and all others were there before
 		for _, o := range guards {
@@ -66,17 +67,20 @@ func (g *Gate) wouldBe(ctx context.Context, c guard.Claim, policy guard.Policy, 
 // refused nothing.
 type Observer struct {
 	*lease.Keeper
-	Tally *Tally
+	Tally  *Tally
+	Ending <-chan struct{} // closed when nothing is to wait any more
 }
 
-// Acquire implements guard.Store. A playback that was revoked gets a guard under
-// another id, the same each time.
+// Acquire implements guard.Store. A start that is in doubt waits. Of who is only
+// observed, a playback that was ended gets a guard under another id, the same each
+// time.
 func (o Observer) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	v, err := o.Keeper.Acquire(ctx, c, p)
 	if !p.Observe {
-		return v, err
+		c.Patience = min(shortPatience, p.TTL)
+		return WaitOut(ctx, o.Ending, o.Keeper, c, func(c guard.Claim) (guard.Verdict, error) { return o.Keeper.Acquire(ctx, c, p) })
 	}
-	if err == nil && v.Outcome == guard.Revoked {
+	v, err := o.Keeper.Acquire(ctx, c, p)
+	if err == nil && (v.Outcome == guard.Revoked || v.Outcome == guard.Replaced) {
 		c.ID = guard.DeriveID(c.User, c.Device, "revoked\x00"+c.ID.String())
 		v, err = o.Keeper.Acquire(ctx, c, p)
 	}
@@ -100,7 +104,7 @@ func (o Observer) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 }
 
 func absentIfRevoked(v guard.Verdict, p guard.Policy) guard.Verdict {
-	if p.Observe && v.Outcome == guard.Revoked {
+	if p.Observe && (v.Outcome == guard.Revoked || v.Outcome == guard.Replaced) {
 		v.Outcome = guard.Absent
 	}
 	return v

@@ -5,6 +5,7 @@
 package guard
 
 import (
+	"fmt"
 	"strings"
 	"time"
 )
@@ -16,10 +17,24 @@ type Guard struct {
 	Stream string // what is watched; at most MaxLabel bytes
 	Device string // what it is watched on, "" where that is not known; at most MaxLabel bytes
 	Labels Labels // what else rules go by; at most MaxLabels bytes
+	Client Client // what started it
 
 	// The store's clock, in milliseconds. The guard is active until ExpiresAt,
 	// lapsed (still holding its slot, still refreshable) until RemovedAt.
 	CreatedAt, ExpiresAt, RemovedAt time.Time
+}
+
+// Client is a hash of a client's address and program, 0 where they are not known.
+// It tells whether two playbacks may be one viewer's. Two equal clients behind one
+// address have the same, so that it is never part of who somebody is.
+type Client uint32
+
+// String returns eight hexadecimal digits, "" of what is not known.
+func (c Client) String() string {
+	if c == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%08x", uint32(c))
 }
 
 // Claim asks for one of a user's slots in the name of a playback.
@@ -32,8 +47,32 @@ type Claim struct {
 	// Another stream under the same ID moves the guard: it never takes a second slot.
 	Stream, Device string
 	Labels         Labels
+	Client         Client // written on a guard that is made
 
 	Intent Intent
+
+	// Named says that these are media under their own name, Nameless that the request
+	// has lost every name: it speaks for the user's guards on this stream and device,
+	// where what is not known matches anything. Where there is none a guard is made;
+	// of guards made so each client has its own. Neither is an explicit call, or a
+	// manifest with a name.
+	Named, Nameless bool
+	// For is the guard that a Nameless playback was served by before, if any.
+	For ID
+	// Anew says that the playback starts anew, from its first request: it is no
+	// straggler of the time before its release, and a replacement no longer stops it.
+	Anew bool
+	// Reloads says that a claim Anew may also carry on: a live manifest that is asked
+	// for again. It leaves alone a replacement that has refused somebody watching.
+	Reloads bool
+	// Keeps says that a guard with a stream keeps it.
+	Keeps bool
+
+	// Patience is how long a guard must have been doubted before a start may take
+	// its slot; with 0 nothing is doubted. Waited says that this start has waited:
+	// it doubts nothing new.
+	Patience time.Duration
+	Waited   bool
 
 	// Alone is how long ago a node admitted this playback by itself, because the
 	// store could not answer; 0 if the store admitted it. A playback that resumes
@@ -44,7 +83,9 @@ type Claim struct {
 // writeOn changes a guard to what the claim says.
 func (c *Claim) writeOn(g *Guard) {
 	g.User = written(g.User, c.User)
-	g.Stream = written(g.Stream, c.Stream)
+	if !c.Keeps || g.Stream == "" {
+		g.Stream = written(g.Stream, c.Stream)
+	}
 	g.Device = written(g.Device, c.Device)
 	g.Labels = c.Labels.over(g.Labels)
 }
@@ -63,36 +104,33 @@ func written(before, claimed string) string {
 type Intent uint8
 
 const (
-	// Start begins a playback or carries it on: a manifest, or an explicit call.
-	Start Intent = iota
-	// Continue carries it on: a segment. It differs from Start for the requests
-	// that were under way when their playback was released: for a moment, Settle
-	// at most, they pass without taking the slot again.
-	Continue
-	// Look is for a manifest that may never be played: players open one under
-	// several ids and play one of them. It refreshes the guard if there is one.
-	// Otherwise it creates none, and says whether a slot is free; where the policy
-	// replaces guards, it frees one. If another playback takes that slot within
-	// Settle, a Continue of this one may replace it, as a Start may.
+	// Play begins a playback or carries it on: media, or an explicit call. Requests
+	// that were under way when their playback was released are an exception: for a
+	// moment, Settle at most, they pass without taking the slot again.
+	Play Intent = iota
+	// Look is for a manifest, which may never be played. It refreshes the guard if
+	// there is one. Otherwise it says whether a slot is free, or would be if
+	// another guard went, and takes nothing.
 	Look
-	// Share is Continue for a request that has lost its id: any guard of the
-	// user on this stream and device serves, or one is made for the playback
-	// that a Look within Settle was about.
-	Share
-	// Resume is Continue for a playback that was admitted before: should its
+	// Resume is Play for a playback that was admitted before: should its
 	// guard be lost, it comes back, limit or no limit. A playback that was
-	// released or revoked since stays gone, and where the user has so many of
-	// those that some were forgotten, Resume is no more than Continue.
+	// ended since stays gone, and where the user has so many of
+	// those that some were forgotten, Resume is no more than Play.
 	Resume
 )
-
-// Starts reports whether a claim may replace guards.
-func (i Intent) Starts() bool { return i == Start || i == Look }
 
 // Settle is how long after the release of a playback its last requests may
 // arrive. They pass for as long as the playback had its guard, if that is
 // shorter; and not at all if it had come back within ttl of another release.
 const Settle = 5 * time.Second
+
+// Watched is how long after its replacement a playback asks only because it has
+// not heard of it. Whoever asks later is watched, and its viewer thrown out.
+const Watched = time.Second
+
+// MaxReturns is how often playbacks of a stream that others have thrown out may
+// throw those out in turn.
+const MaxReturns = 2
 
 // Outcome is the word for a verdict.
 type Outcome uint8
@@ -100,17 +138,19 @@ type Outcome uint8
 const (
 	Admitted  Outcome = iota + 1 // the guard was created
 	Refreshed                    // the guard existed; both its times moved on
-	Vacant                       // Look: no guard, but a slot is free for one
+	Vacant                       // Look: no guard, but there is a slot for one
 	Released                     // a request from before the playback's release; it may pass
 	Rejected                     // all slots are taken
 	Revoked                      // the playback was revoked; carrying on does not bring it back
 	Absent                       // Refresh: there is no such guard
 	Known                        // admitted or refreshed lately; the store was not asked
 	Uncounted                    // the user holds as many guards as a store keeps of one: it passes, and nothing is kept
+	Replaced                     // another playback has taken the slot; only starting anew brings it back
+	Doubted                      // all slots are taken, but one perhaps by nobody: wait and ask again
 )
 
 func (o Outcome) String() string {
-	return [...]string{"unknown", "admitted", "refreshed", "vacant", "released", "rejected", "revoked", "absent", "known", "uncounted"}[o]
+	return [...]string{"unknown", "admitted", "refreshed", "vacant", "released", "rejected", "revoked", "absent", "known", "uncounted", "replaced", "doubted"}[o]
 }
 
 // Pass reports whether the request may go on.
@@ -129,15 +169,19 @@ type Verdict struct {
 	Held    int   // guards the user holds after the call
 	Limit   int   // as the policy had it; 0 from Refresh
 
-	// Rejected: the rule that refuses (the limit is one with Per ""), how many
-	// guards are in its way, the oldest MaxInTheWay of them, oldest first, and how
-	// long until there is room if nobody refreshes any of them.
-	// Revoked: how long the revocation still stands.
+	// Rejected and Doubted: the rule that refuses (the limit is one with Per ""),
+	// how many guards are in its way, the oldest MaxInTheWay of them, oldest first,
+	// and how long until there is room if nobody refreshes any of them.
+	// Revoked and Replaced: how long that still stands.
+	// Doubted: how long to wait before the claim is made again, with Waited.
 	Rule     Rule
 	Blocking int
 	InTheWay []Guard
 	FreeIn   time.Duration
 	Repeated bool // the refusal was remembered, the store was not asked
+	Lately   bool // Rejected: the rule would replace, but playbacks throw each other out too often
 
-	Replaced []ID // guards revoked to make room
+	Replaced []ID // guards that were ended to make room
+	Doubted  []ID // guards that were not doubted before
+	Answered bool // Refreshed: the guard had been doubted
 }

@@ -1,16 +1,15 @@
 package guard
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"time"
 )
 
-// Ledger is one user's account: the guards held, and marks of playbacks lately
-// released, revoked or looked at. It is the rules of a guard as plain code, for
-// stores that keep guards in Go; redisstore says the same in Lua, in the same
-// steps. The zero value is an empty account. Not safe for concurrent use.
+// Ledger is one user's account: the guards held, and marks of playbacks that
+// lately were released, replaced or revoked. It is the rules of a guard as plain
+// code, for stores that keep guards in Go; redisstore says the same in Lua, in the
+// same steps. The zero value is an empty account. Not safe for concurrent use.
 type Ledger struct {
 	records []record // oldest first
 }
@@ -28,20 +27,37 @@ func NewLedger(guards []Guard) *Ledger {
 // happened and RemovedAt is when it is forgotten.
 type record struct {
 	Guard
-	ttl  time.Duration // how long the record lives after its last refresh; a mark: after it was made
-	kind kind
+	ttl       time.Duration // how long the record lives after its last refresh; a mark: after it was made
+	kind      kind
+	flags     flag
+	returns   uint8     // how often playbacks of this stream have come back from a replacement
+	doubtedAt time.Time // zero of a guard that is not
 }
 
 type kind uint8
 
 const (
 	held      kind = iota
-	looked         // a manifest was, for a playback that has no guard yet
 	returned       // a released playback has come back: its next release has no stragglers
 	released       // until ExpiresAt stragglers pass
+	replaced       // its playback is refused, until it starts anew
 	revoked        // its playback is refused
-	forgotten      // released or revoked playbacks, until the last of them would have been forgotten anyway; it has no ID
+	forgotten      // ends of playbacks, until the last of them would have been forgotten anyway; it has no ID
 )
+
+// flag is what else is known of a record.
+type flag uint16
+
+const (
+	named    flag = 1 << iota // media of the guard's own have come under its id
+	nameless                  // it was made for a request without a name: it is its client's
+	unproven                  // nothing was asked under it but what made it
+	watched                   // of replaced: it has refused somebody who was watching
+	lifted                    // of replaced: its playback has started anew
+	parted                    // of replaced: requests without a name are another start's now
+)
+
+func (r *record) is(f flag) bool { return r.flags&f != 0 }
 
 // Acquire is Store.Acquire at a moment of the store's clock.
 func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
@@ -53,152 +69,291 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 }
 
 func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
-	// 1. A playback that was revoked is refused.
-	if r := l.find(c.ID, revoked); r != nil {
-		v.FreeIn = r.RemovedAt.Sub(now)
-		return Revoked
+	// 1. A playback that was revoked is refused, and one that was replaced until it
+	// starts anew, or nobody is to be refused. Requests without a name are another
+	// matter (3).
+	if c.Anew || p.Observe {
+		l.lift(c)
+	}
+	if mark := l.first(func(r *record) bool { return r.ID == c.ID && r.stops() }); mark != nil && !c.Nameless {
+		return l.stop(now, mark, p, v)
 	}
 
 	// 2. Its own guard stays its own. Without one,
-	var own *Guard
-	if r := l.find(c.ID, held); r != nil {
-		was := r.Guard
-		own = &was
-	} else {
-		// 3. a request that has lost its id is served by the guards of its stream
-		// and device, or else speaks for the playback that was looked at there;
-		if c.Intent == Share {
-			if first := l.share(now, c, p); first != nil {
-				v.Guard = *first
-				return Refreshed
-			}
-			if id := l.lookedAt(c); id != nil {
-				c.ID, c.Intent = *id, Continue
-			}
+	own := l.find(c.ID, held)
+	if own == nil && c.Nameless {
+		// 3. a request without a name is served by the guards of its stream and
+		// device, or by one that may be on them, or is refused with the playback that
+		// was ended there. Where the store has lost the guard that served it before,
+		// it speaks for that;
+		if first := l.share(now, &c, p, v); first != nil {
+			v.Guard = first.Guard
+			return Refreshed
 		}
+		if own = l.first(func(r *record) bool { return r.kind == held && r.may(&c) }); own != nil {
+			c.ID = own.ID
+		} else if mark := l.ended(now, &c); mark != nil && mark.kind == released {
+			return Released
+		} else if mark != nil {
+			return l.stop(now, mark, p, v)
+		} else if c.For != (ID{}) && l.first(func(r *record) bool { return r.ID == c.For }) == nil {
+			c.ID, c.Nameless, c.Intent = c.For, false, Resume
+		}
+	}
+	if own == nil {
 		// 4. a request that was sent before the playback's release passes;
-		if mark := l.find(c.ID, released); mark != nil && mark.precedes(now, c) {
+		if mark := l.find(c.ID, released); mark != nil && mark.precedes(now, &c) {
 			return Released
 		}
-		// 5. who resumes may be one of those whose end was forgotten;
-		if c.Intent == Resume && l.find(ID{}, forgotten) != nil {
-			c.Intent = Continue
-		}
-		// 6. a playback that was looked at counts as a start: a straggler of another
-		// may have taken its slot.
-		if c.Intent == Continue && l.find(c.ID, looked) != nil {
-			c.Intent = Start
+		// 5. who resumes may be one of those whose end was forgotten, or was replaced
+		// and has started anew since, elsewhere.
+		if c.Intent == Resume && (l.find(ID{}, forgotten) != nil || l.find(c.ID, replaced) != nil) {
+			c.Intent = Play
 		}
 	}
 
-	// 7. What the guard will be needs room under every rule,
-	g := Guard{ID: c.ID, CreatedAt: now}
+	// 6. What the guard will be needs room under every rule,
+	g, was := Guard{ID: c.ID, CreatedAt: now, Client: c.Client}, (*Guard)(nil)
 	if own != nil {
-		g = *own
+		g, was = own.Guard, &own.Guard
 	}
 	c.writeOn(&g)
-	going, replaced, refusing := l.makeRoom(now, own, &g, c.Intent, p)
-	if refusing != nil {
-		v.refuse(now, *refusing, &g, l.guards(), p)
-		return Rejected
+	returns := l.returns(&g)
+	room := l.makeRoom(now, was, &g, &c, p)
+	if room.refusing == nil && len(room.thrownOut) > 0 && returns > MaxReturns {
+		room.refusing, v.Lately = room.by, true
 	}
-	// 8. and a new one needs room in the store, which keeps only so many of one user.
-	if own == nil && l.held()-len(going) >= p.bound() {
+	if room.refusing != nil {
+		v.refuse(now, *room.refusing, &g, l.guards(), p)
+		if v.Lately {
+			v.FreeIn = l.fight(now, &g, p)
+			return Rejected
+		}
+		return l.doubt(now, &room, &g, &c, v)
+	}
+	// 7. and a new one needs room in the store, which keeps only so many of one user.
+	if own == nil && l.held()-len(room.going) >= p.bound() {
 		return Uncounted
 	}
 
-	// 9. The guards that it replaces are revoked.
-	if len(replaced) > 0 {
-		l.finish(now, replaced, p, revoked)
-		v.Replaced = replaced
+	// 8. A look leaves all as it is: its own guard stays where it is if another
+	// would have to go.
+	if c.Intent == Look {
+		if own == nil {
+			return Vacant
+		}
+		if len(room.going) > 0 {
+			g, room.going, room.taken, room.thrownOut = own.Guard, nil, nil, nil
+		}
 	}
 
-	// 10. A look leaves a mark; those that have lapsed stay until somebody plays.
-	if own == nil && c.Intent == Look {
-		l.look(now, g)
-		return Vacant
+	// 9. What has to go goes. The playbacks that lose their slots to another are refused.
+	if v.Replaced = append(room.taken, room.thrownOut...); len(v.Replaced) > 0 {
+		l.finish(now, v.Replaced, p, replaced)
 	}
-	l.records = slices.DeleteFunc(l.records, func(r record) bool { return r.kind == held && going[r.ID] })
+	l.records = slices.DeleteFunc(l.records, func(r record) bool { return r.kind == held && room.going[r.ID] })
 
-	// 11. Its own guard is refreshed, or a guard is born.
-	r := record{Guard: g}
-	r.extend(now, p)
-	v.Guard = r.Guard
-	if own != nil {
-		*l.find(c.ID, held) = r
+	// 10. Its own guard is refreshed, or a guard is born.
+	if own = l.find(c.ID, held); own != nil {
+		own.Guard = g
+		if c.Named {
+			own.flags |= named
+		}
+		if !own.is(named) || !c.Nameless {
+			v.Answered = own.refresh(now, p)
+		}
+		v.Guard = own.Guard
 		return Refreshed
 	}
+	born := record{Guard: g, returns: returns}
+	if c.Named {
+		born.flags |= named
+	}
+	if c.Nameless {
+		born.flags |= nameless
+	}
+	if c.Intent == Play && (c.Named || c.Nameless) {
+		born.flags |= unproven
+	}
+	born.extend(now, p)
+	v.Guard = born.Guard
 	if mark := l.find(c.ID, released); mark != nil {
 		mark.kind = returned
 	}
-	l.drop(c.ID, looked)
+	if mark := l.find(c.ID, replaced); mark != nil {
+		mark.flags |= lifted | parted
+	}
 	// A guard is born here and nowhere else: every rule that counts it has room
-	// for it (7), unless its playback was admitted before and resumes; and no user
-	// has more guards than a store keeps (8).
-	l.records = append(l.records, r)
+	// for it (6), unless its playback was admitted before and resumes; and no user
+	// has more guards than a store keeps (7).
+	l.records = append(l.records, born)
 	return Admitted
 }
 
-// precedes reports whether a request that comes without a guard belongs to the
-// time before the release that left the mark.
-func (mark *record) precedes(now time.Time, c Claim) bool {
-	switch c.Intent {
-	case Continue, Share:
-		return now.Before(mark.ExpiresAt)
-	case Resume:
-		return c.Alone == 0 || now.Sub(mark.CreatedAt) <= c.Alone
-	}
-	return false
-}
-
-// share refreshes what the user has on the claim's stream and device, and
-// returns the oldest.
-func (l *Ledger) share(now time.Time, c Claim, p Policy) (first *Guard) {
+// lift has a playback that starts anew no longer be stopped by its replacement,
+// nor the media without a name of its stream and device.
+func (l *Ledger) lift(c Claim) {
 	for i := range l.records {
 		r := &l.records[i]
-		if r.kind == held && r.Stream == c.Stream && r.Device == c.Device {
-			r.extend(now, p)
-			first = cmp.Or(first, &r.Guard)
+		switch {
+		case r.kind != replaced || c.Reloads && r.is(watched):
+		case r.ID == c.ID:
+			r.flags |= lifted | parted
+		case r.may(&c):
+			r.flags |= parted
+		}
+	}
+}
+
+// stops reports whether a record refuses its playback.
+func (r *record) stops() bool { return r.kind == revoked || r.kind == replaced && !r.is(lifted) }
+
+// stop refuses a request by a mark. Who is refused by a replacement once the news
+// of it is out is watched by somebody, and the mark stays as long as that goes on.
+func (l *Ledger) stop(now time.Time, mark *record, p Policy, v *Verdict) Outcome {
+	if mark.kind == revoked {
+		v.FreeIn = mark.RemovedAt.Sub(now)
+		return Revoked
+	}
+	if now.Sub(mark.CreatedAt) > Watched {
+		mark.flags |= watched
+	}
+	mark.stay(now, p)
+	v.FreeIn = mark.RemovedAt.Sub(now)
+	return Replaced
+}
+
+// stay keeps a mark for another ttl, when less than half of that is left.
+func (r *record) stay(now time.Time, p Policy) {
+	if r.RemovedAt.Sub(now) < p.TTL/2 {
+		r.RemovedAt = now.Add(p.TTL)
+		r.ttl = p.TTL
+	}
+}
+
+// may reports whether a request without a name may be part of a playback: what is
+// not known of either matches anything.
+func (r *record) may(c *Claim) bool {
+	alike := func(a, b string) bool { return a == "" || b == "" || a == b }
+	return alike(r.Stream, c.Stream) && alike(r.Device, c.Device) &&
+		(!r.is(nameless) || r.Client == 0 || c.Client == 0 || r.Client == c.Client)
+}
+
+// serves reports whether a request without a name is part of a playback, as far as
+// the request knows.
+func (r *record) serves(c *Claim) bool {
+	return r.may(c) && r.Stream == c.Stream && (r.Device == c.Device || c.Device == "")
+}
+
+// share keeps alive what the user has on the claim's stream and device, as far as
+// its own media have never named themselves, and returns the oldest.
+func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *record) {
+	for i := range l.records {
+		r := &l.records[i]
+		if r.kind != held || !r.serves(c) {
+			continue
+		}
+		if !r.is(named) && r.refresh(now, p) {
+			v.Answered = true
+		}
+		if first == nil {
+			first = r
 		}
 	}
 	return first
 }
 
-// lookedAt is the playback whose manifest was looked at last on the claim's
-// stream and device.
-func (l *Ledger) lookedAt(c Claim) *ID {
-	for i := range slices.Backward(l.records) {
-		r := &l.records[i]
-		if r.kind == looked && r.Stream == c.Stream && r.Device == c.Device {
-			return &r.ID
-		}
-	}
-	return nil
+// ended is the mark of a playback that a request without a name may be part of. Of
+// one that passes it is known: who had asked before the release has filled in the rest.
+func (l *Ledger) ended(now time.Time, c *Claim) *record {
+	return l.first(func(r *record) bool {
+		return r.stops() && !r.is(parted) && r.may(c) || r.kind == released && r.serves(c) && r.precedes(now, c)
+	})
 }
 
-// look leaves a mark for Settle. On a device only the last stream that was
-// looked at has marks, one for each of its ids.
-func (l *Ledger) look(now time.Time, g Guard) {
-	if l.find(g.ID, released) != nil {
-		return
+// precedes reports whether a request that comes without a guard belongs to the
+// time before the release that left the mark.
+func (mark *record) precedes(now time.Time, c *Claim) bool {
+	switch {
+	case c.Intent == Resume:
+		return c.Alone == 0 || now.Sub(mark.CreatedAt) <= c.Alone
+	case c.Intent == Look, c.Anew:
+		return false
 	}
-	l.records = slices.DeleteFunc(l.records, func(r record) bool {
-		return r.kind == looked && r.Device == g.Device && (r.Stream != g.Stream || r.ID == g.ID)
-	})
-	g.CreatedAt, g.RemovedAt = now, now.Add(Settle)
-	l.records = append(l.records, record{g, Settle, looked})
-	l.forgetMarks(now)
+	return now.Before(mark.ExpiresAt)
 }
+
+// returns is how often playbacks of a guard's stream have come back, with this one.
+func (l *Ledger) returns(g *Guard) (n uint8) {
+	for _, r := range l.records {
+		if r.kind == replaced && r.Stream == g.Stream {
+			times := min(r.returns, MaxReturns)
+			if r.is(watched) {
+				times++
+			}
+			n = max(n, times)
+		}
+	}
+	return n
+}
+
+// fight keeps the marks that refuse a playback because it would throw out another
+// once too often, and returns how long they stand.
+func (l *Ledger) fight(now time.Time, g *Guard, p Policy) (standing time.Duration) {
+	for i := range l.records {
+		r := &l.records[i]
+		if r.kind == replaced && r.is(watched) && r.Stream == g.Stream && r.returns >= MaxReturns {
+			r.stay(now, p)
+			standing = max(standing, r.RemovedAt.Sub(now))
+		}
+	}
+	return standing
+}
+
+// doubt is what becomes of a start that a rule refuses. Guards in its way of the
+// same client and stream may be the same viewer's, and over: whether they are is
+// known when the start has waited. Where all of them are too few none is doubted.
+func (l *Ledger) doubt(now time.Time, room *room, g *Guard, c *Claim, v *Verdict) Outcome {
+	if c.Patience == 0 || g.Client == 0 || g.Stream == "" {
+		return Rejected
+	}
+	var perhaps []*record
+	for i := range l.records {
+		r := &l.records[i]
+		if r.kind == held && r.ID != g.ID && r.same(g) && !room.going[r.ID] && room.refusing.covers(&r.Guard, g) &&
+			!(c.Waited && r.doubtedAt.IsZero()) {
+			perhaps = append(perhaps, r)
+		}
+	}
+	if len(perhaps) < room.missing {
+		return Rejected
+	}
+	waits := make([]time.Duration, len(perhaps))
+	for i, r := range perhaps {
+		if r.doubtedAt.IsZero() {
+			r.doubtedAt = now
+			v.Doubted = append(v.Doubted, r.ID)
+		}
+		waits[i] = r.doubtedAt.Add(c.Patience).Sub(now)
+	}
+	slices.Sort(waits)
+	v.FreeIn = waits[room.missing-1]
+	return Doubted
+}
+
+// same reports whether two guards may be one viewer's.
+func (r *record) same(g *Guard) bool { return r.Client == g.Client && r.Stream == g.Stream }
 
 // Refresh is Store.Refresh at a moment of the store's clock.
 func (l *Ledger) Refresh(now time.Time, id ID, p Policy) Verdict {
 	l.Forget(now)
 	v := Verdict{Outcome: Absent, Held: l.held()}
-	if l.find(id, revoked) != nil {
-		v.Outcome = Revoked
-	} else if r := l.find(id, held); r != nil {
-		r.extend(now, p)
+	if r := l.find(id, held); r != nil {
+		v.Answered = r.refresh(now, p)
 		v.Outcome, v.Guard = Refreshed, r.Guard
+	} else if r := l.first(func(r *record) bool { return r.ID == id && r.stops() }); r != nil {
+		v.Outcome = l.stop(now, r, p, &v)
+		v.FreeIn = 0
 	}
 	return v
 }
@@ -222,6 +377,27 @@ func (l *Ledger) end(now time.Time, id ID, p Policy, k kind) bool {
 	return true
 }
 
+// Undo is Store.Undo at a moment of the store's clock.
+func (l *Ledger) Undo(now time.Time, id ID, others []ID) bool {
+	l.Forget(now)
+	g := l.find(id, held)
+	if g == nil || !g.is(unproven) {
+		return false
+	}
+	made := g.CreatedAt
+	if mark := l.find(id, returned); mark != nil {
+		mark.kind = released
+	}
+	for i := range l.records {
+		// Their slots may be somebody else's by now: they may start, not resume.
+		if r := &l.records[i]; r.kind == replaced && r.CreatedAt.Equal(made) && slices.Contains(others, r.ID) {
+			r.flags = r.flags&^watched | lifted | parted
+		}
+	}
+	l.drop(id, held)
+	return true
+}
+
 // finish turns guards into marks of this kind. A mark lives for the policy's ttl, or the guard's if that is longer: for so
 // long a node that has not heard of the end may take the guard for lost.
 func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind) {
@@ -232,41 +408,45 @@ func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind) {
 	var guards []record
 	again := make(map[ID]bool)
 	l.records = slices.DeleteFunc(l.records, func(r record) bool {
-		if _, ends := place[r.ID]; !ends || r.kind != held && r.kind != returned {
+		if _, ends := place[r.ID]; !ends || r.kind == forgotten {
 			return false
 		}
-		if r.kind == held {
+		switch r.kind {
+		case held:
 			guards = append(guards, r)
-		} else {
+		case returned:
 			again[r.ID] = true
 		}
 		return true
 	})
 	slices.SortFunc(guards, func(a, b record) int { return place[a.ID] - place[b.ID] })
 	for _, r := range guards {
-		grace, ttl := min(Settle, now.Sub(r.CreatedAt)), max(p.TTL, r.ttl)
-		if again[r.ID] {
+		grace := min(Settle, now.Sub(r.CreatedAt))
+		if again[r.ID] || k != released {
 			grace = 0
 		}
 		if p.TTL > 0 {
-			l.records = append(l.records, record{Guard{ID: r.ID, CreatedAt: now, ExpiresAt: now.Add(grace), RemovedAt: now.Add(ttl)}, ttl, k})
+			r.kind, r.ttl, r.Labels, r.doubtedAt = k, max(p.TTL, r.ttl), "", time.Time{}
+			r.CreatedAt, r.ExpiresAt, r.RemovedAt = now, now.Add(grace), now.Add(r.ttl)
+			l.records = append(l.records, r)
 		}
 	}
 	l.forgetMarks(now)
 }
 
-// forgetMarks forgets marks beyond MaxMarks: the oldest looks, or else returns, or
-// else releases, or else revocations. A user who starts and stops many playbacks
-// does not wash a revocation away. That an end was forgotten is remembered.
+// forgetMarks forgets marks beyond MaxMarks: the oldest of the least weight. A user
+// who starts and stops many playbacks does not wash a revocation away, nor what keeps
+// a playback that is thrown out from throwing out its successor. That an end was
+// forgotten is remembered.
 func (l *Ledger) forgetMarks(now time.Time) {
 	excess, until := l.Len()-l.held()-MaxMarks, now
-	for k := looked; k <= revoked && excess > 0; k++ {
+	for least := 1; least <= 5 && excess > 0; least++ {
 		l.records = slices.DeleteFunc(l.records, func(r record) bool {
-			if r.kind != k || excess <= 0 {
+			if r.weight() != least || excess <= 0 {
 				return false
 			}
 			excess--
-			if k >= released && r.RemovedAt.After(until) {
+			if r.kind >= released && r.RemovedAt.After(until) {
 				until = r.RemovedAt
 			}
 			return true
@@ -276,7 +456,24 @@ func (l *Ledger) forgetMarks(now time.Time) {
 		return
 	}
 	l.drop(ID{}, forgotten)
-	l.records = append(l.records, record{Guard{CreatedAt: now, RemovedAt: until}, until.Sub(now), forgotten})
+	l.records = append(l.records, record{Guard: Guard{CreatedAt: now, RemovedAt: until}, ttl: until.Sub(now), kind: forgotten})
+}
+
+// weight orders marks by what is lost with them, from 1 to 5; 0 of what is no mark.
+func (r *record) weight() int {
+	switch {
+	case r.kind == returned:
+		return 1
+	case r.kind == released:
+		return 2
+	case r.kind == replaced && !r.is(watched):
+		return 3
+	case r.kind == replaced:
+		return 4
+	case r.kind == revoked:
+		return 5
+	}
+	return 0
 }
 
 // List is Store.List at a moment of the store's clock. It changes nothing.
@@ -295,9 +492,12 @@ func (l *Ledger) Forget(now time.Time) bool {
 		r := &l.records[i]
 		if left := r.RemovedAt.Sub(now); left > r.ttl {
 			r.ExpiresAt, r.RemovedAt = r.ExpiresAt.Add(r.ttl-left), now.Add(r.ttl)
-			if r.CreatedAt.After(now) {
-				r.CreatedAt = now
-			}
+		}
+		if r.CreatedAt.After(now) {
+			r.CreatedAt = now
+		}
+		if r.doubtedAt.After(now) {
+			r.doubtedAt = now
 		}
 	}
 	l.records = slices.DeleteFunc(l.records, func(r record) bool { return !now.Before(r.RemovedAt) })
@@ -314,13 +514,17 @@ func (l *Ledger) Len() (n int) {
 	return n
 }
 
-func (l *Ledger) find(id ID, k kind) *record {
+func (l *Ledger) first(where func(*record) bool) *record {
 	for i := range l.records {
-		if l.records[i].ID == id && l.records[i].kind == k {
+		if where(&l.records[i]) {
 			return &l.records[i]
 		}
 	}
 	return nil
+}
+
+func (l *Ledger) find(id ID, k kind) *record {
+	return l.first(func(r *record) bool { return r.ID == id && r.kind == k })
 }
 
 func (l *Ledger) drop(id ID, k kind) {
@@ -344,6 +548,15 @@ func (l *Ledger) guards() []Guard {
 		}
 	}
 	return guards
+}
+
+// refresh is a sign of life. It reports whether the guard had been doubted.
+func (r *record) refresh(now time.Time, p Policy) (answered bool) {
+	answered = !r.doubtedAt.IsZero()
+	r.doubtedAt = time.Time{}
+	r.flags &^= unproven
+	r.extend(now, p)
+	return answered
 }
 
 // extend moves both times on. Neither goes back, whatever the policy of another

@@ -30,7 +30,7 @@ type Policy struct {
 // Rule limits how many of a user's guards agree in one thing: one guard for
 // each device, say. A guard of which that thing is not known agrees with none.
 type Rule struct {
-	Per     string // "stream", "device", or the name of a label; "" counts all guards
+	Per     string // "stream", "device", "client", or the name of a label; "" counts all guards
 	Limit   int    // MaxLimit at most, or Unlimited
 	AtLimit AtLimit
 }
@@ -63,7 +63,7 @@ const Unlimited = math.MaxInt32
 const (
 	MaxLimit    = 1000 // guards under one user, and the highest limit
 	MaxObserved = 64   // guards under one user whom a policy only observes
-	MaxMarks    = 32   // released, revoked and looked-at playbacks remembered under one user
+	MaxMarks    = 32   // ended playbacks remembered under one user
 	MaxInTheWay = 16   // guards that a refusal shows
 	MaxUser     = 256  // bytes in a user
 	MaxLabel    = 255  // bytes in a stream or a device
@@ -117,6 +117,8 @@ func (r Rule) of(g *Guard) string {
 		return g.Stream
 	case "device":
 		return g.Device
+	case "client":
+		return g.Client.String()
 	}
 	return g.Labels.Get(r.Per)
 }

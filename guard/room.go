@@ -5,42 +5,67 @@ import (
 	"time"
 )
 
+// room is what has to go so that every rule allows a guard.
+type room struct {
+	going     map[ID]bool
+	taken     []ID  // of those, the ones that were doubted in vain
+	thrownOut []ID  // and those that a rule replaces,
+	by        *Rule // the last such rule
+	refusing  *Rule // if all that is not enough,
+	missing   int   // and how many more would have to go for that rule
+}
+
 // makeRoom finds the guards that must go so that every rule allows g. own is g
 // before the claim, nil if it is new. First go lapsed guards where those may lose
-// their slots, the longest lapsed first; then, for a start, those that the rule
-// replaces, the oldest first, which are replaced. If that is not enough, refusing
-// is the rule that refuses. makeRoom changes nothing.
-func (l *Ledger) makeRoom(now time.Time, own, g *Guard, i Intent, p Policy) (going map[ID]bool, replaced []ID, refusing *Rule) {
-	if own == nil && i == Resume {
-		return nil, nil, nil // an admitted viewer stays admitted
+// their slots, the longest lapsed first; then guards that were doubted for long
+// enough; then, unless the claim only resumes, those that the rule replaces, the
+// oldest first. makeRoom changes nothing.
+func (l *Ledger) makeRoom(now time.Time, own, g *Guard, c *Claim, p Policy) (room room) {
+	if own == nil && c.Intent == Resume {
+		return room // an admitted viewer stays admitted
 	}
-	going = make(map[ID]bool)
+	room.going = make(map[ID]bool)
 	for _, r := range p.AllRules() {
 		if l.held() < r.Limit || !r.covers(g, g) || own != nil && r.covers(own, g) {
 			continue // there is room for all, the rule is not about g, or counts it already
 		}
-		others := slices.DeleteFunc(r.beside(g, l.guards()), func(o Guard) bool { return going[o.ID] })
+		others := slices.DeleteFunc(r.beside(g, l.guards()), func(o Guard) bool { return room.going[o.ID] })
 		excess := len(others) - r.Limit + 1
 		if p.ReclaimLapsed {
 			over := slices.DeleteFunc(slices.Clone(others), func(o Guard) bool { return now.Before(o.ExpiresAt) })
 			slices.SortStableFunc(over, func(a, b Guard) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
 			for _, o := range over[:min(max(excess, 0), len(over))] {
-				going[o.ID] = true
+				room.going[o.ID] = true
+				excess--
+			}
+		}
+		for i := range l.records {
+			o := &l.records[i]
+			if excess > 0 && !room.going[o.ID] && o.isOver(now, g, c) && r.covers(&o.Guard, g) {
+				room.going[o.ID] = true
+				room.taken = append(room.taken, o.ID)
 				excess--
 			}
 		}
 		for _, o := range others {
-			if excess > 0 && i.Starts() && !going[o.ID] && r.replaces(&o, g) {
-				going[o.ID] = true
-				replaced = append(replaced, o.ID)
+			if excess > 0 && c.Intent != Resume && !room.going[o.ID] && r.replaces(&o, g) {
+				room.going[o.ID] = true
+				room.thrownOut, room.by = append(room.thrownOut, o.ID), &r
 				excess--
 			}
 		}
 		if excess > 0 {
-			return nil, nil, &r
+			room.refusing, room.missing = &r, excess
+			return room
 		}
 	}
-	return going, replaced, nil
+	return room
+}
+
+// isOver reports whether a guard has been doubted for as long as a start of what
+// may be the same viewer is to wait.
+func (r *record) isOver(now time.Time, g *Guard, c *Claim) bool {
+	return c.Patience > 0 && !r.doubtedAt.IsZero() && r.ID != g.ID && r.same(g) && !now.Before(r.doubtedAt.Add(c.Patience))
 }
 
 // refuse fills in what a Rejected verdict says of the rule that refuses g.

@@ -37,6 +37,11 @@ type Store interface {
 	// there is nothing to revoke.
 	Revoke(ctx context.Context, user string, id ID, p Policy) (bool, error)
 
+	// Undo takes back what a claim of media made, if nothing else was asked under
+	// the guard: it is gone without a mark, and the playbacks it replaced may go on,
+	// as far as there is room by then. It reports whether it did.
+	Undo(ctx context.Context, user string, id ID, replaced []ID) (bool, error)
+
 	// List returns the user's guards, active and lapsed, oldest first; ForDisplay
 	// perhaps as they were a moment ago.
 	List(ctx context.Context, user string) ([]Guard, error)
@@ -71,12 +76,12 @@ type Batcher interface {
 	AcquireAll(ctx context.Context, requests []Request) []Answer
 }
 
-// Watcher is a Store that tells when a guard was released or revoked, here or
-// on another node.
+// Watcher is a Store that tells when a guard was ended or doubted, or has answered
+// a doubt, here or on another node.
 type Watcher interface {
-	// Watch calls ended for each until the context is done. It outlives the
+	// Watch calls news for each until the context is done. It outlives the
 	// store's absence. It is a hint: calls may come late, twice or not at all.
-	Watch(ctx context.Context, ended func(ID))
+	Watch(ctx context.Context, news func(ID))
 }
 
 // Walker is a Store that can go through all users, in steps so small that the

@@ -15,15 +15,20 @@ const maxLeft = 1024
 // the playback was denied lately, or asks the store, once for all requests that
 // ask the same meanwhile: one of them is admitted, for the others the guard is
 // there. A request that gives up leaves the call to the others.
-func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+//
+// The trial, nil for nearly all requests, has to be ended.
+func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, *Trial, error) {
 	if v, ok := k.denied(&c, &p); ok {
-		return v, nil
+		return v, nil, nil
+	}
+	if v, ok := k.vacant(&c, &p); ok {
+		return v, nil, nil
 	}
 	if err := ctx.Err(); err != nil { // an answer at once would race it
-		return guard.Verdict{}, err
+		return guard.Verdict{}, nil, err
 	}
 	ended := k.ended.of(c.ID).Load() // a call sent before the last ending is no answer to a start after it
-	key := fmt.Sprint(c.ID, c.Intent, k.hashOf(c), ended, p)
+	key := fmt.Sprint(c.Intent, c.Anew, c.Waited, k.hashOf(c), ended, p)
 	result := k.asking.DoChan(key, func() (any, error) {
 		defer k.turn(c.User)()
 		v, err := k.acquireAnyhow(context.WithoutCancel(ctx), c, p)
@@ -32,14 +37,14 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 	select {
 	case r := <-result:
 		if r.Err != nil {
-			return guard.Verdict{}, r.Err
+			return guard.Verdict{}, nil, r.Err
 		}
 		s := r.Val.(*common)
 		v := s.verdict
 		if s.taken.Swap(true) && v.Outcome == guard.Admitted {
 			v.Outcome = guard.Refreshed
 		}
-		return v, nil
+		return v, k.trial(c.ID), nil
 	case <-ctx.Done():
 		// A client that resets its streams as fast as it opens them would leave
 		// any number of calls behind; servers bound that of requests.
@@ -52,7 +57,7 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 		default:
 			<-result
 		}
-		return guard.Verdict{}, ctx.Err()
+		return guard.Verdict{}, nil, ctx.Err()
 	}
 }
 

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"hash/maphash"
 	"reflect"
 	"slices"
 	"strings"
@@ -30,9 +29,8 @@ type denials struct {
 type denial struct {
 	at      moment
 	lasts   time.Duration // from then on
-	intent  guard.Intent
-	claim   uint64       // hash of all else that was judged,
-	policy  guard.Policy // and what by
+	claim   uint64        // hash of all that was judged,
+	policy  guard.Policy  // and what by
 	verdict *guard.Verdict
 }
 
@@ -53,17 +51,20 @@ func (k *Keeper) denied(c *guard.Claim, p *guard.Policy) (v guard.Verdict, ok bo
 	return v, true
 }
 
-// alike reports whether a claim would be judged like the one before: where a
-// start was denied, which may do more, its segments are too. One that was revoked is not judged at all.
+// alike reports whether a claim would be judged like the one before: a manifest
+// is refused what its media are. One that was ended is not judged at all.
 func (k *Keeper) alike(d *denial, c *guard.Claim, p *guard.Policy) bool {
-	return d.verdict.Outcome == guard.Revoked ||
-		(c.Intent == d.intent || c.Intent == guard.Continue && d.intent.Starts()) && d.claim == k.hashOf(*c) && reflect.DeepEqual(&d.policy, p)
-}
-
-// hashOf is of all that a claim is judged by but its intent.
-func (k *Keeper) hashOf(c guard.Claim) uint64 {
-	c.Intent = 0
-	return maphash.Comparable(k.seed, c)
+	switch d.verdict.Outcome {
+	case guard.Revoked:
+		return true
+	case guard.Replaced:
+		return !c.Anew || c.Reloads
+	case guard.Uncounted:
+		if c.Intent == guard.Look {
+			return false
+		}
+	}
+	return d.claim == k.hashOf(*c) && reflect.DeepEqual(&d.policy, p)
 }
 
 func (d *denials) len() int { return d.byID.Size() }
@@ -78,7 +79,7 @@ func (k *Keeper) deny(at moment, c guard.Claim, p guard.Policy, v guard.Verdict)
 	if lasts <= 0 || k.denials.len() >= MaxDenials || k.denials.inTheWay.Load() >= maxInTheWay {
 		return
 	}
-	d := denial{at, lasts, c.Intent, k.hashOf(c), p, detached(v)}
+	d := denial{at, lasts, k.hashOf(c), p, detached(v)}
 	k.denials.inTheWay.Add(int64(len(v.InTheWay)))
 	if before, there := k.denials.byID.LoadAndStore(c.ID, d); there {
 		k.denials.inTheWay.Add(-int64(len(before.verdict.InTheWay)))

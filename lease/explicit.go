@@ -38,7 +38,8 @@ func (k *Keeper) Refresh(ctx context.Context, user string, id guard.ID, p guard.
 // Keep is Refresh for a playback that may be known: then the outcome is Known
 // and the store is not asked, or asked later.
 func (k *Keeper) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	if held, ok := k.Known(&c, &p); ok {
+	if held, trial, ok := k.Known(&c, &p); ok {
+		trial.End(true)
 		return guard.Verdict{Outcome: guard.Known, Held: held, Limit: p.Limit}, nil
 	}
 	return k.refresh(ctx, c, p)
@@ -109,6 +110,12 @@ func (k *Keeper) sweepNamed() {
 	k.named.Range(func(id guard.ID, _ guard.Claim) bool {
 		if _, known := k.leases.get(id); !known {
 			k.named.Delete(id)
+		}
+		return true
+	})
+	k.speaks.Range(func(id, _ guard.ID) bool {
+		if _, known := k.leases.get(id); !known {
+			k.speaks.Delete(id)
 		}
 		return true
 	})

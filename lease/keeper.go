@@ -49,6 +49,10 @@ type Keeper struct {
 	seed    maphash.Seed
 	leases  *table
 	denials denials
+	looks   *xsync.Map[guard.ID, look]
+	trials  *xsync.Map[guard.ID, *Trial]
+	speaks  *xsync.Map[guard.ID, guard.ID] // the guards that serve playbacks without a name
+	waiting *waiting
 	named   *xsync.Map[guard.ID, guard.Claim] // guards of explicit calls, as the store last told of them
 	ended   endings
 	asking  singleflight.Group
@@ -82,6 +86,10 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 		seed:    maphash.MakeSeed(),
 		leases:  newTable(maxLeases),
 		denials: newDenials(),
+		looks:   xsync.NewMap[guard.ID, look](),
+		trials:  xsync.NewMap[guard.ID, *Trial](),
+		speaks:  xsync.NewMap[guard.ID, guard.ID](),
+		waiting: newWaiting(),
 		named:   xsync.NewMap[guard.ID, guard.Claim](),
 		left:    make(chan struct{}, maxLeft),
 		due:     make(chan guard.Request, queued),
@@ -116,28 +124,37 @@ func (k *Keeper) Close() error {
 
 // Known reports whether a request's playback has a lease, and how many guards
 // its user held lately. Where the lease is due for a refresh, Known queues one,
-// in the request's words; the request does not wait for it.
-func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, ok bool) {
+// in the request's words; the request does not wait for it. What starts anew, and
+// does not only reload, is not known. The trial, nil for nearly all requests, has to be ended.
+func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial, ok bool) {
 	l, ok := k.leases.get(c.ID)
-	if !ok {
-		return 0, false
+	if !ok || c.Anew && !c.Reloads {
+		return 0, nil, false
 	}
 	age := k.now().since(l.at)
 	if age >= l.serves(p) {
-		return 0, false
+		return 0, nil, false
+	}
+	switch l.by {
+	case byAnother:
+		if serves, there := k.speaks.Load(c.ID); !there || k.endedSince(serves, l.at) {
+			return 0, nil, false
+		}
+	case onTrial:
+		trial = k.trial(c.ID)
 	}
 	// The lease may be of a policy with shorter times.
 	if !l.refreshing && (age >= refreshAfter(c.ID, min(p.Interval, l.lives())) || age >= moveInterval && k.moves(&l, c)) {
 		k.queueRefresh(*c, *p)
 	}
-	return int(l.held), true
+	return int(l.held), trial, true
 }
 
 // Check is Acquire for a request of a playback that may be known: then the
 // outcome is Known. It is Known, and then Ask.
-func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	if held, ok := k.Known(&c, &p); ok {
-		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}, nil
+func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, *Trial, error) {
+	if held, trial, ok := k.Known(&c, &p); ok {
+		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}, trial, nil
 	}
 	return k.Ask(ctx, c, p)
 }
@@ -163,6 +180,12 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 	for _, id := range v.Replaced {
 		k.forget(id)
 	}
+	for _, id := range v.Doubted {
+		k.forget(id)
+	}
+	if v.Answered {
+		k.waiting.tell(v.Guard.ID)
+	}
 	if k.endedSince(c.ID, at) { // it says nothing about what has started since
 		k.leases.update(c.ID, func(l *lease) { l.refreshing = false })
 		return
@@ -170,28 +193,41 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 	switch v.Outcome {
 	case guard.Admitted, guard.Refreshed:
 		k.denials.delete(c.ID)
-		if v.Guard.ID != c.ID {
-			by = byAnother
+		lasts := slotTime(&p)
+		switch {
+		case v.Guard.ID != c.ID: // which is perhaps not refreshed by this
+			by, lasts = byAnother, min(lasts, p.Interval/2)
+			k.speaks.Store(c.ID, v.Guard.ID)
+		case c.Nameless && v.Outcome == guard.Refreshed: // likewise
+			lasts = min(lasts, p.Interval/2)
+		case v.Outcome == guard.Admitted && by == byStore && c.Intent == guard.Play && (c.Named || c.Nameless):
+			by = onTrial
+			k.try(at, &c, &v)
 		}
-		k.leases.put(c.ID, lease{at: at, ttl: milliseconds(slotTime(&p)), stream: k.hash(v.Guard.Stream), held: uint16(v.Held), by: by})
+		k.leases.put(c.ID, lease{at: at, ttl: milliseconds(lasts), stream: k.hash(v.Guard.Stream), held: uint16(v.Held), by: by})
 		if k.endedSince(c.ID, at) { // just now
 			k.leases.delete(c.ID)
 		}
+	case guard.Vacant:
+		k.leases.delete(c.ID)
+		k.rememberLook(at, &c, &p, &v)
 	case guard.Released, guard.Absent:
 		k.leases.delete(c.ID)
-	case guard.Rejected, guard.Revoked, guard.Uncounted:
+	case guard.Rejected, guard.Revoked, guard.Replaced, guard.Uncounted:
 		k.leases.delete(c.ID)
 		k.deny(at, c, p, v)
 	}
 }
 
-// forget makes the next request of a playback ask the store, and the next one of
-// each playback that its guard stood in the way of.
+// forget makes the next request of a playback ask the store, the next one of
+// each playback that its guard stood in the way of, and those that wait for news of it.
 func (k *Keeper) forget(id guard.ID) {
 	k.ended.of(id).Store(uint32(k.now()))
+	k.forgetVacancy(id)
 	k.leases.delete(id)
 	k.named.Delete(id)
 	k.denials.delete(id)
+	k.waiting.tell(id)
 }
 
 func (k *Keeper) endedSince(id guard.ID, at moment) bool { return k.ended.since(id, at, k.now()) }
@@ -213,6 +249,8 @@ func (k *Keeper) sweep(ctx context.Context, together int) {
 		}
 		if i == 0 {
 			k.denials.sweep(now)
+			k.sweepLooks(now)
+			k.sweepTrials(now)
 			k.sweepNamed()
 		}
 	}

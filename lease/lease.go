@@ -24,6 +24,7 @@ const (
 	byStore   grant = iota
 	byNode          // this node, while the store was away; the store has not heard of the playback
 	byAnother       // the store, because another playback's guard serves
+	onTrial         // the store, for media whose answer is not known yet
 )
 
 // lives is how long from l.at on the guard has its slot for certain.
@@ -49,7 +50,7 @@ func slotTime(p *guard.Policy) time.Duration {
 
 // moves reports whether a claim is about another stream than the lease.
 func (k *Keeper) moves(l *lease, c *guard.Claim) bool {
-	return c.Stream != "" && l.stream != k.hash(c.Stream)
+	return c.Stream != "" && !c.Keeps && l.stream != k.hash(c.Stream)
 }
 
 // moment is in milliseconds since the Keeper's start. It starts again every 49

@@ -96,15 +96,13 @@ func (k *Keeper) intend(ctx context.Context, c *guard.Claim, p *guard.Policy, at
 	l, known := k.leases.get(c.ID)
 	switch {
 	case known && l.by == byAnother:
-		c.Intent = guard.Share
+		c.For, _ = k.speaks.Load(c.ID)
 	case known && l.serves(p)-at.since(l.at) > k.margin(&l, p):
 		c.Intent = guard.Resume
 		k.recall(c)
 		if l.by == byNode {
 			c.Alone = k.aloneFor(ctx, *c, *p)
 		}
-	case c.Intent != guard.Share:
-		c.Intent = guard.Continue
 	}
 	return l.by
 }

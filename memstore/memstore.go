@@ -112,6 +112,12 @@ func (s *Store) Revoke(_ context.Context, user string, id guard.ID, p guard.Poli
 	return found, nil
 }
 
+// Undo implements guard.Store. It never fails.
+func (s *Store) Undo(_ context.Context, user string, id guard.ID, replaced []guard.ID) (undone bool, _ error) {
+	s.with(user, func(l *guard.Ledger, now time.Time) { undone = l.Undo(now, id, replaced) })
+	return undone, nil
+}
+
 // List implements guard.Store. It never fails.
 func (s *Store) List(_ context.Context, user string) (guards []guard.Guard, _ error) {
 	s.with(user, func(l *guard.Ledger, now time.Time) { guards = l.List(now) })

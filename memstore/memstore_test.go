@@ -86,12 +86,10 @@ func TestGuardsHoldOnToTheirOwnNamesOnly(t *testing.T) {
 	p := policy
 	p.AtLimit = guard.ReplaceOldest
 	for n := range users {
-		for _, intent := range []guard.Intent{guard.Start, guard.Continue, guard.Look} {
+		for _, playback := range []string{"replaced", "kept", "kept"} {
 			c := claim(fmt.Sprintf("%0*d", length, n)[length-6:])
-			c.Stream, c.Device, c.Intent = strings.Repeat("x", length)[:5], strings.Repeat("x", length)[:5], intent
-			if intent == guard.Look {
-				c.ID = guard.DeriveID(c.User, "", "looked at")
-			}
+			c.ID = guard.DeriveID(c.User, "", playback)
+			c.Stream, c.Device = strings.Repeat("x", length)[:5], strings.Repeat("x", length)[:5]
 			if v, err := s.Acquire(t.Context(), c, p); err != nil || !v.Outcome.Pass() {
 				t.Fatal(v.Outcome, err)
 			}

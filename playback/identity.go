@@ -2,6 +2,7 @@ package playback
 
 import (
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -50,6 +51,17 @@ func PrimaryID(r *http.Request) string {
 	return id
 }
 
+// IsPrefetch reports whether a browser asks for what may never be shown (Prefetch
+// and Speculation Rules: Sec-Purpose; Purpose and X-Moz of before).
+func IsPrefetch(r *http.Request) bool {
+	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Moz"} {
+		if values := r.Header[name]; len(values) > 0 && strings.HasPrefix(strings.ToLower(values[0]), "prefetch") {
+			return true
+		}
+	}
+	return false
+}
+
 // rawQueryValue is the first value of a key in a query, still escaped. The key
 // itself is expected unescaped, as every client writes it.
 func rawQueryValue(query, key string) (string, bool) {
@@ -61,4 +73,31 @@ func rawQueryValue(query, key string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// ClientHint is a hash of a client's address, of an IPv6 address the first 64 bits,
+// and of its User-Agent; 0 where neither is known.
+func ClientHint(address, userAgent string) guard.Client {
+	if address == "" && userAgent == "" {
+		return 0
+	}
+	h := fnv1a(fnvOffset, address)
+	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() && !ip.Is4In6() {
+		network := ip.As16()
+		h = fnv1a(fnvOffset, network[:8])
+	}
+	return guard.Client(max(fnv1a((h^'\n')*fnvPrime, userAgent), 1))
+}
+
+const (
+	fnvOffset uint32 = 2166136261
+	fnvPrime  uint32 = 16777619
+)
+
+// fnv1a goes on with a hash of FNV-1a.
+func fnv1a[B string | []byte](h uint32, b B) uint32 {
+	for i := range len(b) {
+		h = (h ^ uint32(b[i])) * fnvPrime
+	}
+	return h
 }

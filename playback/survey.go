@@ -264,3 +264,12 @@ func inSeconds(n float64) time.Duration {
 	}
 	return time.Duration(min(n, 24*60*60) * float64(time.Second))
 }
+
+// MayBeList reports whether the manifest of a path may be a list of titles.
+func MayBeList(p string) bool {
+	switch strings.ToLower(path.Ext(p)) {
+	case ".m3u8", ".m3u":
+		return true
+	}
+	return false
+}

@@ -8,7 +8,9 @@ type Code string
 // The codes.
 const (
 	ReachedMaxGuards  Code = "REACHED_MAX_GUARDS_COUNT"
+	ReplacedLately    Code = "REPLACED_LATELY"
 	GuardRevoked      Code = "GUARD_REVOKED"
+	GuardReplaced     Code = "GUARD_REPLACED"
 	GuardDoesNotExist Code = "GUARD_DOES_NOT_EXIST"
 	NotFound          Code = "NOT_FOUND"
 	MissingUser       Code = "MISSING_USER"
@@ -31,7 +33,9 @@ var Codes = []struct {
 	Status int
 }{
 	{ReachedMaxGuards, http.StatusTooManyRequests},
+	{ReplacedLately, http.StatusTooManyRequests},
 	{GuardRevoked, http.StatusGone}, // Refused makes it a 429 where media was asked for
+	{GuardReplaced, http.StatusGone}, // likewise
 	{GuardDoesNotExist, http.StatusNotFound},
 	{NotFound, http.StatusNotFound},
 	{MissingUser, http.StatusUnauthorized},

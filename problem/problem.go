@@ -90,16 +90,23 @@ func Early(r *http.Request) *Problem {
 	return New(TooEarly, "sent in early data, which could be a replay: repeat it")
 }
 
-// Revoked returns the 410 of a playback that was revoked.
-func Revoked() *Problem { return New(GuardRevoked, "this playback was ended from elsewhere") }
+// Ended returns the 410 of a playback that was revoked or replaced.
+func Ended(o guard.Outcome) *Problem {
+	if o == guard.Replaced {
+		return New(GuardReplaced, "another playback has taken the place of this one; starting anew takes it back")
+	}
+	return New(GuardRevoked, "this playback was ended from elsewhere")
+}
 
-// Refused returns the 429 of a Rejected or Revoked verdict: media is refused
+// Refused returns the 429 of a verdict that does not pass: media is refused
 // with one status, whatever the reason.
 func Refused(v guard.Verdict) *Problem {
-	if v.Outcome == guard.Revoked {
-		p := Revoked()
+	if v.Outcome == guard.Revoked || v.Outcome == guard.Replaced {
+		p := Ended(v.Outcome)
 		p.setStatus(http.StatusTooManyRequests)
-		p.RetryIn = Seconds(v.FreeIn)
+		if p.RetryIn = Seconds(v.FreeIn); v.Outcome == guard.Replaced {
+			p.RetryIn = 0 // as long as it is asked for
+		}
 		return p
 	}
 	r, held, per := v.Rule, v.Held, ""
@@ -111,6 +118,9 @@ func Refused(v guard.Verdict) *Problem {
 		retryIn, never = 0, "; this plan allows none, so waiting does not help"
 	}
 	p := New(ReachedMaxGuards, "stream limit reached: %d of %d guards held%s%s", held, r.Limit, per, never)
+	if v.Lately {
+		p = New(ReplacedLately, "playbacks have taken this place from each other %d times: it is free when the one that has it stops", guard.MaxReturns)
+	}
 	p.Limit, p.Per, p.RetryIn = &r.Limit, r.Per, retryIn
 	if v.Blocking > len(v.InTheWay) {
 		p.Total = v.Blocking
@@ -119,6 +129,14 @@ func Refused(v guard.Verdict) *Problem {
 		p.Guards = append(p.Guards, Holder{GuardID: g.ID.String(), StreamID: g.Stream, DeviceID: g.Device, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt})
 	}
 	return p
+}
+
+// GuardIDs are those of the guards in the way.
+func (r *Refusal) GuardIDs() (ids []string) {
+	for _, g := range r.Guards {
+		ids = append(ids, g.GuardID)
+	}
+	return ids
 }
 
 // Unavailable returns the 503 of a store that could not answer.

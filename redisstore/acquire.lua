@@ -1,40 +1,56 @@
 -- Admits a playback or says why not, in the steps of guard.Ledger.
 -- KEYS[1]  the user's key
--- ARGV     id, stream, device, labels, intent, interval, ttl, alone, reclaim_lapsed,
---          observe, channel (16 bytes; names; guard.Labels; guard.Intent; milliseconds
---          three times; 0 or 1 twice; where revocations are published), then of each
---          rule: per, limit, at_limit (guard.Rule; the policy's own limit is the last)
+-- ARGV     1  id, guard.Intent, flags, interval, ttl, client, patience, alone, for: 16
+--             bytes, twice one byte, five times four, 16 bytes, as in guard.Claim;
+--             times in milliseconds. Flags: 1 named, 2 nameless, 4 anew, 8 keeps,
+--             16 waited, 32 reclaim_lapsed, 64 observe, 128 reloads
+--          2  stream, device, labels (guard.Labels)
+--          5  channel, where news of guards is published
+--          6  of each rule: per, limit, at_limit (guard.Rule; the policy's own limit is
+--             the last)
 -- Returns  outcome (guard.Outcome), now in milliseconds, guards held, records: the
---          guard that serves the claim, or the oldest in the way of it; when there is
---          room or a revocation is over, in milliseconds from now; the rule that
---          refuses (1 the first), the guards in its way, the ids that were replaced
+--          guard that serves the claim, or the oldest in the way of it; 1 if that had
+--          been doubted, or is refused lately, or 0; in how many milliseconds there is
+--          room, or a refusal by a mark is over, or to ask again; the rule that refuses
+--          (1 the first), the guards in its way; the ids that were replaced, those that
+--          were not doubted before. What is left out at the end is 0, or none
 
-local id, stream, device, labels, intent = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local interval, ttl, alone = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-local reclaim, observe, channel = ARGV[9] == '1', ARGV[10] == '1', ARGV[11]
-local RULES, limit = 12, tonumber(ARGV[#ARGV - 1])
+local id, intent, flags, interval, ttl, client, patience, alone, served = struct.unpack('>c16BBI4I4I4I4I4c16', ARGV[1])
+local stream, device, labels, channel, RULES = ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6
+local named, nameless = bit.band(flags, 1) ~= 0, bit.band(flags, 2) ~= 0
+local anew, keeps, bound = bit.band(flags, 4) ~= 0, bit.band(flags, 8) ~= 0, bit.band(flags, 64) ~= 0 and MAX_OBSERVED or MAX_LIMIT
 
-local bound = observe and MAX_OBSERVED or MAX_LIMIT
-
--- 1. A playback that was revoked is refused.
-local at, after, kind, over = locate(id)
-if kind == 'R' then return { REVOKED, now, held, '', over - now } end
-
--- 2. Its own guard stays its own. Two cases, which are nearly all claims, are done
--- on the bytes without reading the records: a guard of which only the times change
--- (11), and a new guard with room (8) where the limit is the only rule (7).
-local names = struct.pack('>BBI2', #stream, #device, #labels) .. stream .. device .. labels
-if kind == 'G' and value:sub(at + 37, after - 1) == names then
-  extend(at, interval, ttl)
-  return { REFRESHED, now, held, value:sub(at, after - 1) }
+-- Two cases, which are nearly all claims, are done on the bytes without reading the
+-- records: a guard of which only times and flags change (10), and a new guard, or a
+-- look, with room for it under every rule (6) where no mark says anything else.
+local at, after, kind, another = locate(id)
+if kind == 'G' and not another and (not anew or replacements == 0) then
+  local is, streams, devices, labelled = struct.unpack('>I2BBI2', value, at + 37)
+  local names = at + HEADER
+  local devices_at = names + streams
+  local labels_at = devices_at + devices
+  if (stream == '' or keeps and streams > 0 or value:sub(names, devices_at - 1) == stream)
+    and (device == '' or value:sub(devices_at, labels_at - 1) == device)
+    and (labels == '' or value:sub(labels_at, labels_at + labelled - 1) == labels)
+    and not (nameless and (named or bit.band(is, NAMED) ~= 0)) then
+    return extend(at, after, interval, ttl, named and NAMED or 0, channel)
+  end
+elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or value == '2' and served == NOBODY) then
+  local room = bound
+  for i = RULES + 1, #ARGV, 3 do room = math.min(room, tonumber(ARGV[i])) end
+  if held < room then
+    if intent == LOOK then return { VACANT, now, held, '' } end
+    local is = (named and NAMED or 0) + (nameless and NAMELESS or 0)
+    if is > 0 then is = is + UNPROVEN end
+    local names = stream .. device .. labels
+    local new = struct.pack(RECORD, 'G', id, #names, now, ttl, 0, interval, is, #stream, #device, #labels, now, 0, 0, client) .. names
+    value = value .. new
+    write(math.max(last, now + ttl))
+    return { ADMITTED, now, held + 1, new }
+  end
 end
-if not kind and #ARGV == RULES + 2 and held < math.min(limit, bound) and (intent == START or intent == CONTINUE) then
-  local new = struct.pack('>c1c16I6I6I4I4', 'G', id, now, now, interval, ttl) .. names
-  value = value .. new
-  write(math.max(last, now + ttl))
-  return { ADMITTED, now, held + 1, new }
-end
 
+local waited, reclaim = bit.band(flags, 16) ~= 0, bit.band(flags, 32) ~= 0
 local rules = {}
 for i = RULES, #ARGV, 3 do
   rules[#rules + 1] = { per = ARGV[i], limit = tonumber(ARGV[i + 1]), at_limit = tonumber(ARGV[i + 2]) }
@@ -42,99 +58,160 @@ end
 --- ledger.lua and room.lua: all else is done on tables.
 
 read()
-local own = find('G', id)
-local function here(r) return r.stream == stream and r.device == device end
-if not own then -- Without one,
-  -- 3. a request that has lost its id is served by the guards of its stream
-  -- and device, or else speaks for the playback that was looked at there;
-  if intent == SHARE then
-    local first
-    for _, r in ipairs(records) do
-      if r.kind == 'G' and here(r) then
-        r.interval, r.ttl = extended(r.refreshed, r.interval, r.ttl, interval, ttl)
-        r.refreshed = now
-        first = first or r
-      end
-    end
-    if first then
-      save()
-      return { REFRESHED, now, held, pack(first) }
-    end
-    for _, r in ipairs(records) do
-      if r.kind == 'V' and here(r) then id, intent = r.id, CONTINUE end
-    end
-  end
-  -- 4. one from before the playback's release passes;
-  local mark = find('L', id)
-  if mark then
-    local since = now - mark.created
-    if (intent == CONTINUE or intent == SHARE) and since < mark.interval or intent == RESUME and (alone == 0 or since <= alone) then
-      return { RELEASED, now, held, '' }
-    end
-  end
-  -- 5. who resumes may be one of those whose end was forgotten;
-  if intent == RESUME and find('F', NOBODY) then intent = CONTINUE end
-  -- 6. a playback that was looked at starts: one from before may have taken
-  -- the slot that was free for it.
-  if intent == CONTINUE and find('V', id) then intent = START end
+local replaced, doubted, also = {}, {}, 0
+
+local function answer(outcome, shown, free_in, n, blocking)
+  save(channel)
+  return { outcome, now, held, shown or '', also, free_in or 0, n or 0, blocking or 0, table.concat(replaced), table.concat(doubted) }
 end
 
--- 7. What the guard will be needs room under every rule,
-local new = { kind = 'G', id = id, created = own and own.created or now, refreshed = now, interval = interval, ttl = ttl, stream = stream, device = device, labels = labels }
+local function refuse(mark)
+  local outcome, free_in = stop(mark, ttl)
+  return answer(outcome, '', free_in)
+end
+
+local function alike(a, b) return a == '' or b == '' or a == b end
+
+-- Whether a request without a name may be part of a playback: what is not known of
+-- either matches anything.
+local function may(r)
+  return alike(r.stream, stream) and alike(r.device, device)
+    and (not is(r, NAMELESS) or r.client == 0 or client == 0 or r.client == client)
+end
+
+-- Whether it is, as far as the request knows.
+local function serves(r)
+  return may(r) and r.stream == stream and (r.device == device or device == '')
+end
+
+-- Whether a request that comes without a guard belongs to the time before the
+-- release that left the mark.
+local function precedes(mark)
+  if intent == RESUME then return alone == 0 or now - mark.created <= alone end
+  if intent == LOOK or anew then return false end
+  return now < expires(mark)
+end
+
+-- 1. A playback that was revoked is refused, and one that was replaced until it
+-- starts anew. Requests without a name are another matter (3).
+if anew then
+  local reloads = bit.band(flags, 128) ~= 0
+  for _, r in ipairs(records) do
+    if r.kind == 'P' and not (reloads and is(r, WATCHED)) then
+      if r.id == id then
+        set(r, LIFTED + PARTED)
+      elseif may(r) then
+        set(r, PARTED)
+      end
+    end
+  end
+end
+local mark = first(function(r) return r.id == id and stops(r) end)
+if mark and not nameless then return refuse(mark) end
+
+-- 2. Its own guard stays its own. Without one,
+local own = find('G', id)
+if not own and nameless then
+  -- 3. a request without a name is served by the guards of its stream and device, or
+  -- by one that may be on them, or is refused with the playback that was ended there.
+  -- Where the store has lost the guard that served it before, it speaks for that;
+  local oldest
+  for _, r in ipairs(records) do
+    if r.kind == 'G' and serves(r) then
+      if not is(r, NAMED) then also = math.max(also, refresh(r, interval, ttl)) end
+      oldest = oldest or r
+    end
+  end
+  if oldest then return answer(REFRESHED, pack(oldest)) end
+  own = first(function(r) return r.kind == 'G' and may(r) end)
+  mark = first(function(r)
+    return stops(r) and not is(r, PARTED) and may(r) or r.kind == 'L' and serves(r) and precedes(r)
+  end)
+  if own then
+    id = own.id
+  elseif mark and mark.kind == 'L' then
+    return answer(RELEASED)
+  elseif mark then
+    return refuse(mark)
+  elseif served ~= NOBODY and not locate(served) then
+    id, nameless, intent = served, false, RESUME
+  end
+end
+if not own then
+  -- 4. a request that was sent before the playback's release passes;
+  mark = find('L', id)
+  if mark and precedes(mark) then return answer(RELEASED) end
+  -- 5. who resumes may be one of those whose end was forgotten, or was replaced and
+  -- has started anew since, elsewhere.
+  if intent == RESUME and (find('F', NOBODY) or find('P', id)) then intent = PLAY end
+end
+
+-- 6. What the guard will be needs room under every rule,
+local new = {
+  kind = 'G', id = id, created = now, refreshed = now, interval = interval, ttl = ttl, doubted = 0, flags = 0,
+  returns = 0, reason = 0, client = client, stream = stream, device = device, labels = labels, extra = '',
+}
 if own then
-  new.interval, new.ttl = extended(own.refreshed, own.interval, own.ttl, interval, ttl)
-  if stream == '' then new.stream = own.stream end
-  if device == '' then new.device = own.device end
-  for name, value in own.labels:gmatch('([^\31=]+)=([^\31]+)') do
-    local label = name .. '=' .. value .. '\31'
+  for name, was in pairs(own) do new[name] = was end
+  if stream ~= '' and not (keeps and own.stream ~= '') then new.stream = stream end
+  if device ~= '' then new.device = device end
+  new.labels = labels
+  for name, is in own.labels:gmatch('([^\31=]+)=([^\31]+)') do
+    local label = name .. '=' .. is .. '\31'
     if new.labels == '' then label = '\31' .. label end
     if #new.labels + #label <= MAX_LABELS and not new.labels:find('\31' .. name .. '=', 1, true) then
       new.labels = new.labels .. label
     end
   end
 end
-local going, replaced, refusal = make_room(own, new)
-if refusal then return refusal end
--- 8. and a new one needs room in the store, which keeps only so many of one user.
-if not own then
-  local left = held
-  for _ in pairs(going) do left = left - 1 end
-  if left >= bound then return { UNCOUNTED, now, held, '' } end
+local returns = returns_of(new)
+local going, taken, thrown_out, by, refusing, missing = make_room(own, new)
+local lately = not refusing and #thrown_out > 0 and returns > MAX_RETURNS
+if lately then refusing, also = by, 1 end
+if refusing then
+  local shown, blocking, free_in = in_the_way(new, refusing)
+  if lately then return answer(REJECTED, shown, fight(new), refusing, blocking) end
+  local wait
+  doubted, wait = doubt(new, refusing, missing, going)
+  return answer(wait and DOUBTED or REJECTED, shown, wait or free_in, refusing, blocking)
+end
+-- 7. and a new one needs room in the store, which keeps only so many of one user.
+local left = held
+for _ in pairs(going) do left = left - 1 end
+if not own and left >= bound then return answer(UNCOUNTED) end
+
+-- 8. A look leaves all as it is: its own guard stays where it is if another would
+-- have to go.
+if intent == LOOK then
+  if not own then return answer(VACANT) end
+  if left < held then new, going, taken, thrown_out = own, {}, {}, {} end
 end
 
--- 9. The guards that it replaces are revoked.
-if #replaced > 0 then finish('R', replaced, ttl) end
-
--- 10. A look leaves a mark; those that have lapsed stay until somebody plays.
-if not own and intent == LOOK then
-  if not find('L', id) then
-    -- On a device only the last stream that was looked at has marks, one for each
-    -- of its ids.
-    drop(function(r) return r.kind == 'V' and r.device == device and (r.stream ~= stream or r.id == id) end)
-    mark('V', id, 0, SETTLE, stream, device)
-    forget_marks()
-  end
-  save()
-  publish(channel, replaced)
-  return { VACANT, now, held, '', 0, 0, 0, table.concat(replaced) }
+-- 9. What has to go goes. The playbacks that lose their slots to another are refused.
+for _, ids in ipairs({ taken, thrown_out }) do
+  for _, other in ipairs(ids) do replaced[#replaced + 1] = other end
 end
+if #replaced > 0 then finish('P', replaced, ttl) end
 drop(function(r) return r.kind == 'G' and going[r] end)
 
--- 11. Its own guard is refreshed, or a guard is born.
-local outcome = REFRESHED
+-- 10. Its own guard is refreshed, or a guard is born.
+changed = true
+if named then set(new, NAMED) end
 if own then
+  if not is(new, NAMED) or not nameless then also = refresh(new, interval, ttl) end
   local _, i = find('G', id)
   records[i] = new
-else
-  outcome = ADMITTED
-  local mark = find('L', id)
-  if mark then mark.kind, mark.interval = 'B', 0 end
-  drop(function(r) return r.kind == 'V' and r.id == id end)
-  -- A guard is born here and, in short, at 2, and nowhere else: every rule that
-  -- counts it has room for it (7), unless its playback was admitted before and
-  -- resumes; and no user has more guards than a store keeps (8).
-  records[#records + 1] = new
+  return answer(REFRESHED, pack(new))
 end
-save()
-publish(channel, replaced)
-return { outcome, now, held, pack(new), 0, 0, 0, table.concat(replaced) }
+new.returns = returns
+if nameless then set(new, NAMELESS) end
+if intent == PLAY and (named or nameless) then set(new, UNPROVEN) end
+mark = find('L', id)
+if mark then mark.kind = 'B' end
+mark = find('P', id)
+if mark then set(mark, LIFTED + PARTED) end
+-- A guard is born here and, in short, above, and nowhere else: every rule that counts
+-- it has room for it (6), unless its playback was admitted before and resumes; and no
+-- user has more guards than a store keeps (7).
+records[#records + 1] = new
+return answer(ADMITTED, pack(new))

@@ -6,10 +6,11 @@
 
 local id, ttl, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 
-local _, _, is = locate(id)
-if is ~= 'G' then return 0 end
+local _, _, kind = locate(id)
+if kind ~= 'G' then return 0 end
+--- ledger.lua: the rest is done on tables.
+
 read()
 finish(KIND, { id }, ttl)
-save()
-publish(channel, { id })
+save(channel)
 return 1

@@ -47,8 +47,11 @@ func ask(ctx context.Context, s *Store, c guardtest.Call) (told guardtest.Told, 
 	)
 	switch c.Verb {
 	case "acquire", "continue", "resume":
-		intent := map[string]guard.Intent{"continue": guard.Continue, "resume": guard.Resume}[c.Verb]
-		v, err = s.Acquire(ctx, guard.Claim{User: c.User, ID: c.ID(), Intent: intent}, policy)
+		claim := guard.Claim{User: c.User, ID: c.ID(), Anew: c.Verb == "acquire"}
+		if c.Verb == "resume" {
+			claim.Intent = guard.Resume
+		}
+		v, err = s.Acquire(ctx, claim, policy)
 	case "refresh":
 		v, err = s.Refresh(ctx, c.User, c.ID(), policy)
 	case "release":

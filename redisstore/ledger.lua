@@ -1,26 +1,37 @@
 -- A user's records as tables, for scripts that do more than extend a time.
 
 local records
+local changed = false -- whether they are to be written,
+local news = {}       -- and the ids that are to be published
 
 -- Reads the records of a value that is right.
 local function read()
   records = {}
   local at = 2
   while at <= #value do
-    local kind, id, created, refreshed, interval, ttl, stream, device, labels, rest = struct.unpack(RECORD, value, at)
-    local devices, after = rest + stream, rest + stream + device + labels
+    local kind, id, length, refreshed, ttl, doubted, interval, flags, stream, device, labels, created, returns, reason, client, names = struct.unpack(RECORD, value, at)
+    local devices_at = names + stream
+    local labels_at = devices_at + device
+    local extra_at = labels_at + labels
+    at = names + length
     records[#records + 1] = {
-      kind = kind, id = id, created = created, refreshed = refreshed, interval = interval, ttl = ttl,
-      stream = value:sub(rest, devices - 1), device = value:sub(devices, after - labels - 1), labels = value:sub(after - labels, after - 1),
+      kind = kind, id = id, refreshed = refreshed, ttl = ttl, doubted = doubted, interval = interval, flags = flags,
+      created = created, returns = returns, reason = reason, client = client,
+      stream = value:sub(names, devices_at - 1), device = value:sub(devices_at, labels_at - 1),
+      labels = value:sub(labels_at, extra_at - 1), extra = value:sub(extra_at, at - 1),
     }
-    at = after
+  end
+end
+
+-- The first record of which this is true, and which one it is.
+local function first(where)
+  for i, r in ipairs(records) do
+    if where(r) then return r, i end
   end
 end
 
 local function find(kind, id)
-  for i, r in ipairs(records) do
-    if r.kind == kind and r.id == id then return r, i end
-  end
+  return first(function(r) return r.kind == kind and r.id == id end)
 end
 
 -- Drops the records of which this is true.
@@ -32,72 +43,107 @@ local function drop(where)
   records = kept
 end
 
+local function is(r, flag) return bit.band(r.flags, flag) ~= 0 end
+local function set(r, flag) r.flags, changed = bit.bor(r.flags, flag), true end
+local function over(r) return r.refreshed + r.ttl end
+
 local function pack(r)
-  return struct.pack(RECORD, r.kind, r.id, r.created, r.refreshed, r.interval, r.ttl, #r.stream, #r.device, #r.labels) .. r.stream .. r.device .. r.labels
+  local names = r.stream .. r.device .. r.labels .. r.extra
+  return struct.pack(RECORD, r.kind, r.id, #names, r.refreshed, r.ttl, r.doubted, r.interval, r.flags,
+    #r.stream, #r.device, #r.labels, r.created, r.returns, r.reason, r.client) .. names
 end
 
--- Writes the records.
-local function save()
-  local parts, over = { '1' }, now + 1
-  held = 0
-  for i, r in ipairs(records) do
-    parts[i + 1] = pack(r)
-    over = math.max(over, r.refreshed + r.ttl)
-    if r.kind == 'G' then held = held + 1 end
+-- Writes the records, if they have changed, and tells the news.
+local function save(channel)
+  if changed then
+    local parts, last = { '2' }, now + 1
+    held = 0
+    for i, r in ipairs(records) do
+      parts[i + 1] = pack(r)
+      last = math.max(last, over(r))
+      if r.kind == 'G' then held = held + 1 end
+    end
+    value = table.concat(parts)
+    write(last)
   end
-  value = table.concat(parts)
-  write(over)
+  for _, id in ipairs(news) do publish(channel, id) end
 end
 
--- Adds a mark that is made now.
-local function mark(kind, id, grace, ttl, stream, device)
-  records[#records + 1] = { kind = kind, id = id, created = now, refreshed = now, interval = grace, ttl = ttl, stream = stream, device = device, labels = '' }
+-- Is a sign of life of a guard. Returns 1 if it had been doubted, or 0.
+local function refresh(r, interval, ttl)
+  local answered = r.doubted > 0
+  r.interval, r.ttl = extended(r.refreshed, r.interval, r.ttl, interval, ttl)
+  r.refreshed, r.doubted, r.flags, changed = now, 0, bit.band(r.flags, bit.bnot(UNPROVEN)), true
+  if answered then news[#news + 1] = r.id end
+  return answered and 1 or 0
 end
 
-local FORGETS = { 'V', 'B', 'L', 'R' } -- in this order, the oldest of a kind first
-local NOBODY = ('\0'):rep(16)
+-- Whether a record refuses its playback.
+local function stops(r) return r.kind == 'R' or r.kind == 'P' and not is(r, LIFTED) end
+
+-- Keeps a mark for another ttl, when less than half of that is left.
+local function stay(mark, ttl)
+  if over(mark) - now < ttl / 2 then mark.refreshed, mark.ttl, changed = now, ttl, true end
+end
+
+-- Refuses a request by a mark. Who is refused by a replacement once the news of it
+-- is out is watched by somebody, and the mark stays as long as that goes on. Returns
+-- the outcome, and in how many milliseconds that is over.
+local function stop(mark, ttl)
+  if mark.kind == 'R' then return REVOKED, over(mark) - now end
+  if now - mark.created > WATCHED_AFTER and not is(mark, WATCHED) then set(mark, WATCHED) end
+  stay(mark, ttl)
+  return REPLACED, over(mark) - now
+end
+
+local MARKS = { B = true, L = true, P = true, R = true }
+local FORGETS = { 'B', 'L', 'P', 'R' } -- in this order, the oldest of a kind first
 
 -- Forgets marks beyond MAX_MARKS, and remembers that an end was forgotten.
 local function forget_marks()
   local excess, until_then = -MAX_MARKS, now
   for _, r in ipairs(records) do
-    if r.kind == 'V' or r.kind == 'B' or r.kind == 'L' or r.kind == 'R' then excess = excess + 1 end
+    if MARKS[r.kind] then excess = excess + 1 end
   end
   for _, kind in ipairs(FORGETS) do
     if excess > 0 then
       drop(function(r)
         if r.kind ~= kind or excess <= 0 then return false end
         excess = excess - 1
-        if kind == 'L' or kind == 'R' then until_then = math.max(until_then, r.refreshed + r.ttl) end
+        if kind ~= 'B' then until_then = math.max(until_then, over(r)) end
         return true
       end)
     end
   end
   local before = find('F', NOBODY)
-  if until_then == now or before and before.refreshed + before.ttl >= until_then then return end
+  if until_then == now or before and over(before) >= until_then then return end
   drop(function(r) return r == before end)
-  mark('F', NOBODY, 0, until_then - now, '', '')
+  records[#records + 1] = {
+    kind = 'F', id = NOBODY, created = now, refreshed = now, interval = 0, ttl = until_then - now, doubted = 0,
+    flags = 0, returns = 0, reason = 0, client = 0, stream = '', device = '', labels = '', extra = '',
+  }
 end
 
--- Turns guards into marks of this kind. A mark lives for ttl, or for the guard's
--- own if that is longer; with a ttl of 0 there is none.
+-- Turns guards into marks of this kind, the only ones of their playbacks. A mark
+-- lives for ttl, or for the guard's own if that is longer; with a ttl of 0 there is
+-- none.
 local function finish(kind, ids, ttl)
   local ends, guards, again = {}, {}, {}
   for _, id in ipairs(ids) do ends[id] = true end
   drop(function(r)
-    if not ends[r.id] or r.kind ~= 'G' and r.kind ~= 'B' then return false end
-    if r.kind == 'G' then guards[r.id] = r else again[r.id] = true end
+    if not ends[r.id] or r.kind ~= 'G' and not MARKS[r.kind] then return false end
+    if r.kind == 'G' then guards[r.id] = r end
+    if r.kind == 'B' then again[r.id] = true end
     return true
   end)
   for _, id in ipairs(ids) do
     local r = guards[id]
-    local grace = kind == 'L' and not again[id] and math.min(SETTLE, now - r.created) or 0
-    if ttl > 0 then mark(kind, id, grace, math.max(ttl, r.ttl), '', '') end
+    r.kind, r.ttl, r.doubted, r.labels = kind, math.max(ttl, r.ttl), 0, ''
+    r.interval = kind == 'L' and not again[id] and math.min(SETTLE, now - r.created) or 0
+    r.created, r.refreshed = now, now
+    if ttl > 0 then records[#records + 1] = r end
+    news[#news + 1] = id
   end
+  changed = true
   forget_marks()
-end
-
--- Tells everybody. It is a hint: without the right to it all else holds.
-local function publish(channel, ids)
-  for _, id in ipairs(ids) do redis.pcall('PUBLISH', channel, id) end
 end

@@ -2,7 +2,7 @@ package redisstore
 
 import (
 	"errors"
-	"slices"
+	"fmt"
 	"strings"
 	"time"
 
@@ -11,70 +11,86 @@ import (
 
 var errReply = errors.New("unexpected answer from the script")
 
-// reply is what acquire and refresh answer; refresh leaves the last four out.
+// reply is what acquire and refresh answer, whose headers say more.
 type reply struct {
 	outcome  guard.Outcome
 	held     int
 	guards   []guard.Guard // the one that serves the claim, or those in its way
+	also     bool          // that one had been doubted, or is refused lately
 	freeIn   time.Duration
 	rule     int // that refuses, the first is 1
 	blocking int
 	replaced []guard.ID
+	doubted  []guard.ID
 }
 
-// readReply reads {outcome, now, held, records, free_in, rule, blocking, replaced}.
+// readReply reads {outcome, now, held, records, also, free_in, rule, blocking,
+// replaced, doubted}, of which only the first four are always there.
 func readReply(answer any, user string) (r reply, err error) {
 	fields, ok := answer.([]any)
 	if !ok || len(fields) < 4 {
 		return r, errReply
 	}
-	numbers := make([]int64, 7)
-	for i, field := range fields[:min(len(fields), 7)] {
-		if i == 3 {
-			continue
+	var numbers [8]int64
+	var texts [10]string
+	for i, field := range fields[:min(len(fields), len(texts))] {
+		if i == 3 || i >= len(numbers) {
+			texts[i], ok = field.(string)
+		} else {
+			numbers[i], ok = field.(int64)
 		}
-		if numbers[i], ok = field.(int64); !ok {
+		if !ok {
 			return r, errReply
 		}
 	}
-	records, ok := fields[3].(string)
 	r.outcome, r.held = guard.Outcome(numbers[0]), int(numbers[2])
-	if known := r.outcome >= guard.Admitted && r.outcome <= guard.Absent || r.outcome == guard.Uncounted; !ok || !known || int64(r.outcome) != numbers[0] || r.held < 0 {
+	if r.outcome < guard.Admitted || r.outcome > guard.Doubted || r.outcome == guard.Known || int64(r.outcome) != numbers[0] || r.held < 0 {
 		return r, errReply
 	}
-	l, err := parseRecords(numbers[1], records, user)
+	l, err := parseRecords(numbers[1], texts[3], user)
 	if err != nil {
 		return r, err
 	}
-	r.guards = l.guards
-	r.freeIn, r.rule, r.blocking = time.Duration(numbers[4])*time.Millisecond, int(numbers[5]), int(numbers[6])
-	if len(fields) > 7 {
-		ids, ok := fields[7].(string)
-		if !ok || len(ids)%len(guard.ID{}) != 0 {
-			return r, errReply
-		}
-		for id := range slices.Chunk([]byte(ids), len(guard.ID{})) {
-			r.replaced = append(r.replaced, guard.ID(id))
-		}
+	r.guards, r.also = l.guards, numbers[4] == 1
+	r.freeIn, r.rule, r.blocking = time.Duration(numbers[5])*time.Millisecond, int(numbers[6]), int(numbers[7])
+	if r.replaced, err = readIDs(texts[8]); err != nil {
+		return r, err
 	}
-	return r, nil
+	r.doubted, err = readIDs(texts[9])
+	return r, err
 }
 
-// verdict is what the reply says of a claim, or of a refresh without any rules.
-func (r *reply) verdict(rules []guard.Rule) (v guard.Verdict, err error) {
-	v = guard.Verdict{Outcome: r.outcome, Held: r.held, Replaced: r.replaced}
+func readIDs(text string) (ids []guard.ID, err error) {
+	for ; len(text) >= len(guard.ID{}); text = text[len(guard.ID{}):] {
+		var id guard.ID
+		copy(id[:], text)
+		ids = append(ids, id)
+	}
+	if text != "" {
+		return nil, errReply
+	}
+	return ids, nil
+}
+
+// verdict is what the reply says of a claim by a policy, or of a refresh by none.
+func (r *reply) verdict(p *guard.Policy) (v guard.Verdict, err error) {
+	v = guard.Verdict{Outcome: r.outcome, Held: r.held, Replaced: r.replaced, Doubted: r.doubted}
 	switch r.outcome {
 	case guard.Admitted, guard.Refreshed:
 		if len(r.guards) != 1 {
 			return v, errReply
 		}
-		v.Guard = r.guards[0]
-	case guard.Rejected:
+		v.Guard, v.Answered = r.guards[0], r.also
+	case guard.Rejected, guard.Doubted:
+		var rules []guard.Rule
+		if p != nil {
+			rules = p.AllRules()
+		}
 		if r.rule < 1 || r.rule > len(rules) {
 			return v, errReply
 		}
-		v.Rule, v.Blocking, v.InTheWay, v.FreeIn = rules[r.rule-1], r.blocking, r.guards, r.freeIn
-	case guard.Revoked:
+		v.Rule, v.Blocking, v.InTheWay, v.FreeIn, v.Lately = rules[r.rule-1], r.blocking, r.guards, r.freeIn, r.also
+	case guard.Revoked, guard.Replaced:
 		v.FreeIn = r.freeIn
 	}
 	return v, nil
@@ -97,11 +113,14 @@ func parse(answer any, user string) (*ledgerView, error) {
 	if !isNumber || !isString {
 		return nil, errReply
 	}
-	records, ok := strings.CutPrefix(value, "1")
-	if !ok {
-		return nil, ErrLayout
+	records, ok := strings.CutPrefix(value, "2")
+	switch {
+	case ok:
+		return parseRecords(now, records, user)
+	case strings.HasPrefix(value, "1"):
+		return nil, fmt.Errorf("%w: an earlier checkout's, whose guards have to end first", ErrLayout)
 	}
-	return parseRecords(now, records, user)
+	return nil, ErrLayout
 }
 
 func parseRecords(now int64, records, user string) (*ledgerView, error) {
@@ -110,11 +129,19 @@ func parseRecords(now int64, records, user string) (*ledgerView, error) {
 		kind := r.take(1)
 		g := guard.Guard{User: user}
 		copy(g.ID[:], r.take(16))
-		created, refreshed := min(r.number(6), now), min(r.number(6), now)
-		g.CreatedAt, g.ExpiresAt, g.RemovedAt = moment(created), moment(refreshed+r.number(4)), moment(refreshed+r.number(4))
+		length := int(r.number(2))
+		refreshed := min(r.number(6), now)
+		g.RemovedAt = moment(refreshed + r.number(4))
+		r.take(4) // doubted
+		g.ExpiresAt = moment(refreshed + r.number(4))
+		r.take(2) // flags
 		stream, device, labels := int(r.number(1)), int(r.number(1)), int(r.number(2))
-		g.Stream, g.Device, g.Labels = r.take(stream), r.take(device), guard.Labels(r.take(labels))
-		if r.short {
+		g.CreatedAt = moment(min(r.number(6), now))
+		r.take(2) // returns, reason
+		g.Client = guard.Client(r.number(4))
+		names := reader{rest: r.take(length)}
+		g.Stream, g.Device, g.Labels = names.take(stream), names.take(device), guard.Labels(names.take(labels))
+		if r.short || names.short {
 			return nil, errReply
 		}
 		if !g.RemovedAt.After(moment(now)) {
@@ -124,7 +151,7 @@ func parseRecords(now int64, records, user string) (*ledgerView, error) {
 		case "G":
 			l.guards = append(l.guards, g)
 			l.records++
-		case "R", "L", "B", "V":
+		case "R", "P", "L", "B":
 			l.records++
 		}
 	}

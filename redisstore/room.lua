@@ -1,52 +1,50 @@
--- The room for a guard, by the arguments of acquire: rules, intent, reclaim, ttl.
+-- The room for a guard, by the arguments of acquire: rules, intent, client,
+-- patience, waited, reclaim, ttl.
 
 -- What a rule goes by; '' is beyond it.
 local function of(r, per)
   if per == '' then return 'all' end
   if per == 'stream' or per == 'device' then return r[per] end
+  if per == 'client' then return r.client == 0 and '' or r.client end
   return r.labels:match('\31' .. per .. '=([^\31]*)') or ''
 end
 
 local function expires(r) return r.refreshed + r.interval end
+local function doubted_at(r) return r.refreshed + r.doubted - 1 end
 
--- Refuses the guard new by the n-th rule: what acquire returns then.
-local function refuse(new, n, limit)
-  local ends, shown = {}, {}
+-- Whether two guards may be one viewer's.
+local function same(a, b) return a.client == b.client and a.stream == b.stream end
+
+-- The guards beside the guard new that the n-th rule counts with it.
+local function beside(new, n)
+  local per, counted = rules[n].per, {}
+  local what = of(new, per)
   for _, r in ipairs(records) do
-    if r.kind == 'G' and r.id ~= new.id and of(r, rules[n].per) == of(new, rules[n].per) then
-      ends[#ends + 1] = reclaim and expires(r) or r.refreshed + r.ttl
-      if #ends <= MAX_IN_THE_WAY then shown[#ends] = pack(r) end
-    end
+    if r.kind == 'G' and r.id ~= new.id and of(r, per) == what then counted[#counted + 1] = r end
   end
-  local free_in = ttl
-  if limit >= 1 and limit <= #ends then
-    table.sort(ends)
-    free_in = ends[#ends - limit + 1] - now
-  end
-  return { REJECTED, now, held, table.concat(shown), free_in, n, #ends }
+  return counted
 end
 
 -- Finds what has to go before every rule allows the guard new, which was own
 -- before, or is new where own is nil: the longest lapsed where lapsed guards may
--- lose their slots, then the oldest where a start replaces them. It changes
--- nothing. Returns what goes, the ids of those that are replaced, and where all
--- that is not enough the refusal.
+-- lose their slots, then those that were doubted for long enough, then the oldest
+-- where a start replaces them. It changes nothing. Returns what goes, of those the
+-- ids that were doubted in vain, those that a rule replaces, the last such rule, and
+-- where all that is not enough the rule that refuses, and how many are missing.
 local function make_room(own, new)
-  local going, replaced = {}, {}
-  if not own and intent == RESUME then return going, replaced end -- an admitted viewer stays admitted
+  local going, taken, thrown_out, by = {}, {}, {}
+  if not own and intent == RESUME then return going, taken, thrown_out end -- an admitted viewer stays admitted
   for n, rule in ipairs(rules) do
-    local is = of(new, rule.per)
-    if rule.limit ~= UNLIMITED and is ~= '' and not (own and of(own, rule.per) == is) then
-      local limit = math.min(rule.limit, MAX_LIMIT)
-      local excess, lapsed, place, others = 1 - limit, {}, {}, {}
-      for _, r in ipairs(records) do
-        if r.kind == 'G' and r ~= own and not going[r] and of(r, rule.per) == is then
+    local what = of(new, rule.per)
+    if held >= rule.limit and what ~= '' and not (own and of(own, rule.per) == what) then
+      local excess, others, lapsed, place = 1 - rule.limit, {}, {}, {}
+      for _, r in ipairs(beside(new, n)) do
+        if not going[r] then
           excess = excess + 1
+          others[#others + 1] = r
           if reclaim and expires(r) <= now then
             lapsed[#lapsed + 1] = r
             place[r] = #lapsed
-          elseif rule.at_limit == REPLACE_OLDEST or rule.at_limit == REPLACE_DEVICE and new.device ~= '' and r.device == new.device then
-            others[#others + 1] = r
           end
         end
       end
@@ -54,17 +52,85 @@ local function make_room(own, new)
         if expires(a) ~= expires(b) then return expires(a) < expires(b) end
         return place[a] < place[b]
       end)
-      for _, r in ipairs(lapsed) do
-        if excess <= 0 then break end
+      local function goes(r, where)
+        if excess <= 0 or going[r] then return end
         going[r], excess = true, excess - 1
+        if where then where[#where + 1] = r.id end
+      end
+      for _, r in ipairs(lapsed) do goes(r) end
+      for _, r in ipairs(others) do
+        if patience > 0 and r.doubted > 0 and same(r, new) and doubted_at(r) + patience <= now then goes(r, taken) end
       end
       for _, r in ipairs(others) do
-        if excess <= 0 or intent ~= START and intent ~= LOOK then break end
-        going[r], excess = true, excess - 1
-        replaced[#replaced + 1] = r.id
+        if excess > 0 and intent ~= RESUME and not going[r]
+          and (rule.at_limit == REPLACE_OLDEST or rule.at_limit == REPLACE_DEVICE and new.device ~= '' and r.device == new.device) then
+          goes(r, thrown_out)
+          by = n
+        end
       end
-      if excess > 0 then return nil, nil, refuse(new, n, limit) end
+      if excess > 0 then return going, taken, thrown_out, by, n, excess end
     end
   end
-  return going, replaced
+  return going, taken, thrown_out, by
+end
+
+-- What a refusal by the n-th rule says of the guards in the way of the guard new:
+-- the oldest, how many there are, and in how many milliseconds there is room.
+local function in_the_way(new, n)
+  local guards, limit = beside(new, n), rules[n].limit
+  local ends, shown, free_in = {}, {}, ttl
+  for i, r in ipairs(guards) do
+    ends[i] = reclaim and expires(r) or over(r)
+    if i <= MAX_IN_THE_WAY then shown[i] = pack(r) end
+  end
+  if limit >= 1 and limit <= #ends then
+    table.sort(ends)
+    free_in = ends[#ends - limit + 1] - now
+  end
+  return table.concat(shown), #guards, free_in
+end
+
+-- How often playbacks of the guard's stream have come back, with this one.
+local function returns_of(new)
+  local returns = 0
+  for _, r in ipairs(records) do
+    if r.kind == 'P' and r.stream == new.stream then
+      returns = math.max(returns, math.min(r.returns, MAX_RETURNS) + (is(r, WATCHED) and 1 or 0))
+    end
+  end
+  return returns
+end
+
+-- Keeps the marks that refuse a playback because it would throw out another once
+-- too often. Returns in how many milliseconds the last of them is over.
+local function fight(new)
+  local standing = 0
+  for _, r in ipairs(records) do
+    if r.kind == 'P' and is(r, WATCHED) and r.stream == new.stream and r.returns >= MAX_RETURNS then
+      stay(r, ttl)
+      standing = math.max(standing, over(r) - now)
+    end
+  end
+  return standing
+end
+
+-- Doubts the guards in the way of the guard new that may be the same viewer's, and
+-- over, unless all of them are fewer than are missing. Returns the ids of those that
+-- were not doubted before, and for how many milliseconds the start has to wait, or nil.
+local function doubt(new, n, missing, going)
+  local perhaps, ids, waits = {}, {}, {}
+  if patience == 0 or new.client == 0 or new.stream == '' then return ids end
+  for _, r in ipairs(beside(new, n)) do
+    if same(r, new) and not going[r] and (r.doubted > 0 or not waited) then perhaps[#perhaps + 1] = r end
+  end
+  if #perhaps < missing then return ids end
+  for i, r in ipairs(perhaps) do
+    if r.doubted == 0 then
+      r.doubted, changed = now - r.refreshed + 1, true
+      ids[#ids + 1], news[#news + 1] = r.id, r.id
+    end
+    waits[i] = doubted_at(r) + patience - now
+  end
+  table.sort(waits)
+  return ids, waits[missing]
 end

@@ -24,35 +24,34 @@ var (
 	refreshLua string
 	//go:embed finish.lua
 	finishLua string
+	//go:embed undo.lua
+	undoLua string
 	//go:embed list.lua
 	listLua string
-
-	own = newScripts(valueLua)
 )
 
-// scripts are those of one version.
-type scripts struct{ acquire, refresh, release, revoke, list *redis.Script }
+// scripts are one for each verb.
+var scripts = struct{ acquire, refresh, release, revoke, undo, list *redis.Script }{
+	acquire: script(acquireLua),
+	refresh: script(refreshLua),
+	release: script("local KIND = 'L'\n" + finishLua),
+	revoke:  script("local KIND = 'R'\n" + finishLua),
+	undo:    script(undoLua),
+	list:    script(listLua),
+}
 
-// newScripts puts each script together: guard's numbers, the user's value, and the
-// verb, which of acquire comes in two parts: nearly every call needs only the first,
-// and has no time for the making of functions.
-func newScripts(value string) scripts {
-	value = constants + value
-	return scripts{
-		acquire: redis.NewScript(value + strings.Replace(acquireLua, "--- ledger.lua and room.lua: ", ledgerLua+roomLua+"-- ", 1)),
-		refresh: redis.NewScript(value + refreshLua),
-		release: redis.NewScript(value + ledgerLua + "local KIND = 'L'\n" + finishLua),
-		revoke:  redis.NewScript(value + ledgerLua + "local KIND = 'R'\n" + finishLua),
-		list:    redis.NewScript(value + listLua),
-	}
+// script puts a script together: guard's numbers, the user's value, and the verb, in
+// two parts: nearly every call needs only the first, and has no time for the making
+// of functions.
+func script(verb string) *redis.Script {
+	parts := strings.NewReplacer("--- ledger.lua and room.lua: ", ledgerLua+roomLua+"-- ", "--- ledger.lua: ", ledgerLua+"-- ")
+	return redis.NewScript(constants + valueLua + parts.Replace(verb))
 }
 
 // constants gives guard's numbers the names that they have in Lua.
 var constants = locals([]constant{
-	{"START", int64(guard.Start)},
-	{"CONTINUE", int64(guard.Continue)},
+	{"PLAY", int64(guard.Play)},
 	{"LOOK", int64(guard.Look)},
-	{"SHARE", int64(guard.Share)},
 	{"RESUME", int64(guard.Resume)},
 
 	{"ADMITTED", int64(guard.Admitted)},
@@ -63,17 +62,20 @@ var constants = locals([]constant{
 	{"REVOKED", int64(guard.Revoked)},
 	{"ABSENT", int64(guard.Absent)},
 	{"UNCOUNTED", int64(guard.Uncounted)},
+	{"REPLACED", int64(guard.Replaced)},
+	{"DOUBTED", int64(guard.Doubted)},
 
 	{"REPLACE_DEVICE", int64(guard.ReplaceDevice)},
 	{"REPLACE_OLDEST", int64(guard.ReplaceOldest)},
 
-	{"UNLIMITED", guard.Unlimited},
 	{"MAX_LIMIT", guard.MaxLimit},
 	{"MAX_OBSERVED", guard.MaxObserved},
 	{"MAX_MARKS", guard.MaxMarks},
 	{"MAX_IN_THE_WAY", guard.MaxInTheWay},
 	{"MAX_LABELS", guard.MaxLabels},
+	{"MAX_RETURNS", guard.MaxReturns},
 	{"SETTLE", guard.Settle.Milliseconds()},
+	{"WATCHED_AFTER", guard.Watched.Milliseconds()},
 })
 
 type constant struct {

@@ -7,6 +7,7 @@ package redisstore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -21,16 +22,16 @@ import (
 )
 
 // ErrLayout means that what is kept of a user is not in a layout that this
-// version knows: a newer version wrote it, or somebody else. It is left alone.
+// version knows: an earlier checkout or a newer version wrote it, or somebody else.
+// It is left alone.
 var ErrLayout = errors.New("unknown layout of a user's value")
 
 // Store keeps one ledger for each user under one key. Create it with Open.
 type Store struct {
-	scripts scripts
 	client  redis.UniversalClient
 	cluster atomic.Pointer[redis.ClusterClient] // in place of client, if its one server turns out to be of a Cluster
 	prefix  string
-	channel string // where the ids of ended guards are published
+	channel string // where the ids of guards are published that were ended or doubted, or have answered
 	timeout time.Duration
 
 	readsReplicas bool
@@ -43,7 +44,7 @@ type Store struct {
 	joining sync.Mutex              // also of closed
 	closed  bool
 
-	hears    atomic.Bool // endings elsewhere
+	hears    atomic.Bool // news of endings and doubts elsewhere
 	onAway   func(server string, away bool)
 	onDeaf   func(error)
 	where    string                          // the name of the servers behind Sentinels
@@ -77,7 +78,7 @@ func (s *Store) Timeout() time.Duration { return s.timeout }
 
 // Acquire implements guard.Store.
 func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	answer, err := s.run(ctx, s.scripts.acquire, c.User, s.acquireArgs(c, p)...)
+	answer, err := s.run(ctx, scripts.acquire, c.User, s.acquireArgs(c, p)...)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
 	}
@@ -94,7 +95,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 		cmds := make([]*redis.Cmd, len(theirs))
 		for i, at := range theirs {
 			r := requests[at]
-			cmds[i] = s.scripts.acquire.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, s.acquireArgs(r.Claim, r.Policy)...)
+			cmds[i] = scripts.acquire.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, s.acquireArgs(r.Claim, r.Policy)...)
 		}
 		pipe.Exec(timed) // each command has its own error
 		for i, at := range theirs {
@@ -118,10 +119,25 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 	return answers
 }
 
+// acquireArgs are acquire.lua's ARGV.
 func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
-	args := append(make([]any, 0, 14),
-		c.ID[:], c.Stream, c.Device, string(c.Labels), int(c.Intent),
-		milliseconds(p.Interval), milliseconds(p.TTL), milliseconds(c.Alone), p.ReclaimLapsed, p.Observe, s.channel)
+	var flags byte
+	for i, is := range [...]bool{c.Named, c.Nameless, c.Anew, c.Keeps, c.Waited, p.ReclaimLapsed, p.Observe, c.Reloads} {
+		if is {
+			flags |= 1 << i
+		}
+	}
+	fixed := append(make([]byte, 0, 54), c.ID[:]...)
+	fixed = append(fixed, byte(c.Intent), flags)
+	for _, d := range [...]time.Duration{p.Interval, p.TTL} {
+		fixed = binary.BigEndian.AppendUint32(fixed, milliseconds(d))
+	}
+	fixed = binary.BigEndian.AppendUint32(fixed, uint32(c.Client))
+	for _, d := range [...]time.Duration{c.Patience, c.Alone} {
+		fixed = binary.BigEndian.AppendUint32(fixed, milliseconds(d))
+	}
+	fixed = append(fixed, c.For[:]...)
+	args := append(make([]any, 0, 8), fixed, c.Stream, c.Device, string(c.Labels), s.channel)
 	for _, r := range p.AllRules() {
 		args = append(args, r.Per, r.Limit, int(r.AtLimit))
 	}
@@ -129,14 +145,14 @@ func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
 }
 
 // milliseconds has four bytes in a record: 49 days.
-func milliseconds(d time.Duration) int64 { return min(d.Milliseconds(), math.MaxUint32) }
+func milliseconds(d time.Duration) uint32 { return uint32(min(d.Milliseconds(), math.MaxUint32)) }
 
 // acquired reads the answer of acquire.
 func acquired(answer any, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	r, err := readReply(answer, c.User)
 	var v guard.Verdict
 	if err == nil {
-		v, err = r.verdict(p.AllRules())
+		v, err = r.verdict(&p)
 	}
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
@@ -147,7 +163,7 @@ func acquired(answer any, c guard.Claim, p guard.Policy) (guard.Verdict, error) 
 
 // Refresh implements guard.Store.
 func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
-	answer, err := s.run(ctx, s.scripts.refresh, user, id[:], milliseconds(p.Interval), milliseconds(p.TTL))
+	answer, err := s.run(ctx, scripts.refresh, user, id[:], milliseconds(p.Interval), milliseconds(p.TTL), s.channel)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
 	}
@@ -164,7 +180,7 @@ func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Release implements guard.Store.
 func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, s.scripts.release, user, id[:], milliseconds(p.TTL), s.channel)
+	found, err := s.run(ctx, scripts.release, user, id[:], milliseconds(p.TTL), s.channel)
 	if err != nil {
 		return false, fmt.Errorf("releasing a guard: %w", err)
 	}
@@ -173,11 +189,24 @@ func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Revoke implements guard.Store.
 func (s *Store) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, s.scripts.revoke, user, id[:], milliseconds(p.TTL), s.channel)
+	found, err := s.run(ctx, scripts.revoke, user, id[:], milliseconds(p.TTL), s.channel)
 	if err != nil {
 		return false, fmt.Errorf("revoking a guard: %w", err)
 	}
 	return found == int64(1), nil
+}
+
+// Undo implements guard.Store.
+func (s *Store) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
+	ids := make([]byte, 0, len(replaced)*len(id))
+	for _, other := range replaced {
+		ids = append(ids, other[:]...)
+	}
+	undone, err := s.run(ctx, scripts.undo, user, id[:], ids, s.channel)
+	if err != nil {
+		return false, fmt.Errorf("undoing a claim: %w", err)
+	}
+	return undone == int64(1), nil
 }
 
 // List implements guard.Store.
@@ -189,7 +218,7 @@ func (s *Store) List(ctx context.Context, user string) ([]guard.Guard, error) {
 			return guards, nil
 		}
 	}
-	answer, err := s.run(ctx, s.scripts.list, user)
+	answer, err := s.run(ctx, scripts.list, user)
 	if err != nil {
 		return nil, fmt.Errorf("listing guards: %w", err)
 	}

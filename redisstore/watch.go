@@ -22,11 +22,11 @@ const (
 )
 
 // Watch implements guard.Watcher. It subscribes once a second at most.
-func (s *Store) Watch(ctx context.Context, ended func(guard.ID)) {
+func (s *Store) Watch(ctx context.Context, news func(guard.ID)) {
 	for failures, told := 0, false; ctx.Err() == nil; {
 		next := time.After(time.Second)
 		start := time.Now()
-		err := s.hear(ctx, ended)
+		err := s.hear(ctx, news)
 		heard := s.hears.Swap(false) && time.Since(start) > silence
 		if errors.Is(err, redis.ErrClosed) || ctx.Err() != nil {
 			return
@@ -48,7 +48,7 @@ func (s *Store) Watch(ctx context.Context, ended func(guard.ID)) {
 	}
 }
 
-// Deaf reports whether endings elsewhere are not heard of at the moment.
+// Deaf reports whether news from elsewhere is not heard of at the moment.
 func (s *Store) Deaf() bool { return !s.hears.Load() }
 
 // isAway reports whether a server is held to be away, which was told already.
@@ -64,12 +64,12 @@ func (s *Store) isAway() bool {
 // hear listens as long as the subscription lives. The client's own way, which
 // is to ask and not to mind the answer, would go on listening to a master that
 // hangs when there is another.
-func (s *Store) hear(ctx context.Context, ended func(guard.ID)) error {
+func (s *Store) hear(ctx context.Context, news func(guard.ID)) error {
 	sub := s.redis().Subscribe(ctx, s.channel)
 	defer sub.Close()
 	defer context.AfterFunc(ctx, func() { sub.Close() })()
 	for asked := false; ; {
-		news, err := sub.ReceiveTimeout(ctx, silence)
+		message, err := sub.ReceiveTimeout(ctx, silence)
 		switch timeout, _ := errors.AsType[net.Error](err); {
 		case err == nil:
 			asked = false
@@ -79,12 +79,12 @@ func (s *Store) hear(ctx context.Context, ended func(guard.ID)) error {
 		default:
 			return err
 		}
-		switch n := news.(type) {
+		switch n := message.(type) {
 		case *redis.Subscription:
 			s.hears.Store(n.Count > 0)
 		case *redis.Message:
 			if len(n.Payload) == len(guard.ID{}) {
-				ended(guard.ID([]byte(n.Payload)))
+				news(guard.ID([]byte(n.Payload)))
 			}
 		}
 	}

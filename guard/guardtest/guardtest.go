@@ -61,14 +61,11 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"MovesToANewStreamInItsSlot", (*suite).movesToANewStreamInItsSlot},
 		{"ClaimChangesTheLabelsItHas", (*suite).claimChangesTheLabelsItHas},
 		{"LookNeverCreates", (*suite).lookNeverCreates},
-		{"ShareRefreshesWhatTheUserHasOnTheStream", (*suite).shareRefreshesWhatTheUserHasOnTheStream},
-		{"ShareTakesTheSlotForThePlaybackThatWasLookedAt", (*suite).shareTakesTheSlotForThePlaybackThatWasLookedAt},
 		{"ResumeRestoresALostGuardPastTheLimit", (*suite).resumeRestoresALostGuardPastTheLimit},
 		{"RulesMustAllAllow", (*suite).rulesMustAllAllow},
 		{"RuleHoldsForAMove", (*suite).ruleHoldsForAMove},
 		{"RuleIgnoresWhatIsNotKnown", (*suite).ruleIgnoresWhatIsNotKnown},
 		{"StartReplacesTheOldest", (*suite).startReplacesTheOldest},
-		{"LookIsRememberedOfANewUserToo", (*suite).lookIsRememberedOfANewUserToo},
 		{"StartReplacesOnItsDeviceOnly", (*suite).startReplacesOnItsDeviceOnly},
 		{"RuleThatReplacesMakesRoomUnderTheLimit", (*suite).ruleThatReplacesMakesRoomUnderTheLimit},
 		{"NothingIsReplacedForARefusal", (*suite).nothingIsReplacedForARefusal},
@@ -78,6 +75,51 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"MarksAreBounded", (*suite).marksAreBounded},
 		{"ResumeIsJudgedByTheLimitOnceAnEndWasForgotten", (*suite).resumeIsJudgedByTheLimitOnceAnEndWasForgotten},
 		{"NothingIsLeftAfterTTL", (*suite).nothingIsLeftAfterTTL},
+		{"LookReplacesNobody", (*suite).lookReplacesNobody},
+		{"LookThatMovesReplacesNobody", (*suite).lookThatMovesReplacesNobody},
+		{"ReplacedPlaybackCannotCarryOn", (*suite).replacedPlaybackCannotCarryOn},
+		{"WhoStartsAnewMay", (*suite).whoStartsAnewMay},
+		{"ReloadTakesBackOnlyWhatNobodyWatched", (*suite).reloadTakesBackOnlyWhatNobodyWatched},
+		{"StartingAnewIsNoLeaveToResume", (*suite).startingAnewIsNoLeaveToResume},
+		{"ReplacementStandsWhileItRefuses", (*suite).replacementStandsWhileItRefuses},
+		{"ZappingIsFree", (*suite).zappingIsFree},
+		{"ZappingDoesNotBringTheReplacedBack", (*suite).zappingDoesNotBringTheReplacedBack},
+		{"ObservingRefusesNobodyForAReplacement", (*suite).observingRefusesNobodyForAReplacement},
+		{"GoingBackIsFree", (*suite).goingBackIsFree},
+		{"TwoThatThrowEachOtherOutSettle", (*suite).twoThatThrowEachOtherOutSettle},
+		{"ReturnsCountFromARefusalOn", (*suite).returnsCountFromARefusalOn},
+		{"LimitPerClient", (*suite).limitPerClient},
+		{"NamelessKeepAliveWhatNeverNamedItself", (*suite).namelessKeepAliveWhatNeverNamedItself},
+		{"NamelessLookIsServedToo", (*suite).namelessLookIsServedToo},
+		{"NamelessStayOnTheirStreamAndDevice", (*suite).namelessStayOnTheirStreamAndDevice},
+		{"NamelessGuardsAreTheirClients", (*suite).namelessGuardsAreTheirClients},
+		{"WhatIsNotKnownIsFilledIn", (*suite).whatIsNotKnownIsFilledIn},
+		{"FillingInNeedsRoom", (*suite).fillingInNeedsRoom},
+		{"ReservationServesOneTitle", (*suite).reservationServesOneTitle},
+		{"WhatEndsEndsForNamelessToo", (*suite).whatEndsEndsForNamelessToo},
+		{"NamelessGoOnWithWhatStartedAnew", (*suite).namelessGoOnWithWhatStartedAnew},
+		{"NamelessStragglersPass", (*suite).namelessStragglersPass},
+		{"GivingAReservationBackLetsNoNamelessPass", (*suite).givingAReservationBackLetsNoNamelessPass},
+		{"LostGuardComesBackUnderItsOwnID", (*suite).lostGuardComesBackUnderItsOwnID},
+		{"NamelessBringNothingElseBack", (*suite).namelessBringNothingElseBack},
+		{"AGuardKeepsItsStreamWhereToldTo", (*suite).aGuardKeepsItsStreamWhereToldTo},
+		{"DoubtInVainTakesTheSlot", (*suite).doubtInVainTakesTheSlot},
+		{"DoubtThatIsAnsweredTakesNothing", (*suite).doubtThatIsAnsweredTakesNothing},
+		{"OnlyTheSameClientAndStreamAreDoubted", (*suite).onlyTheSameClientAndStreamAreDoubted},
+		{"WhereThereIsRoomNobodyIsDoubted", (*suite).whereThereIsRoomNobodyIsDoubted},
+		{"SeveralAreDoubtedAtOnce", (*suite).severalAreDoubtedAtOnce},
+		{"NobodyWaitsInVain", (*suite).nobodyWaitsInVain},
+		{"ARuleDoubtsWhatItCounts", (*suite).aRuleDoubtsWhatItCounts},
+		{"ADoubtedGuardMayBeReleased", (*suite).aDoubtedGuardMayBeReleased},
+		{"ADoubtOutlivesWhoDoubted", (*suite).aDoubtOutlivesWhoDoubted},
+		{"TwinsCostNobodyHisFilm", (*suite).twinsCostNobodyHisFilm},
+		{"FiveEqualClientsOfThree", (*suite).fiveEqualClientsOfThree},
+		{"PagesThatAreLoadedAgainPlay", (*suite).pagesThatAreLoadedAgainPlay},
+		{"UndoLeavesNothing", (*suite).undoLeavesNothing},
+		{"UndoLetsTheReplacedGoOn", (*suite).undoLetsTheReplacedGoOn},
+		{"UndoLiftsNoOtherEnd", (*suite).undoLiftsNoOtherEnd},
+		{"UndoIsOfTheFirstRequestOnly", (*suite).undoIsOfTheFirstRequestOnly},
+		{"UndoForgetsNoMark", (*suite).undoForgetsNoMark},
 		{"WalkMeetsEverybodyWhoHoldsGuards", (*suite).walkMeetsEverybodyWhoHoldsGuards},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -116,6 +158,31 @@ func claim(n int) guard.Claim {
 
 func with(c guard.Claim, intent guard.Intent) guard.Claim {
 	c.Intent = intent
+	return c
+}
+
+// named is a claim of media under their own name.
+func named(c guard.Claim) guard.Claim {
+	c.Named = true
+	return c
+}
+
+// nameless is a claim of a request that has lost every name. The id is what its own
+// guard would be known by.
+func nameless(c guard.Claim) guard.Claim {
+	c.Nameless = true
+	return c
+}
+
+// anew is a claim of a playback's first request.
+func anew(c guard.Claim) guard.Claim {
+	c.Anew = true
+	return c
+}
+
+// by is a claim of a client.
+func by(client guard.Client, c guard.Claim) guard.Claim {
+	c.Client = client
 	return c
 }
 
@@ -225,13 +292,12 @@ func (s *suite) timesNeverGoBack() {
 	long := policy
 	long.Interval, long.TTL = 6*time.Minute, 10*time.Minute
 	told := s.acquire(guard.Admitted, claim(1), long).Guard
-	shared := with(claim(2), guard.Share)
 	moved := claim(1)
 	moved.Device = "phone"
 	for _, call := range []func() guard.Verdict{
 		func() guard.Verdict { return s.refresh(guard.Refreshed, 1) },
 		func() guard.Verdict { return s.acquire(guard.Refreshed, claim(1), policy) },
-		func() guard.Verdict { return s.acquire(guard.Refreshed, shared, policy) },
+		func() guard.Verdict { return s.acquire(guard.Refreshed, nameless(claim(2)), policy) },
 		func() guard.Verdict { return s.acquire(guard.Refreshed, moved, policy) },
 	} {
 		s.Advance(time.Second)
@@ -385,8 +451,9 @@ func (s *suite) refusalShowsTheOldestSixteenAndCountsAll() {
 // passesUncounted expects that whatever a playback does, it passes and leaves nothing.
 func (s *suite) passesUncounted(p guard.Policy, held int) {
 	s.Helper()
-	for _, intent := range []guard.Intent{guard.Start, guard.Continue, guard.Look, guard.Share, guard.Resume} {
-		v := s.acquire(guard.Uncounted, with(on(5000, "elsewhere", "radio", "tiny"), intent), p)
+	other := on(5000, "elsewhere", "radio", "tiny")
+	for _, c := range []guard.Claim{other, anew(other), named(other), nameless(other), with(other, guard.Look), with(other, guard.Resume)} {
+		v := s.acquire(guard.Uncounted, c, p)
 		if !v.Outcome.Pass() || v.Held != held || v.Guard != (guard.Guard{}) || len(v.Replaced) > 0 {
 			s.Errorf("verdict %+v", v)
 		}
@@ -405,9 +472,9 @@ func (s *suite) observedBeyondTheBoundPassUncounted() {
 	}
 	s.passesUncounted(p, guard.MaxObserved)
 	s.acquire(guard.Refreshed, claim(0), p)
-	s.acquire(guard.Refreshed, with(claim(5000), guard.Share), p)
-	p.Observe = false
-	if v := s.acquire(guard.Rejected, with(claim(5000), guard.Continue), p); v.Blocking != guard.MaxObserved {
+	s.acquire(guard.Refreshed, nameless(claim(5000)), p)
+	p.Observe, p.AtLimit = false, guard.Reject
+	if v := s.acquire(guard.Rejected, claim(5000), p); v.Blocking != guard.MaxObserved {
 		s.Errorf("%d are in the way", v.Blocking)
 	}
 	p.Observe = true
@@ -484,8 +551,9 @@ func (s *suite) allOfAThousandAreReplacedAtOnce() {
 		s.Errorf("%d records", n)
 	}
 	for n := guard.MaxLimit - guard.MaxMarks; n < guard.MaxLimit; n++ {
-		s.refresh(guard.Revoked, n)
+		s.refresh(guard.Replaced, n)
 	}
+	p.AtLimit = guard.Reject
 	s.acquire(guard.Rejected, with(claim(0), guard.Resume), p)
 }
 
@@ -559,7 +627,7 @@ func (s *suite) releaseIsNotUndoneByARacingRefresh() {
 				}
 			})
 			wg.Go(func() {
-				if _, err := s.Store.Acquire(context.Background(), with(claim(n), guard.Continue), policy); err != nil {
+				if _, err := s.Store.Acquire(context.Background(), claim(n), policy); err != nil {
 					s.Errorf("acquire: %v", err)
 				}
 			})
@@ -574,16 +642,22 @@ func (s *suite) stragglersOfAReleasePassWithoutASlot() {
 	s.acquire(guard.Admitted, claim(1), policy)
 	s.Advance(time.Minute)
 	s.release(true, 1)
-	s.acquire(guard.Released, with(claim(1), guard.Continue), policy)
+	s.acquire(guard.Released, claim(1), policy)
 	s.Advance(guard.Settle - time.Millisecond)
-	s.acquire(guard.Released, with(claim(1), guard.Share), policy)
+	s.acquire(guard.Released, nameless(claim(1)), policy)
 	s.refresh(guard.Absent, 1)
 	s.holds()
 	s.Advance(time.Millisecond)
-	s.acquire(guard.Admitted, with(claim(1), guard.Continue), policy)
+	s.acquire(guard.Admitted, claim(1), policy)
 	s.release(true, 1)
 	s.acquire(guard.Admitted, claim(1), policy)
-	s.acquire(guard.Refreshed, with(claim(1), guard.Continue), policy)
+	s.acquire(guard.Refreshed, claim(1), policy)
+	// Who starts anew is no straggler.
+	s.acquire(guard.Admitted, claim(2), policy)
+	s.Advance(time.Minute)
+	s.release(true, 2)
+	s.acquire(guard.Vacant, with(claim(2), guard.Look), policy)
+	s.acquire(guard.Admitted, anew(claim(2)), policy)
 }
 
 func (s *suite) stragglersPassNoLongerThanThePlaybackLived() {
@@ -594,32 +668,32 @@ func (s *suite) stragglersPassNoLongerThanThePlaybackLived() {
 	s.release(true, 1)
 	s.acquire(guard.Admitted, claim(2), one)
 	s.Advance(2*time.Second - time.Millisecond)
-	s.acquire(guard.Released, with(claim(1), guard.Continue), one)
+	s.acquire(guard.Released, claim(1), one)
 	s.Advance(time.Millisecond)
-	s.acquire(guard.Rejected, with(claim(1), guard.Continue), one)
+	s.acquire(guard.Rejected, claim(1), one)
 	// One that did not live at all has none.
 	s.release(true, 2)
 	s.acquire(guard.Admitted, claim(3), one)
 	s.release(true, 3)
 	s.acquire(guard.Admitted, claim(4), one)
-	s.acquire(guard.Rejected, with(claim(3), guard.Continue), one)
+	s.acquire(guard.Rejected, claim(3), one)
 }
 
 func (s *suite) playbackThatCameBackHasNoStragglers() {
 	one := policy
 	one.Limit = 1
-	for _, back := range []guard.Intent{guard.Start, guard.Continue} {
+	for _, back := range []guard.Claim{claim(1), anew(claim(1))} {
 		s.acquire(guard.Admitted, claim(1), one)
 		s.Advance(time.Minute)
 		s.release(true, 1)
 		s.Advance(guard.Settle)
 		for range 3 {
-			s.acquire(guard.Admitted, with(claim(1), back), one)
+			s.acquire(guard.Admitted, back, one)
 			s.Advance(time.Minute)
 			s.release(true, 1)
 			s.acquire(guard.Admitted, on(2, "other", "", ""), one)
-			s.acquire(guard.Rejected, with(claim(1), guard.Continue), one)
-			s.acquire(guard.Rejected, with(claim(1), guard.Share), one)
+			s.acquire(guard.Rejected, claim(1), one)
+			s.acquire(guard.Rejected, nameless(claim(1)), one)
 			// Neither is it brought back.
 			s.acquire(guard.Released, with(claim(1), guard.Resume), one)
 			s.release(true, 2)
@@ -629,7 +703,7 @@ func (s *suite) playbackThatCameBackHasNoStragglers() {
 		s.acquire(guard.Admitted, claim(1), one)
 		s.Advance(time.Minute)
 		s.release(true, 1)
-		s.acquire(guard.Released, with(claim(1), guard.Continue), one)
+		s.acquire(guard.Released, claim(1), one)
 		s.Advance(policy.TTL)
 	}
 }
@@ -648,13 +722,12 @@ func (s *suite) givingTheSlotBackDoesNotVoidTheLimit() {
 				if newIDs {
 					c.ID = id(1000*channel + second/4)
 				}
-				for _, intent := range []guard.Intent{guard.Start, guard.Continue} {
-					c.Intent = intent
+				for _, c.Anew = range []bool{true, false} {
 					v, err := s.Store.Acquire(context.Background(), c, one)
 					if err != nil {
 						s.Fatal(err)
 					}
-					if intent == guard.Continue && v.Outcome.Pass() {
+					if !c.Anew && v.Outcome.Pass() {
 						passed++
 					}
 				}
@@ -683,16 +756,19 @@ func (s *suite) marksLiveForTheLongerTTL() {
 		want guard.Outcome
 	}{
 		{func() { s.Store.Revoke(ctx, "user", id(0), short) }, guard.Revoked},
-		{func() { s.replaces(guard.Admitted, claim(9), short, 1); s.release(true, 9) }, guard.Revoked},
-		{func() { s.replaces(guard.Vacant, with(claim(9), guard.Look), short, 2) }, guard.Revoked},
-		{func() { s.Store.Release(ctx, "user", id(3), short) }, guard.Released},
+		{func() { s.replaces(guard.Admitted, claim(9), short, 1); s.release(true, 9) }, guard.Replaced},
+		{func() { s.Store.Release(ctx, "user", id(2), short) }, guard.Released},
 	} {
 		resumes := with(claim(n), guard.Resume)
 		s.acquire(guard.Admitted, claim(n), long)
 		s.refresh(guard.Refreshed, n) // which is short
 		c.end()
-		s.Advance(long.TTL - time.Millisecond)
+		s.Advance(long.TTL / 2)
 		s.acquire(c.want, resumes, long)
+		s.Advance(long.TTL/2 - time.Millisecond)
+		if n := s.Size("user"); n != 1 {
+			s.Errorf("%d marks, want the one", n)
+		}
 		s.Advance(time.Millisecond)
 		s.acquire(guard.Admitted, resumes, long)
 		s.release(true, n)
@@ -711,8 +787,8 @@ func (s *suite) revokedPlaybackCannotCarryOn() {
 	s.revoke(false, 1)
 	s.release(false, 1)
 	s.holds()
-	for _, intent := range []guard.Intent{guard.Start, guard.Continue, guard.Look, guard.Share} {
-		v := s.acquire(guard.Revoked, with(claim(1), intent), policy)
+	for _, c := range []guard.Claim{claim(1), anew(claim(1)), named(claim(1)), nameless(claim(1)), with(claim(1), guard.Look), with(claim(1), guard.Resume)} {
+		v := s.acquire(guard.Revoked, c, policy)
 		if v.FreeIn <= 0 || v.FreeIn > policy.TTL {
 			s.Errorf("revoked for %v, want at most %v", v.FreeIn, policy.TTL)
 		}
@@ -773,44 +849,6 @@ func (s *suite) lookNeverCreates() {
 	s.Advance(policy.Interval)
 	s.acquire(guard.Vacant, with(claim(2), guard.Look), one)
 	s.holds(1)
-}
-
-func (s *suite) shareRefreshesWhatTheUserHasOnTheStream() {
-	s.acquire(guard.Admitted, claim(1), policy)
-	s.Advance(time.Second)
-	s.acquire(guard.Admitted, claim(2), policy)
-	s.Advance(60 * time.Second)
-	if g := s.acquire(guard.Refreshed, with(claim(9), guard.Share), policy).Guard; g.ID != id(1) {
-		s.Errorf("shared %v, want the oldest", g.ID)
-	}
-	s.Advance(60 * time.Second)
-	s.holds(1, 2)
-	other := with(claim(9), guard.Share)
-	other.Stream = "channel 2"
-	s.acquire(guard.Admitted, other, policy)
-	elsewhere := with(claim(8), guard.Share)
-	elsewhere.Device = "phone"
-	s.acquire(guard.Rejected, elsewhere, policy)
-	s.holds(1, 2, 9)
-}
-
-// Who loses the id between manifest and segment has one guard, not two: its own
-// manifest neither is refused because of it nor replaces it.
-func (s *suite) shareTakesTheSlotForThePlaybackThatWasLookedAt() {
-	for n, atLimit := range []guard.AtLimit{guard.Reject, guard.ReplaceOldest} {
-		one := policy
-		one.Limit, one.AtLimit = 1, atLimit
-		looked, lost := with(claim(n+1), guard.Look), with(claim(9), guard.Share)
-		s.acquire(guard.Vacant, looked, one)
-		if g := s.acquire(guard.Admitted, lost, one).Guard; g.ID != looked.ID {
-			s.Errorf("admitted %v, want what was looked at", g.ID)
-		}
-		s.acquire(guard.Refreshed, looked, one)
-		s.acquire(guard.Refreshed, lost, one)
-		s.acquire(guard.Refreshed, claim(n+1), one)
-		s.holds(n + 1)
-		s.release(true, n+1)
-	}
 }
 
 func (s *suite) resumeRestoresALostGuardPastTheLimit() {
@@ -920,58 +958,14 @@ func (s *suite) startReplacesTheOldest() {
 		s.Advance(time.Second)
 	}
 	s.acquire(guard.Refreshed, claim(0), p)
-	for _, intent := range []guard.Intent{guard.Continue, guard.Share} {
-		c := with(on(3, "other", "", ""), intent)
-		s.refuses(c, p, "", 0, 1, 2)
-	}
 	s.replaces(guard.Admitted, claim(3), p, 0)
 	s.holds(1, 2, 3)
-	// The one replaced cannot carry on, and takes no slot back.
-	for _, intent := range []guard.Intent{guard.Start, guard.Continue, guard.Resume} {
-		s.acquire(guard.Revoked, with(claim(0), intent), p)
-	}
-	s.refresh(guard.Revoked, 0)
-	// A look makes the room that its playback will take.
-	s.replaces(guard.Vacant, with(claim(4), guard.Look), p, 1)
-	s.holds(2, 3)
-	s.replaces(guard.Vacant, with(claim(5), guard.Look), p)
-	s.acquire(guard.Admitted, with(claim(5), guard.Continue), p)
-	s.holds(2, 3, 5)
-	// Should a straggler take it all the same, the playback that was looked at has it back;
-	// one that was looked at before, on another stream, has not.
-	on := func(stream string, id int, i guard.Intent) guard.Claim {
-		c := with(claim(id), i)
-		c.Stream = stream
-		return c
-	}
-	s.replaces(guard.Vacant, on("zapped", 20, guard.Look), p, 2)
-	s.replaces(guard.Vacant, on("to", 21, guard.Look), p)
-	s.acquire(guard.Admitted, on("zapped", 20, guard.Continue), p)
-	s.holds(3, 5, 20)
-	s.replaces(guard.Admitted, on("to", 21, guard.Continue), p, 3)
-	s.holds(5, 20, 21)
-	s.acquire(guard.Rejected, on("zapped", 22, guard.Continue), p)
-	s.replaces(guard.Vacant, on("late", 23, guard.Look), p, 5)
-	s.acquire(guard.Admitted, on("other", 24, guard.Continue), p)
-	s.Advance(guard.Settle)
-	s.acquire(guard.Rejected, on("late", 23, guard.Continue), p)
-	s.holds(20, 21, 24)
+	s.replaces(guard.Admitted, nameless(on(4, "other", "", "")), p, 1)
+	s.holds(2, 3, 4)
 	// A lowered limit is met at once.
 	p.Limit = 1
-	s.replaces(guard.Admitted, claim(6), p, 20, 21, 24)
-	s.holds(6)
-}
-
-// Who zaps at once: a segment of the first playback takes the slot of the second.
-func (s *suite) lookIsRememberedOfANewUserToo() {
-	p := policy
-	p.Limit, p.AtLimit = 1, guard.ReplaceOldest
-	for n, stream := range []string{"a", "b"} {
-		s.replaces(guard.Vacant, with(on(n, stream, "", ""), guard.Look), p)
-	}
-	s.acquire(guard.Admitted, with(on(0, "a", "", ""), guard.Continue), p)
-	s.replaces(guard.Admitted, with(on(1, "b", "", ""), guard.Continue), p, 0)
-	s.holds(1)
+	s.replaces(guard.Admitted, claim(5), p, 2, 3, 4)
+	s.holds(5)
 }
 
 func (s *suite) startReplacesOnItsDeviceOnly() {
@@ -1108,20 +1102,6 @@ func (s *suite) resumeIsJudgedByTheLimitOnceAnEndWasForgotten() {
 		s.acquire(guard.Admitted, never, one)
 		s.Advance(2 * policy.TTL)
 	}
-	// Looks are no ends, and wash none away.
-	s.acquire(guard.Admitted, claim(200), one)
-	s.revoke(true, 200)
-	p := policy
-	p.AtLimit = guard.ReplaceOldest
-	for n := range 2 * guard.MaxMarks {
-		s.acquire(guard.Vacant, with(claim(n), guard.Look), p)
-	}
-	s.refresh(guard.Revoked, 200)
-	if n := s.Size("user"); n != guard.MaxMarks {
-		s.Errorf("%d marks, want %d", n, guard.MaxMarks)
-	}
-	s.acquire(guard.Admitted, claim(100), one)
-	s.acquire(guard.Admitted, resumes, one)
 }
 
 func (s *suite) nothingIsLeftAfterTTL() {

@@ -1,0 +1,141 @@
+package gate
+
+import (
+	"context"
+	"hash/maphash"
+	"time"
+
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/playback"
+	"github.com/streamguard/streamguard/problem"
+)
+
+// What a node remembers of manifests that it has served.
+type manifests struct {
+	seed  maphash.Seed
+	paths memory[playback.Survey] // what those of a path said last
+	long  memory[bool]            // streams whose segments are long
+	live  memory[given]           // the tokens of clients that may reload the first URL
+	ads   memory[bool]            // streams of interstitials, under the playback they belong to
+	led   memory[guard.ID]        // what clients' last manifests of streams were asked for under
+}
+
+// given is the token that a client was given for a manifest.
+type given struct {
+	id      guard.ID
+	served  bool // the manifest has been asked for under it
+	reloads int  // of the URL without it
+}
+
+const (
+	rememberPath  = time.Hour
+	longSegment   = 6 * time.Second
+	shortPatience = 10 * time.Second
+	longPatience  = 20 * time.Second
+	shortReload   = 10 * time.Second // the least that a client's token is remembered
+	reloader      = 2                // reloads of who does nothing else, and may pause between them
+)
+
+func newManifests() *manifests { return &manifests{seed: maphash.MakeSeed()} }
+
+func (m *manifests) key(of ...string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(m.seed)
+	for _, s := range of {
+		h.WriteString(s)
+		h.WriteByte(0)
+	}
+	return h.Sum64()
+}
+
+// client is the key of a client and a URL of its.
+func (m *manifests) client(r *Request) uint64 {
+	return m.key("live", r.User, r.Device, r.Client.String(), r.HTTP.Host, r.HTTP.URL.Path, r.HTTP.URL.RawQuery)
+}
+
+// token is that of a playback that names nothing: the one that its client was first
+// given for the same live manifest, or a new one.
+func (m *manifests) token(r *Request) guard.ID {
+	key, said := m.client(r), m.said(r)
+	g, ok := m.live.get(key)
+	if ok && said.Live && r.Client != 0 {
+		g.reloads++
+	} else {
+		g = given{id: guard.NewID(r.User, r.Device)}
+	}
+	m.live.put(key, g, g.lasts(said, r.Policy.TTL))
+	return g.id
+}
+
+// lasts is how long a client's token is remembered after it was given: for two
+// reloads, or if it reloads nothing but its first URL, for as long as its guard is.
+func (g given) lasts(said playback.Survey, ttl time.Duration) time.Duration {
+	if g.reloads >= reloader {
+		return ttl
+	}
+	return min(max(2*max(said.Period, said.Segment), shortReload), ttl)
+}
+
+func (m *manifests) path(r *Request) uint64 {
+	return m.key("path", r.HTTP.Host, r.HTTP.URL.Path, r.HTTP.URL.RawQuery)
+}
+
+// leads remembers that a manifest has led to a playback. Media of its stream that
+// have lost every name are probably of that.
+func (m *manifests) leads(c *guard.Claim, ttl time.Duration) {
+	m.led.put(m.stream(c), c.ID, ttl)
+}
+
+func (m *manifests) stream(c *guard.Claim) uint64 {
+	return m.key("led", c.User, c.Device, c.Client.String(), c.Stream)
+}
+
+// patience is how long a start waits for a doubted guard: for two of its requests.
+func (m *manifests) patience(r *Request) time.Duration {
+	if long, _ := m.long.get(m.key("long", r.Stream)); long {
+		return min(longPatience, r.Policy.TTL)
+	}
+	return min(shortPatience, r.Policy.TTL)
+}
+
+// said is what a request's manifest said when it was served last, here.
+func (m *manifests) said(r *Request) playback.Survey {
+	said, _ := m.paths.get(m.path(r))
+	return said
+}
+
+// Said is what the manifest of a request said when it was served last, here.
+func (g *Gate) Said(r *Request) (said playback.Survey, known bool) {
+	return g.manifests.paths.get(g.manifests.path(r))
+}
+
+// Manifest is the moment when the body of a manifest says what it names. Where no
+// media of it come this way the manifest stands in for them: it takes the slot, or
+// else returns what it is refused with. A list of titles passes even so.
+func (p *Passage) Manifest(ctx context.Context, said playback.Survey) *problem.Problem {
+	r, g, d := p.request, p.gate, &p.Decision
+	m := g.manifests
+	m.paths.put(m.path(r), said, rememberPath)
+	if said.Segment > longSegment {
+		m.long.put(m.key("long", r.Stream), true, rememberPath)
+	}
+	if key := m.client(r); said.Live && r.Token != nil {
+		if given, ok := m.live.get(key); ok && given.id == *r.Token && !given.served {
+			given.served = true
+			m.live.put(key, given, given.lasts(said, r.Policy.TTL))
+		}
+	}
+	switch {
+	case r.User == "":
+		return nil
+	case said.List:
+		d.Refusal, d.Would = nil, nil
+	case d.Refusal == nil && said.Elsewhere && (d.Word == Vacant || d.Word == Released):
+		d.StandsIn = true
+		claim := p.claim
+		claim.Intent, claim.Named, claim.Anew = guard.Play, !claim.Nameless, false
+		d.Word = ""
+		g.enforce(r, d, g.ask(ctx, r, p, claim))
+	}
+	return d.Refusal
+}

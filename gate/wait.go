@@ -1,0 +1,54 @@
+package gate
+
+import (
+	"context"
+	"time"
+
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/lease"
+)
+
+// afterPatience is how long a start goes on waiting that others have doubted for.
+const afterPatience = 5 * time.Second
+
+// WaitOut asks about a start, and as long as that is in doubt waits and asks again:
+// for the claim's patience and 5 s more at most, or until ending is closed. Where
+// too many wait already the start is refused at once.
+func WaitOut(ctx context.Context, ending <-chan struct{}, k *lease.Keeper, c guard.Claim, ask func(guard.Claim) (guard.Verdict, error)) (guard.Verdict, error) {
+	v, err := ask(c)
+	if err != nil || v.Outcome != guard.Doubted {
+		return v, err
+	}
+	news, leave, ok := k.Wait(&c, &v)
+	if !ok {
+		return refused(v), nil
+	}
+	defer leave()
+	c.Waited = true
+	last := time.NewTimer(c.Patience + afterPatience)
+	defer last.Stop()
+	for err == nil && v.Outcome == guard.Doubted {
+		heard, next := news(), time.NewTimer(v.FreeIn)
+		select {
+		case <-next.C:
+		case <-heard:
+		case <-last.C:
+			return refused(v), nil
+		case <-ending:
+			return refused(v), nil
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		next.Stop()
+		if err == nil {
+			v, err = ask(c)
+		}
+	}
+	return v, err
+}
+
+// refused is the verdict of a start that cannot wait any longer.
+func refused(v guard.Verdict) guard.Verdict {
+	v.Outcome = guard.Rejected
+	return v
+}
