@@ -133,7 +133,7 @@ if not own and nameless then
     return answer(RELEASED)
   elseif mark then
     return refuse(mark)
-  elseif served ~= NOBODY and not locate(served) then
+  elseif served ~= NOBODY and not first(function(r) return r.id == served and (r.kind == 'G' or MARKS[r.kind]) end) then
     id, nameless, intent = served, false, RESUME
   end
 end
