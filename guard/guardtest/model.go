@@ -149,6 +149,7 @@ func drawClaim(t *rapid.T, user string) guard.Claim {
 		Labels:   guard.Labels("").With("class", name(t, "class", "big", "small")).With("tier", name(t, "tier", "gold", "silver")),
 		Intent:   guard.Intent(rapid.IntRange(int(guard.Play), int(guard.Resume)).Draw(t, "intent")),
 		Anew:     rapid.IntRange(0, 2).Draw(t, "anew") == 0,
+		Reloads:  rapid.IntRange(0, 2).Draw(t, "reloads") == 0,
 		Keeps:    rapid.IntRange(0, 4).Draw(t, "keeps") == 0,
 		Patience: time.Duration(rapid.SampledFrom([]int{0, 10, 10, 20}).Draw(t, "patience")) * time.Second,
 		Waited:   rapid.Bool().Draw(t, "waited"),
@@ -219,13 +220,13 @@ func (m *model) broken(c guard.Claim, p guard.Policy, v guard.Verdict, before, a
 		return "a start keeps to the limit"
 	case admitted && v.Held > most && c.Alone == 0 && m.now().Before(m.ended[it].until) && !m.ended[it].back:
 		return "an end is not undone past the limit"
-	case v.Outcome == guard.Rejected && p.Observe:
+	case (v.Outcome == guard.Rejected || v.Outcome == guard.Replaced) && p.Observe:
 		return "observing refuses nobody"
 	case v.Outcome == guard.Released && c.Intent == guard.Play && !c.Nameless && ended && !m.now().Before(last.stragglers):
 		return "stragglers pass no longer than their playback lived, and once"
 	case v.Outcome == guard.Released && c.Intent == guard.Look:
 		return "a look is no straggler"
-	case c.Anew && (v.Outcome == guard.Replaced || v.Outcome == guard.Released && c.Intent != guard.Resume):
+	case c.Anew && !c.Reloads && (v.Outcome == guard.Replaced || v.Outcome == guard.Released && c.Intent != guard.Resume):
 		return "who starts anew is neither replaced nor a straggler"
 	case v.Lately && v.Outcome != guard.Rejected:
 		return "nobody is lately but who is refused"

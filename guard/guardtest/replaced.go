@@ -81,6 +81,38 @@ func (s *suite) whoStartsAnewMay() {
 	s.acquire(guard.Revoked, anew(claim(1)), replacing)
 }
 
+// A live manifest without a token is asked for again and again: who has zapped back
+// looks the same as who was thrown out, but for what was refused meanwhile.
+func (s *suite) reloadTakesBackOnlyWhatNobodyWatched() {
+	reload := with(anew(claim(1)), guard.Look)
+	reload.Reloads = true
+	s.acquire(guard.Admitted, claim(1), replacing)
+	s.replaces(guard.Admitted, claim(2), replacing, 1)
+	s.Advance(2 * guard.Watched)
+	s.acquire(guard.Vacant, reload, replacing)
+	s.replaces(guard.Admitted, named(claim(1)), replacing, 2)
+	s.replaces(guard.Admitted, anew(claim(2)), replacing, 1)
+	s.Advance(2 * guard.Watched)
+	s.acquire(guard.Replaced, named(claim(1)), replacing)
+	s.acquire(guard.Replaced, reload, replacing)
+	s.holds(2)
+}
+
+func (s *suite) observingRefusesNobodyForAReplacement() {
+	observed := replacing
+	observed.Observe = true
+	s.acquire(guard.Admitted, claim(1), replacing)
+	s.replaces(guard.Admitted, on(2, "other", "", ""), replacing, 1)
+	s.acquire(guard.Replaced, nameless(claim(9)), replacing)
+	s.acquire(guard.Admitted, nameless(claim(9)), observed)
+	s.release(true, 9)
+	s.acquire(guard.Replaced, claim(1), replacing)
+	s.replaces(guard.Admitted, claim(1), observed)
+	s.holds(2, 1)
+	s.revoke(true, 1)
+	s.acquire(guard.Revoked, claim(1), observed)
+}
+
 // A node that has not heard of the replacement does not resume past the limit what
 // another has started anew.
 func (s *suite) startingAnewIsNoLeaveToResume() {
@@ -153,6 +185,17 @@ func (s *suite) zappingIsFree() {
 			before = c
 		}
 		s.Advance(2 * policy.TTL)
+	}
+}
+
+// A page that was left open and asks on does not come back because its successor zaps.
+func (s *suite) zappingDoesNotBringTheReplacedBack() {
+	left := named(on(0, "left open", "", ""))
+	s.acquire(guard.Admitted, left, replacing)
+	for n := 1; n < 4*guard.MaxMarks; n++ {
+		s.acquire(guard.Admitted, anew(named(on(n, fmt.Sprint("channel ", n), "", ""))), replacing)
+		s.Advance(2 * time.Second)
+		s.acquire(guard.Replaced, left, replacing)
 	}
 }
 
