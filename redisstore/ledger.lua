@@ -99,24 +99,25 @@ local function stop(mark, ttl)
   return REPLACED, over(mark) - now
 end
 
-local MARKS = { B = true, L = true, P = true, R = true }
-local FORGETS = { 'B', 'L', 'P', 'R' } -- in this order, the oldest of a kind first
+-- Marks by what is lost with them.
+local WEIGHTS = { B = 1, L = 2, P = 3, R = 5 }
+local function weight(r) return (WEIGHTS[r.kind] or 0) + (r.kind == 'P' and is(r, WATCHED) and 1 or 0) end
 
--- Forgets marks beyond MAX_MARKS, and remembers that an end was forgotten.
+-- Forgets marks beyond MAX_MARKS, the oldest of the least weight first, and remembers
+-- that an end was forgotten.
 local function forget_marks()
   local excess, until_then = -MAX_MARKS, now
   for _, r in ipairs(records) do
-    if MARKS[r.kind] then excess = excess + 1 end
+    if WEIGHTS[r.kind] then excess = excess + 1 end
   end
-  for _, kind in ipairs(FORGETS) do
-    if excess > 0 then
-      drop(function(r)
-        if r.kind ~= kind or excess <= 0 then return false end
-        excess = excess - 1
-        if kind ~= 'B' then until_then = math.max(until_then, over(r)) end
-        return true
-      end)
-    end
+  for least = 1, 5 do
+    if excess <= 0 then break end
+    drop(function(r)
+      if weight(r) ~= least or excess <= 0 then return false end
+      excess = excess - 1
+      if r.kind ~= 'B' then until_then = math.max(until_then, over(r)) end
+      return true
+    end)
   end
   local before = find('F', NOBODY)
   if until_then == now or before and over(before) >= until_then then return end
@@ -134,7 +135,7 @@ local function finish(kind, ids, ttl)
   local ends, guards, again = {}, {}, {}
   for _, id in ipairs(ids) do ends[id] = true end
   drop(function(r)
-    if not ends[r.id] or r.kind ~= 'G' and not MARKS[r.kind] then return false end
+    if not ends[r.id] or r.kind ~= 'G' and not WEIGHTS[r.kind] then return false end
     if r.kind == 'G' then guards[r.id] = r end
     if r.kind == 'B' then again[r.id] = true end
     return true
