@@ -62,7 +62,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, v, p.Refusal)
 	case p.Gone != nil:
 		return caddyhttp.Error(499, p.Gone)
-	case p.Word == gate.Passed && isTokened(r): // a request without a user under somebody's token: the origin does not know that path
+	case p.Word == gate.Passed && isTokened(r): // a request without a user under somebody's token
 		return h.plainly(w, r)
 	}
 	return h.deliver(w, r, next, v, token)

@@ -187,6 +187,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		claim.Keeps = r.Kind == playback.Media || g.manifests.isAd(claim.ID, r.Stream)
 	case r.Kind == playback.Manifest:
 		claim.Anew = r.HTTP.Method == http.MethodGet && !playback.IsPrefetch(r.HTTP)
+		claim.Reloads = !mints
 	}
 	p.ID, p.Limit, p.Redirects = claim.ID, r.Policy.Limit, mints
 	if who.primary != nil && g.interstitial(ctx, r, p, *who.primary) {
@@ -204,6 +205,9 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
 		p.Word, p.Held, p.trial = Known, held, trial
 		return nil
+	}
+	if r.Token != nil && looks {
+		claim.Anew = g.manifests.anew(r)
 	}
 	return g.ask(ctx, r, p, *claim)
 }

@@ -70,8 +70,9 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 
 func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	// 1. A playback that was revoked is refused, and one that was replaced until it
-	// starts anew. Requests without a name are another matter (3).
-	if c.Anew {
+	// starts anew, or nobody is to be refused. Requests without a name are another
+	// matter (3).
+	if c.Anew || p.Observe {
 		l.lift(c)
 	}
 	if mark := l.first(func(r *record) bool { return r.ID == c.ID && r.stops() }); mark != nil && !c.Nameless {
@@ -95,7 +96,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 			return Released
 		} else if mark != nil {
 			return l.stop(now, mark, p, v)
-		} else if c.For != (ID{}) && l.first(func(r *record) bool { return r.ID == c.For && r.kind != returned }) == nil {
+		} else if c.For != (ID{}) && l.first(func(r *record) bool { return r.ID == c.For }) == nil {
 			c.ID, c.Nameless, c.Intent = c.For, false, Resume
 		}
 	}
@@ -195,7 +196,7 @@ func (l *Ledger) lift(c Claim) {
 	for i := range l.records {
 		r := &l.records[i]
 		switch {
-		case r.kind != replaced:
+		case r.kind != replaced || c.Reloads && r.is(watched):
 		case r.ID == c.ID:
 			r.flags |= lifted | parted
 		case r.may(&c):
@@ -433,18 +434,19 @@ func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind) {
 	l.forgetMarks(now)
 }
 
-// forgetMarks forgets marks beyond MaxMarks: the oldest returns, or else releases,
-// or else replacements, or else revocations. A user who starts and stops many playbacks
-// does not wash a revocation away. That an end was forgotten is remembered.
+// forgetMarks forgets marks beyond MaxMarks: the oldest of the least weight. A user
+// who starts and stops many playbacks does not wash a revocation away, nor what keeps
+// a playback that is thrown out from throwing out its successor. That an end was
+// forgotten is remembered.
 func (l *Ledger) forgetMarks(now time.Time) {
 	excess, until := l.Len()-l.held()-MaxMarks, now
-	for k := returned; k <= revoked && excess > 0; k++ {
+	for least := 1; least <= 5 && excess > 0; least++ {
 		l.records = slices.DeleteFunc(l.records, func(r record) bool {
-			if r.kind != k || excess <= 0 {
+			if r.weight() != least || excess <= 0 {
 				return false
 			}
 			excess--
-			if k >= released && r.RemovedAt.After(until) {
+			if r.kind >= released && r.RemovedAt.After(until) {
 				until = r.RemovedAt
 			}
 			return true
@@ -455,6 +457,23 @@ func (l *Ledger) forgetMarks(now time.Time) {
 	}
 	l.drop(ID{}, forgotten)
 	l.records = append(l.records, record{Guard: Guard{CreatedAt: now, RemovedAt: until}, ttl: until.Sub(now), kind: forgotten})
+}
+
+// weight orders marks by what is lost with them, from 1 to 5; 0 of what is no mark.
+func (r *record) weight() int {
+	switch {
+	case r.kind == returned:
+		return 1
+	case r.kind == released:
+		return 2
+	case r.kind == replaced && !r.is(watched):
+		return 3
+	case r.kind == replaced:
+		return 4
+	case r.kind == revoked:
+		return 5
+	}
+	return 0
 }
 
 // List is Store.List at a moment of the store's clock. It changes nothing.

@@ -124,11 +124,11 @@ func (k *Keeper) Close() error {
 
 // Known reports whether a request's playback has a lease, and how many guards
 // its user held lately. Where the lease is due for a refresh, Known queues one,
-// in the request's words; the request does not wait for it. What starts anew is
-// not known. The trial, nil for nearly all requests, has to be ended.
+// in the request's words; the request does not wait for it. What starts anew, and
+// does not only reload, is not known. The trial, nil for nearly all requests, has to be ended.
 func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial, ok bool) {
 	l, ok := k.leases.get(c.ID)
-	if !ok || c.Anew {
+	if !ok || c.Anew && !c.Reloads {
 		return 0, nil, false
 	}
 	age := k.now().since(l.at)

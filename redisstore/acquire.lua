@@ -3,7 +3,7 @@
 -- ARGV     1  id, guard.Intent, flags, interval, ttl, client, patience, alone, for: 16
 --             bytes, twice one byte, five times four, 16 bytes, as in guard.Claim;
 --             times in milliseconds. Flags: 1 named, 2 nameless, 4 anew, 8 keeps,
---             16 waited, 32 reclaim_lapsed, 64 observe
+--             16 waited, 32 reclaim_lapsed, 64 observe, 128 reloads
 --          2  stream, device, labels (guard.Labels)
 --          5  channel, where news of guards is published
 --          6  of each rule: per, limit, at_limit (guard.Rule; the policy's own limit is
@@ -95,11 +95,14 @@ end
 -- 1. A playback that was revoked is refused, and one that was replaced until it
 -- starts anew. Requests without a name are another matter (3).
 if anew then
+  local reloads = bit.band(flags, 128) ~= 0
   for _, r in ipairs(records) do
-    if r.kind == 'P' and r.id == id then
-      set(r, LIFTED + PARTED)
-    elseif r.kind == 'P' and may(r) then
-      set(r, PARTED)
+    if r.kind == 'P' and not (reloads and is(r, WATCHED)) then
+      if r.id == id then
+        set(r, LIFTED + PARTED)
+      elseif may(r) then
+        set(r, PARTED)
+      end
     end
   end
 end
@@ -130,7 +133,7 @@ if not own and nameless then
     return answer(RELEASED)
   elseif mark then
     return refuse(mark)
-  elseif served ~= NOBODY and not locate(served) then
+  elseif served ~= NOBODY and not first(function(r) return r.id == served and (r.kind == 'G' or MARKS[r.kind]) end) then
     id, nameless, intent = served, false, RESUME
   end
 end

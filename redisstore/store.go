@@ -122,7 +122,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 // acquireArgs are acquire.lua's ARGV.
 func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
 	var flags byte
-	for i, is := range [...]bool{c.Named, c.Nameless, c.Anew, c.Keeps, c.Waited, p.ReclaimLapsed, p.Observe} {
+	for i, is := range [...]bool{c.Named, c.Nameless, c.Anew, c.Keeps, c.Waited, p.ReclaimLapsed, p.Observe, c.Reloads} {
 		if is {
 			flags |= 1 << i
 		}

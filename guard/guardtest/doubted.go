@@ -119,8 +119,14 @@ func (s *suite) onlyTheSameClientAndStreamAreDoubted() {
 	s.holds(1)
 	// A guard of whom nothing is known is like no other.
 	s.release(true, 1)
-	s.acquire(guard.Admitted, anew(on(1, "", "", "")), one)
-	s.acquire(guard.Rejected, patient(on(2, "", "", "")), one)
+	for _, client := range []guard.Client{0, 7} {
+		s.acquire(guard.Admitted, anew(by(client, on(1, "", "", ""))), one)
+		s.acquire(guard.Rejected, patient(by(client, on(2, "", "", ""))), one)
+		s.release(true, 1)
+		s.acquire(guard.Admitted, anew(by(0, claim(1))), one)
+		s.acquire(guard.Rejected, patient(by(client, claim(2))), one)
+		s.release(true, 1)
+	}
 	s.Advance(policy.TTL)
 	none := one
 	none.Limit = 0

@@ -149,6 +149,7 @@ func drawClaim(t *rapid.T, user string) guard.Claim {
 		Labels:   guard.Labels("").With("class", name(t, "class", "big", "small")).With("tier", name(t, "tier", "gold", "silver")),
 		Intent:   guard.Intent(rapid.IntRange(int(guard.Play), int(guard.Resume)).Draw(t, "intent")),
 		Anew:     rapid.IntRange(0, 2).Draw(t, "anew") == 0,
+		Reloads:  rapid.IntRange(0, 2).Draw(t, "reloads") == 0,
 		Keeps:    rapid.IntRange(0, 4).Draw(t, "keeps") == 0,
 		Patience: time.Duration(rapid.SampledFrom([]int{0, 10, 10, 20}).Draw(t, "patience")) * time.Second,
 		Waited:   rapid.Bool().Draw(t, "waited"),
@@ -219,20 +220,25 @@ func (m *model) broken(c guard.Claim, p guard.Policy, v guard.Verdict, before, a
 		return "a start keeps to the limit"
 	case admitted && v.Held > most && c.Alone == 0 && m.now().Before(m.ended[it].until) && !m.ended[it].back:
 		return "an end is not undone past the limit"
-	case v.Outcome == guard.Rejected && p.Observe:
+	case (v.Outcome == guard.Rejected || v.Outcome == guard.Replaced) && p.Observe:
 		return "observing refuses nobody"
 	case v.Outcome == guard.Released && c.Intent == guard.Play && !c.Nameless && ended && !m.now().Before(last.stragglers):
 		return "stragglers pass no longer than their playback lived, and once"
 	case v.Outcome == guard.Released && c.Intent == guard.Look:
 		return "a look is no straggler"
-	case c.Anew && (v.Outcome == guard.Replaced || v.Outcome == guard.Released && c.Intent != guard.Resume):
+	case c.Anew && !c.Reloads && (v.Outcome == guard.Replaced || v.Outcome == guard.Released && c.Intent != guard.Resume):
 		return "who starts anew is neither replaced nor a straggler"
+	case v.Lately && v.Outcome != guard.Rejected:
+		return "nobody is lately but who is refused"
 	case v.Lately && m.turnedAway[c.User] <= guard.MaxReturns:
 		return "a fight has somebody who was thrown out three times"
 	case c.Intent == guard.Look && !slices.Equal(idsOf(before), idsOf(after)) && !(admitted && resumed):
 		return "a look makes nothing, and takes nothing"
 	case admitted && c.Nameless && it.id == c.ID && it.id != c.For && slices.ContainsFunc(before, func(g guard.Guard) bool { return m.mayServe(c, g) }):
 		return "a request without a name makes no second guard"
+	case c.Anew && c.Intent == guard.Play && p.AtLimit == guard.ReplaceOldest && most > 0 && len(p.Rules) == 0 &&
+		!v.Outcome.Pass() && v.Outcome != guard.Revoked && !v.Lately:
+		return "who starts anew where others give way is refused by an operator or for a fight"
 	case v.Outcome == guard.Doubted && (v.FreeIn <= 0 || v.FreeIn > c.Patience || c.Waited && len(v.Doubted) > 0):
 		return "a start waits for its patience at most, and once"
 	case v.Outcome != guard.Doubted && len(v.Doubted) > 0:

@@ -41,6 +41,14 @@ func (s *suite) namelessKeepAliveWhatNeverNamedItself() {
 	s.acquire(guard.Admitted, nameless(claim(9)), policy)
 	s.serves(9, nameless(claim(9)), policy)
 	s.holds(9)
+	// Nor does what is filled in keep it.
+	s.release(true, 9)
+	s.Advance(policy.TTL)
+	before := s.acquire(guard.Admitted, named(on(1, "", "", "")), policy).Guard
+	s.Advance(time.Second)
+	if g := s.serves(1, nameless(claim(9)), policy); g.Stream != "movie" || g.RemovedAt != before.RemovedAt {
+		s.Errorf("guard %+v", g)
+	}
 }
 
 // A manifest without a name is served like media, but takes nothing.
@@ -171,12 +179,24 @@ func (s *suite) whatEndsEndsForNamelessToo() {
 		s.acquire(guard.Replaced, with(lost, guard.Look), one)
 		s.holds(2)
 		// Whoever starts anew on that stream has them.
-		look := with(anew(claim(3)), guard.Look)
-		s.replaces(guard.Vacant, look, one)
+		s.replaces(guard.Vacant, with(anew(claim(3)), guard.Look), one)
 		s.acquire(guard.Replaced, known, one)
 		s.replaces(guard.Admitted, lost, one, 2)
 		s.serves(9, lost, one)
 		s.holds(9)
+		// The playback itself too, and what it had made without a name.
+		s.replaces(guard.Admitted, anew(on(2, "other", "phone", "")), one, 9)
+		s.acquire(guard.Replaced, lost, one)
+		s.replaces(guard.Vacant, with(anew(known), guard.Look), one)
+		s.replaces(guard.Admitted, lost, one, 2)
+		s.acquire(guard.Refreshed, with(claim(9), guard.Resume), one)
+		s.serves(9, lost, one)
+		s.release(true, 9)
+		s.Advance(2 * policy.TTL)
+		s.acquire(guard.Admitted, known, one)
+		s.replaces(guard.Admitted, on(2, "other", "phone", ""), one, 1)
+		s.replaces(guard.Vacant, with(anew(known), guard.Look), one)
+		s.replaces(guard.Admitted, lost, one, 2)
 		s.release(true, 9)
 		s.Advance(2 * policy.TTL)
 	}

@@ -81,6 +81,38 @@ func (s *suite) whoStartsAnewMay() {
 	s.acquire(guard.Revoked, anew(claim(1)), replacing)
 }
 
+// A live manifest without a token is asked for again and again: who has zapped back
+// looks the same as who was thrown out, but for what was refused meanwhile.
+func (s *suite) reloadTakesBackOnlyWhatNobodyWatched() {
+	reload := with(anew(claim(1)), guard.Look)
+	reload.Reloads = true
+	s.acquire(guard.Admitted, claim(1), replacing)
+	s.replaces(guard.Admitted, claim(2), replacing, 1)
+	s.Advance(2 * guard.Watched)
+	s.acquire(guard.Vacant, reload, replacing)
+	s.replaces(guard.Admitted, named(claim(1)), replacing, 2)
+	s.replaces(guard.Admitted, anew(claim(2)), replacing, 1)
+	s.Advance(2 * guard.Watched)
+	s.acquire(guard.Replaced, named(claim(1)), replacing)
+	s.acquire(guard.Replaced, reload, replacing)
+	s.holds(2)
+}
+
+func (s *suite) observingRefusesNobodyForAReplacement() {
+	observed := replacing
+	observed.Observe = true
+	s.acquire(guard.Admitted, claim(1), replacing)
+	s.replaces(guard.Admitted, on(2, "other", "", ""), replacing, 1)
+	s.acquire(guard.Replaced, nameless(claim(9)), replacing)
+	s.acquire(guard.Admitted, nameless(claim(9)), observed)
+	s.release(true, 9)
+	s.acquire(guard.Replaced, claim(1), replacing)
+	s.replaces(guard.Admitted, claim(1), observed)
+	s.holds(2, 1)
+	s.revoke(true, 1)
+	s.acquire(guard.Revoked, claim(1), observed)
+}
+
 // A node that has not heard of the replacement does not resume past the limit what
 // another has started anew.
 func (s *suite) startingAnewIsNoLeaveToResume() {
@@ -107,6 +139,18 @@ func (s *suite) replacementStandsWhileItRefuses() {
 		}
 	}
 	s.Advance(policy.TTL)
+	// A handler with a longer ttl keeps it for that.
+	long := replacing
+	long.TTL = 10 * time.Minute
+	s.acquire(guard.Admitted, claim(1), replacing)
+	s.replaces(guard.Admitted, claim(2), replacing, 1)
+	for range 3 {
+		if v := s.acquire(guard.Replaced, claim(1), long); v.FreeIn < long.TTL-10*time.Second {
+			s.Errorf("stands for %v", v.FreeIn)
+		}
+		s.Advance(5 * time.Second)
+	}
+	s.Advance(long.TTL)
 	// A revocation does not: it would have no end.
 	s.acquire(guard.Admitted, claim(1), replacing)
 	s.revoke(true, 1)
@@ -141,6 +185,17 @@ func (s *suite) zappingIsFree() {
 			before = c
 		}
 		s.Advance(2 * policy.TTL)
+	}
+}
+
+// A page that was left open and asks on does not come back because its successor zaps.
+func (s *suite) zappingDoesNotBringTheReplacedBack() {
+	left := named(on(0, "left open", "", ""))
+	s.acquire(guard.Admitted, left, replacing)
+	for n := 1; n < 4*guard.MaxMarks; n++ {
+		s.acquire(guard.Admitted, anew(named(on(n, fmt.Sprint("channel ", n), "", ""))), replacing)
+		s.Advance(2 * time.Second)
+		s.acquire(guard.Replaced, left, replacing)
 	}
 }
 
@@ -236,8 +291,8 @@ func (s *suite) twoThatThrowEachOtherOutSettle() {
 				first, second = second, first
 			}
 			s.release(true, first.id)
-			if v := s.asks(second, newIDs, replacing); v.Outcome != guard.Admitted {
-				s.Errorf("with room: %v", v.Outcome)
+			if v := s.asks(second, newIDs, replacing); v.Outcome != guard.Admitted || v.Lately {
+				s.Errorf("with room: %+v", v)
 			}
 			s.release(true, second.id)
 			s.Advance(2 * policy.TTL)
@@ -282,6 +337,12 @@ func (s *suite) returnsCountFromARefusalOn() {
 			p.Limit = 2
 			s.acquire(guard.Admitted, on(8, "0", "", ""), p)
 			s.acquire(guard.Admitted, on(9, "elsewhere", "", "big"), p)
+			// Who had room and is replaced then is in no fight yet.
+			s.release(true, 8)
+			s.release(true, 9)
+			s.replaces(guard.Admitted, anew(on(0, "0", "", "")), replacing)
+			s.replaces(guard.Admitted, anew(on(3, "third", "", "")), replacing, 0)
+			s.replaces(guard.Admitted, anew(on(0, "0", "", "")), replacing, 3)
 		}
 		s.Advance(2 * policy.TTL)
 	}
