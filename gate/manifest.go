@@ -75,10 +75,12 @@ func (m *manifests) token(r *Request) guard.ID {
 }
 
 // anew reports whether the manifest that a request asks for under a token was asked
-// for without it just before: so who was replaced starts anew.
-func (m *manifests) anew(r *Request) bool {
+// for without it just before: then who was replaced starts anew, or perhaps only
+// reloads, as who has done so before.
+func (m *manifests) anew(r *Request) (anew, reloads bool) {
 	g, ok := m.live.get(m.client(r))
-	return ok && g.id == *r.Token && !g.at.IsZero() && time.Since(g.at) < justNow
+	anew = ok && g.id == *r.Token && !g.at.IsZero() && time.Since(g.at) < justNow
+	return anew, anew && g.reloads >= reloader
 }
 
 // lasts is how long a client's token is remembered after it was given: for two
