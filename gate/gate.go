@@ -207,7 +207,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		return nil
 	}
 	if r.Token != nil && looks {
-		claim.Anew = g.manifests.anew(r)
+		claim.Anew, claim.Reloads = g.manifests.anew(r)
 	}
 	return g.ask(ctx, r, p, *claim)
 }

@@ -75,10 +75,12 @@ func (m *manifests) token(r *Request) guard.ID {
 }
 
 // anew reports whether the manifest that a request asks for under a token was asked
-// for without it just before: so who was replaced starts anew.
-func (m *manifests) anew(r *Request) bool {
+// for without it just before: then who was replaced starts anew, or perhaps only
+// reloads, as who has done so before.
+func (m *manifests) anew(r *Request) (anew, reloads bool) {
 	g, ok := m.live.get(m.client(r))
-	return ok && g.id == *r.Token && !g.at.IsZero() && time.Since(g.at) < justNow
+	anew = ok && g.id == *r.Token && !g.at.IsZero() && time.Since(g.at) < justNow
+	return anew, anew && g.reloads >= reloader
 }
 
 // lasts is how long a client's token is remembered after it was given: for two
@@ -163,7 +165,7 @@ func (p *Passage) Manifest(ctx context.Context, said playback.Survey) *problem.P
 		return nil
 	case said.List:
 		d.Refusal, d.Would = nil, nil
-	case d.Refusal == nil && said.Elsewhere && (d.Word == Vacant || d.Word == Released):
+	case d.Refusal == nil && said.Elsewhere && !playback.IsPrefetch(r.HTTP) && (d.Word == Vacant || d.Word == Released):
 		d.StandsIn = true
 		claim := p.claim
 		claim.Intent, claim.Named, claim.Anew = guard.Play, !claim.Nameless, false

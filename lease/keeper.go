@@ -125,10 +125,10 @@ func (k *Keeper) Close() error {
 // Known reports whether a request's playback has a lease, and how many guards
 // its user held lately. Where the lease is due for a refresh, Known queues one,
 // in the request's words; the request does not wait for it. What starts anew, and
-// does not only reload, is not known. The trial, nil for nearly all requests, has to be ended.
+// does not only reload the stream that it had, is not known. The trial, nil for nearly all requests, has to be ended.
 func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial, ok bool) {
 	l, ok := k.leases.get(c.ID)
-	if !ok || c.Anew && !c.Reloads {
+	if !ok || c.Anew && (!c.Reloads || k.moves(&l, c)) {
 		return 0, nil, false
 	}
 	age := k.now().since(l.at)
