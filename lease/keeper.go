@@ -179,6 +179,15 @@ func (k *Keeper) Revoke(ctx context.Context, user string, id guard.ID, p guard.P
 	return found, err
 }
 
+// Undo implements guard.Store.
+func (k *Keeper) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
+	undone, err := k.Store.Undo(ctx, user, id, replaced)
+	if undone {
+		k.forget(id)
+	}
+	return undone, err
+}
+
 // remember keeps in mind the answer to what was asked at a moment.
 func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict, by grant) {
 	for _, id := range v.Replaced {
