@@ -97,7 +97,7 @@ end
 -- starts anew, or nobody is to be refused. Requests without a name are another
 -- matter (3).
 if anew or observe then
-  local reloads = band(flags, 128) ~= 0
+  local reloads = band(flags, 128) ~= 0 and not observe
   for _, r in ipairs(records) do
     if r.kind == 'P' and not (reloads and is(r, WATCHED)) then
       if r.id == id then
