@@ -294,7 +294,16 @@ func (w *world) send(ctx context.Context, who, method, ref, body string, follow 
 			w.t.Errorf("nobody listens at %s", at)
 			return resp
 		}
-		server.ServeHTTP(resp.ResponseRecorder, r)
+		func() {
+			defer func() {
+				if r := recover(); r == http.ErrAbortHandler { // as the server has it
+					resp.Code = 0
+				} else if r != nil {
+					panic(r)
+				}
+			}()
+			server.ServeHTTP(resp.ResponseRecorder, r)
+		}()
 		w.trace("  %s: %d %s", who, resp.Code, resp.code())
 		location := resp.Header().Get("Location")
 		if follow && resp.Code >= 300 && resp.Code < 400 && location != "" {
@@ -329,7 +338,7 @@ func (p *player) read(at *url.URL, header http.Header, body string) {
 	}
 	p.base, p.named = at, nil
 	for line := range strings.Lines(body) {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+		if line = strings.Trim(line, "\ufeff \r\n"); line != "" && line[0] != '#' {
 			p.named = append(p.named, line)
 		}
 	}
@@ -349,6 +358,8 @@ func (p *player) read(at *url.URL, header http.Header, body string) {
 //	answer /path <what>      what the origin answers from now on
 //	asked /path              what the origin was asked for last
 //	got <Name>: <value>      what is in the last answer, or "-" for nothing
+//	body <text>              is in the last answer's body,
+//	bare <text>              is not
 //	flush                    the store has lost everything
 //	lose                     nodes hear of nothing from now on
 func (w *world) play(steps string) {
@@ -395,9 +406,13 @@ func (w *world) step(step string) {
 			w.t.Errorf("the origin was asked for %s, want %s", got, rest)
 		}
 	case "got":
-		name, want, _ := strings.Cut(rest, ": ")
+		name, want, _ := strings.Cut(w.known(rest), ": ")
 		if got := strings.Join(w.last.Header()[http.CanonicalHeaderKey(name)], "; "); cmp.Or(got, "-") != want {
 			w.t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	case "body", "bare":
+		if strings.Contains(w.last.Body.String(), w.known(rest)) != (verb == "body") {
+			w.t.Errorf("%s %s, and it is\n%s", verb, rest, w.last.Body)
 		}
 	case "flush":
 		w.flush()
@@ -520,6 +535,9 @@ func (w *world) answers(what map[string]string) {
 func (w *world) lastAsked() *http.Request {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(w.asked) == 0 {
+		return &http.Request{URL: new(url.URL)}
+	}
 	return w.asked[len(w.asked)-1]
 }
 
@@ -563,7 +581,9 @@ func (w *world) serve(r *http.Request) (*http.Response, error) {
 			answer.Header().Set("Location", rest)
 		}
 		answer.WriteHeader(code)
-		fmt.Fprint(answer, http.StatusText(code))
+		if code != http.StatusNotModified {
+			fmt.Fprint(answer, http.StatusText(code))
+		}
 	case known:
 		if strings.HasPrefix(what, "{") {
 			answer.Header().Set("Content-Type", "application/json")
