@@ -374,6 +374,7 @@ func TestDocumentedCaddyfilesCutTokensFirst(t *testing.T) {
 		for line := range strings.Lines(c.text) {
 			directive, isDirective := strings.CutPrefix(strings.TrimRight(line, "\n"), "\t")
 			switch {
+			case line == "\n":
 			case !isDirective: // the site itself, or its end
 				first = ""
 			case first == "" && directive != "" && directive[0] != '#':

@@ -224,7 +224,7 @@ func (g *Gate) policy(r *Request) *guard.Policy {
 // ask has the store decide about a playback that this node does not know.
 func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Claim) *problem.Problem {
 	d, start := &p.Decision, time.Now()
-	if claim.Keeps {
+	if claim.Keeps || claim.Stream == "" { // a playlist may not say what its master did
 		if stream, ok := g.Keeper.LookedAt(claim.ID); ok {
 			claim.Stream = stream
 		}

@@ -65,6 +65,9 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 	v := Verdict{Limit: p.Limit}
 	v.Outcome = l.acquire(now, c, p, &v)
 	v.Held = l.held()
+	if v.Guard.ID != (ID{}) {
+		v.FreeIn = p.SlotEnds(&v.Guard).Sub(now)
+	}
 	return v
 }
 
