@@ -62,6 +62,9 @@ type Claim struct {
 	// Anew says that the playback starts anew, from its first request: it is no
 	// straggler of the time before its release, and a replacement no longer stops it.
 	Anew bool
+	// Reloads says that a claim Anew may also carry on: a live manifest that is asked
+	// for again. It leaves alone a replacement that has refused somebody watching.
+	Reloads bool
 	// Keeps says that a guard with a stream keeps it.
 	Keeps bool
 
@@ -169,6 +172,7 @@ type Verdict struct {
 	// Rejected and Doubted: the rule that refuses (the limit is one with Per ""),
 	// how many guards are in its way, the oldest MaxInTheWay of them, oldest first,
 	// and how long until there is room if nobody refreshes any of them.
+	// Admitted and Refreshed: how long the guard has its slot if nobody refreshes it.
 	// Revoked and Replaced: how long that still stands.
 	// Doubted: how long to wait before the claim is made again, with Waited.
 	Rule     Rule

@@ -9,7 +9,7 @@ import (
 )
 
 // AddTokenToAssets writes a path token into an asset list, which an interstitial
-// of HLS names as its X-ASSET-LIST (RFC 8216bis, appendix D.2): JSON such as
+// of HLS names as its X-ASSET-LIST (RFC 8216bis, appendix D): JSON such as
 // {"ASSETS": [{"URI": "ad.m3u8", "DURATION": 15}]}. Into each URI it is written as
 // AddToken would; all else stays as it is, to the byte. The answer is false where
 // this is no asset list, or where more than MaxManifest bytes would come of it.

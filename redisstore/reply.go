@@ -14,6 +14,7 @@ var errReply = errors.New("unexpected answer from the script")
 // reply is what acquire and refresh answer, whose headers say more.
 type reply struct {
 	outcome  guard.Outcome
+	now      time.Time
 	held     int
 	guards   []guard.Guard // the one that serves the claim, or those in its way
 	also     bool          // that one had been doubted, or is refused lately
@@ -43,7 +44,7 @@ func readReply(answer any, user string) (r reply, err error) {
 			return r, errReply
 		}
 	}
-	r.outcome, r.held = guard.Outcome(numbers[0]), int(numbers[2])
+	r.outcome, r.now, r.held = guard.Outcome(numbers[0]), moment(numbers[1]), int(numbers[2])
 	if r.outcome < guard.Admitted || r.outcome > guard.Doubted || r.outcome == guard.Known || int64(r.outcome) != numbers[0] || r.held < 0 {
 		return r, errReply
 	}
@@ -81,6 +82,9 @@ func (r *reply) verdict(p *guard.Policy) (v guard.Verdict, err error) {
 			return v, errReply
 		}
 		v.Guard, v.Answered = r.guards[0], r.also
+		if p != nil {
+			v.FreeIn = p.SlotEnds(&v.Guard).Sub(r.now)
+		}
 	case guard.Rejected, guard.Doubted:
 		var rules []guard.Rule
 		if p != nil {
@@ -129,14 +133,19 @@ func parseRecords(now int64, records, user string) (*ledgerView, error) {
 		kind := r.take(1)
 		g := guard.Guard{User: user}
 		copy(g.ID[:], r.take(16))
-		created, refreshed := min(r.number(6), now), min(r.number(6), now)
-		g.CreatedAt, g.ExpiresAt, g.RemovedAt = moment(created), moment(refreshed+r.number(4)), moment(refreshed+r.number(4))
-		r.take(8) // doubted, flags, returns, reason
+		length := int(r.number(2))
+		refreshed := min(r.number(6), now)
+		g.RemovedAt = moment(refreshed + r.number(4))
+		r.take(4) // doubted
+		g.ExpiresAt = moment(refreshed + r.number(4))
+		r.take(2) // flags
+		stream, device, labels := int(r.number(1)), int(r.number(1)), int(r.number(2))
+		g.CreatedAt = moment(min(r.number(6), now))
+		r.take(2) // returns, reason
 		g.Client = guard.Client(r.number(4))
-		stream, device, labels, extra := int(r.number(1)), int(r.number(1)), int(r.number(2)), int(r.number(2))
-		g.Stream, g.Device, g.Labels = r.take(stream), r.take(device), guard.Labels(r.take(labels))
-		r.take(extra)
-		if r.short {
+		names := reader{rest: r.take(length)}
+		g.Stream, g.Device, g.Labels = names.take(stream), names.take(device), guard.Labels(names.take(labels))
+		if r.short || names.short {
 			return nil, errReply
 		}
 		if !g.RemovedAt.After(moment(now)) {

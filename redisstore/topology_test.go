@@ -200,7 +200,7 @@ func TestLeastRightsSufficeWhileASlotMoves(t *testing.T) {
 			t.Errorf("%s: %v, %v, %v; %v", when, v.Outcome, a.Verdict.Outcome, guards, err)
 		}
 	}
-	acquires(t, s, guard.Admitted, "1", guard.Start)
+	acquires(t, s, guard.Admitted, "1", guard.Play)
 	slot := servers[0].ClusterKeySlot(ctx, key).Val()
 	from := int(slot*3) / 16384
 	to := (from + 1) % 3

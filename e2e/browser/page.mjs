@@ -27,6 +27,11 @@ Object.assign(window, {
 	},
 	// The app's way: a slot first. Without one it waits, if it is told to.
 	async reserveAndPlay(url, { playbackId, wait } = {}) {
+		if (playbackId && name === 'hls') { // it reserves what it plays under by itself
+			await window.play(url, playbackId)
+			held = { url, ...playing.guard }
+			return
+		}
 		try {
 			held = { url, ...await reserve(url, playbackId) }
 		} catch (problem) {
