@@ -18,6 +18,8 @@ type manifests struct {
 	live  memory[given]           // the tokens of clients that may reload the first URL
 	ads   memory[bool]            // streams of interstitials, under the playback they belong to
 	led   memory[guard.ID]        // what clients' last manifests of streams were asked for under
+
+	within memory[guard.ID] // which playback those of a name interrupt
 }
 
 // given is the token that a client was given for a manifest.
