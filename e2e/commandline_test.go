@@ -101,7 +101,7 @@ func TestFourthCommandLinePlayerIsRefused(t *testing.T) {
 			if ctx.Err() != nil {
 				t.Fatalf("the refused player does not end: %s", out)
 			}
-			if s.asked(user, "/media/cmaf/") > 0 {
+			if s.asked(user, "/media/cmaf/s") > 0 {
 				t.Errorf("the fourth player was let through: %v\n%s", err, out)
 			}
 			n.goOn(t, user, three...)

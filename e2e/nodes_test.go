@@ -28,7 +28,7 @@ func TestOfManyParallelStartsExactlyAsManyAreAdmittedAsThereAreSlots(t *testing.
 				for i := range starts {
 					all.Go(func() {
 						body := fmt.Sprintf(`{"playbackId":"p%d","streamId":"s"}`, i)
-						answers[i], errs[i] = nodes[i%len(nodes)].send(user, "POST", "/guards", body)
+						answers[i], errs[i] = nodes[i%len(nodes)].send(user, "POST", "/guards", body, "User-Agent", fmt.Sprint(i))
 					})
 				}
 				all.Wait()
