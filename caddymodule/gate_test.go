@@ -131,10 +131,17 @@ func TestTheOneTooManyIsRefusedAndNeverReachesTheOrigin(t *testing.T) {
 			g.get(200, "/vod/alien/master.m3u8", sid, `sid="`+s+`"`)
 			g.get(200, "/vod/alien/1.m4s", sid, `sid="`+s+`"`)
 		}
-		w := g.get(429, "/vod/brazil/master.m3u8", sid, `sid="d"`)
+		w := g.get(429, "/vod/brazil/manifest.mpd", sid, `sid="d"`)
 		g.get(429, "/vod/brazil/7.m4s", sid, `sid="d"`)
 		if g.origin != 6 {
 			t.Errorf("the origin saw %d requests, want 6", g.origin)
+		}
+		// A playlist may be a list of titles, which is not refused: the origin has to
+		// say so, once, and nobody sees what it said.
+		g.get(429, "/vod/brazil/master.m3u8", sid, `sid="d"`)
+		g.get(429, "/vod/brazil/master.m3u8", sid, `sid="d"`)
+		if g.origin != 7 {
+			t.Errorf("the origin saw %d requests, want 7", g.origin)
 		}
 		for name, want := range map[string]string{
 			"Content-Type":     "application/problem+json",

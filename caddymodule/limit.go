@@ -25,15 +25,16 @@ type Limit struct {
 
 	// What the guards that count have in common: `stream`, `device`, the name of a
 	// label, or `client`: the address and the User-Agent that the playback was
-	// started with. Two equal clients behind one address are one. What is not known agrees with nothing. Default: all count.
+	// started with, so that two equal clients behind one address are one. What is
+	// not known agrees with nothing. Default: all count.
 	Per string `json:"per,omitempty"`
 
 	// The values of Per that the limit is about. Not judged yet: an error.
 	Values []string `json:"values,omitempty"`
 
 	// Whose guard a start ends where the limit is reached: the `oldest`, or the
-	// oldest of the same `device`. A playback that was ended is refused until
-	// ttl has passed. Default nobody's: the start is refused.
+	// oldest of the same `device`. The playback that loses it is refused until it
+	// starts anew, from its first URL. Default nobody's: the start is refused.
 	Replace string `json:"replace,omitempty"`
 }
 

@@ -40,6 +40,9 @@ func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next cad
 	if m.large {
 		rewriting.passes(errLarge)
 	}
+	if m.status >= 300 && m.status < 400 && m.status != http.StatusNotModified {
+		v.passage.SentOn()
+	}
 	if m.pass || m.status == 0 {
 		return nil
 	}
@@ -340,7 +343,7 @@ var hasPath = regexp.MustCompile(`(?i);\s*path\s*=\s*/`)
 // FlushError is what http.ResponseController flushes with. What is held back
 // stays so.
 func (w *manifestWriter) FlushError() error {
-	if !w.pass {
+	if !w.pass || w.refused {
 		return nil
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()

@@ -62,7 +62,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, v, p.Refusal)
 	case p.Gone != nil:
 		return caddyhttp.Error(499, p.Gone)
-	case p.Word == gate.Passed && isTokened(r): // a request without a user under somebody's token: the origin does not know that path
+	case p.Word == gate.Passed && isTokened(r): // a request without a user under somebody's token
 		return h.plainly(w, r)
 	}
 	return h.deliver(w, r, next, v, token)
@@ -78,9 +78,18 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp
 	if v.word.private = h.private; h.private || token != nil || v.passage.IsTrial() {
 		w = v.word.over(w, h.lowest(w, r))
 	}
-	if v.passage.IsTrial() {
-		defer func() { v.passage.End(v.delivered(r, err)) }()
+	if !v.passage.IsTrial() {
+		return h.passCounted(w, r, next, v, token)
 	}
+	returned := false
+	defer func() { v.passage.End(v.delivered(r, err, returned)) }()
+	err = h.passCounted(w, r, next, v, token)
+	returned = true
+	return err
+}
+
+// passCounted hands a request that may pass to what is behind.
+func (h *Handler) passCounted(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) error {
 	if v.request.Kind == playback.Manifest {
 		return h.serveManifest(w, r, next, v, token)
 	}
@@ -88,12 +97,13 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp
 }
 
 // delivered reports whether a request was answered with what it asked for. Who
-// hung up before that may have been.
-func (v *visit) delivered(r *http.Request, err error) bool {
+// hung up before that may have been; who was hung up on was not.
+func (v *visit) delivered(r *http.Request, err error, returned bool) bool {
+	status := v.word.near.status
 	if r.Context().Err() != nil {
 		return true
 	}
-	return err == nil && v.word.near.status < http.StatusBadRequest
+	return err == nil && status < http.StatusBadRequest && (returned || status != 0)
 }
 
 // mayBeList reports whether it is not known yet if the manifest that is refused is

@@ -110,9 +110,10 @@ func TestObservingFollowsRulesAndReplacements(t *testing.T) {
 		g.passes("would_reject 3/3", "/v/x/1.ts", sid, `sid="c"`)
 	})
 	withGate(t, Handler{Mode: "observe", Limits: []Limit{{Limit: "1", Replace: "oldest"}}}, func(g *site) {
-		g.passes("admitted 1/1", "/v/x/master.m3u8", sid, `sid="a"`)
-		g.passes("would_replace 2/1", "/v/x/master.m3u8", sid, `sid="b"`)
-		g.passes("known 1/1", "/v/x/1.ts", sid, `sid="a"`)
+		g.passes("vacant 0/1", "/v/x/master.m3u8", sid, `sid="a"`)
+		g.passes("admitted 1/1", "/v/x/1.ts", sid, `sid="a"`)
+		g.passes("would_replace 2/1", "/v/x/1.ts", sid, `sid="b"`)
+		g.passes("known 1/1", "/v/x/2.ts", sid, `sid="a"`)
 		g.holds(2)
 	})
 	withGate(t, Handler{Mode: "observe", Limits: []Limit{{Limit: "1"}}, Reclaim: "lapsed"}, func(g *site) {

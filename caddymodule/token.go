@@ -78,10 +78,11 @@ func (h *Handler) token(r *http.Request) (token *guard.ID, cut bool) {
 	return token, token != nil
 }
 
-// isTokened reports whether the path of a request still has a token.
+// isTokened reports whether a request came with a token in its path that no gate in
+// front has found to be somebody's.
 func isTokened(r *http.Request) bool {
-	_, _, found := playback.CutToken(r.URL.EscapedPath())
-	return found
+	_, _, found := playback.CutToken(received(r).EscapedPath())
+	return found && len(r.Header[tokenHandedOn]) == 0
 }
 
 // plainly sends a request to its URL without any token.

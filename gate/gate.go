@@ -209,6 +209,9 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	if primary, ok := g.manifests.within.get(g.manifests.name(claim.ID)); ok && who.primary == nil && !who.tokened && g.interstitial(ctx, r, p, primary) {
 		return nil
 	}
+	if r.Token != nil && looks {
+		claim.Anew, claim.Reloads = g.manifests.anew(r)
+	}
 	return g.ask(ctx, r, p, *claim)
 }
 
@@ -224,7 +227,7 @@ func (g *Gate) policy(r *Request) *guard.Policy {
 // ask has the store decide about a playback that this node does not know.
 func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Claim) *problem.Problem {
 	d, start := &p.Decision, time.Now()
-	if claim.Keeps {
+	if claim.Keeps || claim.Stream == "" { // a playlist may not say what its master did
 		if stream, ok := g.Keeper.LookedAt(claim.ID); ok {
 			claim.Stream = stream
 		}

@@ -172,6 +172,7 @@ type Verdict struct {
 	// Rejected and Doubted: the rule that refuses (the limit is one with Per ""),
 	// how many guards are in its way, the oldest MaxInTheWay of them, oldest first,
 	// and how long until there is room if nobody refreshes any of them.
+	// Admitted and Refreshed: how long the guard has its slot if nobody refreshes it.
 	// Revoked and Replaced: how long that still stands.
 	// Doubted: how long to wait before the claim is made again, with Waited.
 	Rule     Rule

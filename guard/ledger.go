@@ -65,6 +65,9 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 	v := Verdict{Limit: p.Limit}
 	v.Outcome = l.acquire(now, c, p, &v)
 	v.Held = l.held()
+	if v.Guard.ID != (ID{}) {
+		v.FreeIn = p.SlotEnds(&v.Guard).Sub(now)
+	}
 	return v
 }
 
@@ -181,7 +184,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		mark.kind = returned
 	}
 	if mark := l.find(c.ID, replaced); mark != nil {
-		mark.flags |= lifted | parted
+		mark.flags |= lifted
 	}
 	// A guard is born here and nowhere else: every rule that counts it has room
 	// for it (6), unless its playback was admitted before and resumes; and no user
@@ -198,7 +201,7 @@ func (l *Ledger) lift(c Claim) {
 		switch {
 		case r.kind != replaced || c.Reloads && r.is(watched):
 		case r.ID == c.ID:
-			r.flags |= lifted | parted
+			r.flags |= lifted
 		case r.may(&c):
 			r.flags |= parted
 		}
@@ -263,11 +266,13 @@ func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *re
 	return first
 }
 
-// ended is the mark of a playback that a request without a name may be part of. Of
-// one that passes it is known: who had asked before the release has filled in the rest.
+// ended is the mark of a playback that a request without a name may be part of; an
+// operator's word is about its own guard too. Of one that passes it is known: who had
+// asked before the release has filled in the rest.
 func (l *Ledger) ended(now time.Time, c *Claim) *record {
 	return l.first(func(r *record) bool {
-		return r.stops() && !r.is(parted) && r.may(c) || r.kind == released && r.serves(c) && r.precedes(now, c)
+		return r.stops() && !r.is(parted) && r.may(c) || r.kind == revoked && r.ID == c.ID ||
+			r.kind == released && r.serves(c) && r.precedes(now, c)
 	})
 }
 
@@ -391,7 +396,7 @@ func (l *Ledger) Undo(now time.Time, id ID, others []ID) bool {
 	for i := range l.records {
 		// Their slots may be somebody else's by now: they may start, not resume.
 		if r := &l.records[i]; r.kind == replaced && r.CreatedAt.Equal(made) && slices.Contains(others, r.ID) {
-			r.flags = r.flags&^watched | lifted | parted
+			r.flags = r.flags&^watched | lifted
 		}
 	}
 	l.drop(id, held)

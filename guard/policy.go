@@ -94,6 +94,14 @@ func (p *Policy) AllRules() []Rule {
 	return rules
 }
 
+// SlotEnds is until when a guard has its slot if nobody refreshes it.
+func (p *Policy) SlotEnds(g *Guard) time.Time {
+	if p.ReclaimLapsed {
+		return g.ExpiresAt
+	}
+	return g.RemovedAt
+}
+
 // With is the policy with another AtLimit of its own limit. Its rules keep
 // theirs.
 func (p Policy) With(a AtLimit) Policy {

@@ -83,11 +83,8 @@ func freeIn(now time.Time, guards []Guard, limit int, p Policy) time.Duration {
 		return p.TTL
 	}
 	ends := make([]time.Time, len(guards))
-	for i, g := range guards {
-		ends[i] = g.RemovedAt
-		if p.ReclaimLapsed {
-			ends[i] = g.ExpiresAt
-		}
+	for i := range guards {
+		ends[i] = p.SlotEnds(&guards[i])
 	}
 	slices.SortFunc(ends, time.Time.Compare)
 	return ends[len(guards)-limit].Sub(now)

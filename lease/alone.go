@@ -10,12 +10,19 @@ import (
 // While the store cannot answer, this node counts by itself, if the policy
 // wants that.
 
-// acquireAnyhow is Acquire, by this node's own count while the store is away.
-func (k *Keeper) acquireAnyhow(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+// acquireAnyhow is Acquire, by this node's own count while the store is away. It
+// begins the trial of a guard that media have made in the store.
+func (k *Keeper) acquireAnyhow(ctx context.Context, c guard.Claim, p guard.Policy) (_ guard.Verdict, trial *Trial, _ error) {
 	at, by := k.now(), byStore
+	if l, known := k.leases.get(c.ID); known {
+		k.speakFor(&c, &l, &p, at)
+	}
 	v, err := k.Store.Acquire(ctx, c, p)
 	if err == nil {
 		k.forgetLocal(c.User, c.ID)
+		if v.Outcome == guard.Admitted && v.Guard.ID == c.ID && (c.Named || c.Nameless) {
+			trial, by = k.try(&c, &v), onTrial
+		}
 	} else {
 		v, err = k.acquireLocal(ctx, c, p, err)
 		by = byNode
@@ -23,7 +30,7 @@ func (k *Keeper) acquireAnyhow(ctx context.Context, c guard.Claim, p guard.Polic
 	if err == nil {
 		k.remember(at, c, p, v, by)
 	}
-	return v, err
+	return v, trial, err
 }
 
 // acquireLocal answers for the store that could not, which err says.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/streamguard/streamguard/guard"
 )
 
@@ -31,31 +33,30 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 	key := fmt.Sprint(c.Intent, c.Anew, c.Waited, k.hashOf(c), ended, p)
 	result := k.asking.DoChan(key, func() (any, error) {
 		defer k.turn(c.User)()
-		v, err := k.acquireAnyhow(context.WithoutCancel(ctx), c, p)
-		return &common{verdict: v}, err
+		v, trial, err := k.acquireAnyhow(context.WithoutCancel(ctx), c, p)
+		return &common{verdict: v, trial: trial}, err
 	})
 	select {
 	case r := <-result:
 		if r.Err != nil {
 			return guard.Verdict{}, nil, r.Err
 		}
-		s := r.Val.(*common)
-		v := s.verdict
-		if s.taken.Swap(true) && v.Outcome == guard.Admitted {
-			v.Outcome = guard.Refreshed
+		v, trial, ok := r.Val.(*common).take()
+		if !ok {
+			return k.Ask(ctx, c, p)
 		}
-		return v, k.trial(c.ID), nil
+		return v, trial, nil
 	case <-ctx.Done():
 		// A client that resets its streams as fast as it opens them would leave
 		// any number of calls behind; servers bound that of requests.
 		select {
 		case k.left <- struct{}{}:
 			go func() {
-				<-result
+				leave(<-result)
 				<-k.left
 			}()
 		default:
-			<-result
+			leave(<-result)
 		}
 		return guard.Verdict{}, nil, ctx.Err()
 	}
@@ -64,5 +65,33 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 // common is a verdict for several requests.
 type common struct {
 	verdict guard.Verdict
+	trial   *Trial      // of the guard that was made, if there is one
 	taken   atomic.Bool // by one of them
+}
+
+// take is what one of the requests is told. It is not ok where the guard has been
+// undone since, because another of them was not delivered.
+func (s *common) take() (v guard.Verdict, trial *Trial, ok bool) {
+	v = s.verdict
+	if !s.taken.Swap(true) {
+		return v, s.trial, true
+	}
+	if v.Outcome == guard.Admitted {
+		v.Outcome = guard.Refreshed
+	}
+	if s.trial == nil {
+		return v, nil, true
+	}
+	trial, ok = s.trial.join()
+	return v, trial, ok
+}
+
+// leave takes what a request is told whose client has gone. Perhaps it would have
+// been delivered.
+func leave(r singleflight.Result) {
+	if r.Err != nil {
+		return
+	}
+	_, trial, _ := r.Val.(*common).take()
+	trial.End(true)
 }

@@ -39,8 +39,7 @@ func TestADenialIsOfAllThatWasJudged(t *testing.T) {
 		"stream":  func(c *guard.Claim, _ *guard.Policy) { c.Stream = "another" },
 		"device":  func(c *guard.Claim, _ *guard.Policy) { c.Device = "tv" },
 		"labels":  func(c *guard.Claim, _ *guard.Policy) { c.Labels = c.Labels.With("screen", "hd") },
-		"share":   func(c *guard.Claim, _ *guard.Policy) { c.Intent = guard.Share },
-		"start":   func(c *guard.Claim, _ *guard.Policy) { c.Intent = guard.Start },
+		"client":  func(c *guard.Claim, _ *guard.Policy) { c.Client = 7 },
 		"limit":   func(_ *guard.Claim, p *guard.Policy) { p.Limit = 0 },
 		"rules":   func(_ *guard.Claim, p *guard.Policy) { p.Rules = []guard.Rule{{Per: "device", Limit: 1}} },
 		"times":   func(_ *guard.Claim, p *guard.Policy) { p.TTL++ },
@@ -69,7 +68,7 @@ func TestARevocationIsRememberedForAllThatIsAsked(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		a.check(guard.Revoked, claim(1), one)
 		c, p := claim(1), policy
-		c.Intent, c.Stream = guard.Start, "another"
+		c.Anew, c.Stream = true, "another"
 		if v := a.check(guard.Revoked, c, p); !v.Repeated || v.Limit != p.Limit {
 			t.Errorf("%+v", v)
 		}
@@ -85,7 +84,6 @@ func TestARevocationIsRememberedForAllThatIsAsked(t *testing.T) {
 func TestADenialDoesNotOutliveAnAdmission(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, b node) {
 		c := claim(2)
-		c.Intent = guard.Start
 		for _, by := range []node{a, b} {
 			s.mute.Store(true)
 			b.check(guard.Admitted, claim(1), one)

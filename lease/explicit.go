@@ -113,10 +113,4 @@ func (k *Keeper) sweepNamed() {
 		}
 		return true
 	})
-	k.speaks.Range(func(id, _ guard.ID) bool {
-		if _, known := k.leases.get(id); !known {
-			k.speaks.Delete(id)
-		}
-		return true
-	})
 }

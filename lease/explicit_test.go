@@ -34,7 +34,7 @@ func (s *counter) lose(c guard.Claim) {
 // page is a playback that says itself when it starts.
 func page(n int) guard.Claim {
 	c := claim(n)
-	c.Intent, c.Device, c.Labels = guard.Start, "tv", guard.Labels("").With("screen", "hd")
+	c.Named, c.Anew, c.Device, c.Labels = false, true, "tv", guard.Labels("").With("screen", "hd")
 	return c
 }
 
@@ -198,7 +198,7 @@ func TestAShortDeadlineIsNoAbsence(t *testing.T) {
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		for _, call := range []func() error{
-			func() error { _, err := k.Check(short, claim(2), p); return err },
+			func() error { _, err := delivered(k.Check(short, claim(2), p)); return err },
 			func() error { _, err := k.Acquire(short, claim(3), p); return err },
 		} {
 			if err := call(); !errors.Is(err, context.DeadlineExceeded) {

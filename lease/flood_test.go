@@ -35,7 +35,7 @@ func TestFloodOfRefusals(t *testing.T) {
 		before := heap()
 		p := guard.Policy{Limit: 200, Interval: time.Minute, TTL: 90 * time.Second}
 		for n := range maxInTheWay/200 + 500 {
-			if v, err := k.Check(t.Context(), claim(n), p); err != nil || v.Outcome != guard.Rejected {
+			if v, err := delivered(k.Check(t.Context(), claim(n), p)); err != nil || v.Outcome != guard.Rejected {
 				t.Fatalf("claim %d: %v, %v", n, v.Outcome, err)
 			}
 		}
@@ -66,7 +66,7 @@ func TestRefusalsHoldOnToTheirOwnNamesOnly(t *testing.T) {
 		for n := range refusals {
 			c := claim(n)
 			c.Stream = long()[:10]
-			if v, err := k.Check(t.Context(), c, policy); err != nil || v.Outcome != guard.Rejected {
+			if v, err := delivered(k.Check(t.Context(), c, policy)); err != nil || v.Outcome != guard.Rejected {
 				t.Fatalf("claim %d: %v, %v", n, v.Outcome, err)
 			}
 		}
@@ -106,11 +106,11 @@ func TestFloodOfUsers(t *testing.T) {
 		viewers := make([]guard.Claim, 1000)
 		for n := range viewers {
 			viewers[n] = stranger(-n - 1)
-			k.Check(t.Context(), viewers[n], policy)
+			delivered(k.Check(t.Context(), viewers[n], policy))
 		}
 		refused := 0
 		for n := range *flood {
-			v, err := k.Check(t.Context(), stranger(n), policy)
+			v, err := delivered(k.Check(t.Context(), stranger(n), policy))
 			if err != nil {
 				refused++ // the store is full
 			} else if v.Outcome != guard.Admitted {
@@ -124,7 +124,7 @@ func TestFloodOfUsers(t *testing.T) {
 			t.Errorf("%d strangers were told that the store is full, want %d", refused, want)
 		}
 		for n, c := range viewers {
-			if v, err := k.Check(t.Context(), c, policy); err != nil || v.Outcome != guard.Known {
+			if v, err := delivered(k.Check(t.Context(), c, policy)); err != nil || v.Outcome != guard.Known {
 				t.Fatalf("viewer %d: %v, %v", n, v.Outcome, err)
 			}
 		}
@@ -150,7 +150,7 @@ var flood = flag.Int("flood", 100_000, "strangers who come at once")
 
 func stranger(n int) guard.Claim {
 	user := fmt.Sprintf("stranger %d", n)
-	return guard.Claim{User: user, ID: guard.DeriveID(user, "", "playback"), Stream: "vod/movie", Intent: guard.Continue}
+	return guard.Claim{User: user, ID: guard.DeriveID(user, "", "playback"), Stream: "vod/movie", Named: true}
 }
 
 // Clients that take leave at once, as by resetting their streams, leave a
@@ -168,7 +168,7 @@ func TestCallsLeftBehindAreBounded(t *testing.T) {
 			clients.Go(func() {
 				for n := range 100 {
 					ctx, leave := context.WithTimeout(t.Context(), time.Millisecond)
-					if _, err := k.Check(ctx, stranger(h*100+n), policy); err == nil {
+					if _, err := delivered(k.Check(ctx, stranger(h*100+n), policy)); err == nil {
 						t.Error("a client that has gone was answered")
 					}
 					leave()
@@ -228,7 +228,7 @@ func TestCallsOfOneUserTakeTurns(t *testing.T) {
 				c := stranger(n)
 				c.User = "one"
 				if n%2 == 0 {
-					k.Check(t.Context(), c, policy)
+					delivered(k.Check(t.Context(), c, policy))
 				} else {
 					k.Acquire(t.Context(), c, policy)
 				}

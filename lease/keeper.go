@@ -125,10 +125,10 @@ func (k *Keeper) Close() error {
 // Known reports whether a request's playback has a lease, and how many guards
 // its user held lately. Where the lease is due for a refresh, Known queues one,
 // in the request's words; the request does not wait for it. What starts anew, and
-// does not only reload, is not known. The trial, nil for nearly all requests, has to be ended.
+// does not only reload the stream that it had, is not known. The trial, nil for nearly all requests, has to be ended.
 func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial, ok bool) {
 	l, ok := k.leases.get(c.ID)
-	if !ok || c.Anew && !c.Reloads {
+	if !ok || c.Anew && (!c.Reloads || k.moves(&l, c)) {
 		return 0, nil, false
 	}
 	age := k.now().since(l.at)
@@ -141,7 +141,11 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial,
 			return 0, nil, false
 		}
 	case onTrial:
-		trial = k.trial(c.ID)
+		if t, there := k.trials.Load(c.ID); there {
+			if trial, ok = t.join(); !ok {
+				return 0, nil, false
+			}
+		}
 	}
 	// The lease may be of a policy with shorter times.
 	if !l.refreshing && (age >= refreshAfter(c.ID, min(p.Interval, l.lives())) || age >= moveInterval && k.moves(&l, c)) {
@@ -186,31 +190,34 @@ func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verd
 	if v.Answered {
 		k.waiting.tell(v.Guard.ID)
 	}
-	if k.endedSince(c.ID, at) { // it says nothing about what has started since
+	if v.Outcome == guard.Doubted || k.endedSince(c.ID, at) { // it says nothing about what has started since
 		k.leases.update(c.ID, func(l *lease) { l.refreshing = false })
 		return
 	}
 	switch v.Outcome {
 	case guard.Admitted, guard.Refreshed:
 		k.denials.delete(c.ID)
-		lasts := slotTime(&p)
-		switch {
-		case v.Guard.ID != c.ID: // which is perhaps not refreshed by this
-			by, lasts = byAnother, min(lasts, p.Interval/2)
-			k.speaks.Store(c.ID, v.Guard.ID)
-		case c.Nameless && v.Outcome == guard.Refreshed: // likewise
-			lasts = min(lasts, p.Interval/2)
-		case v.Outcome == guard.Admitted && by == byStore && c.Intent == guard.Play && (c.Named || c.Nameless):
-			by = onTrial
-			k.try(at, &c, &v)
+		if by != onTrial {
+			k.looks.Delete(c.ID)
 		}
-		k.leases.put(c.ID, lease{at: at, ttl: milliseconds(lasts), stream: k.hash(v.Guard.Stream), held: uint16(v.Held), by: by})
+		l := lease{at: at, ttl: milliseconds(slotTime(&p)), stream: k.hash(v.Guard.Stream), held: uint16(v.Held), by: by}
+		if c.Nameless { // a guard whose own media have named themselves is not refreshed by this
+			l.ttl = min(l.ttl, milliseconds(v.FreeIn))
+		}
+		if v.Guard.ID != c.ID {
+			l.by = byAnother
+			if !k.serve(c.ID, v.Guard.ID) {
+				k.leases.delete(c.ID)
+				return
+			}
+		}
+		k.leases.put(c.ID, l)
 		if k.endedSince(c.ID, at) { // just now
 			k.leases.delete(c.ID)
 		}
 	case guard.Vacant:
 		k.leases.delete(c.ID)
-		k.rememberLook(at, &c, &p, &v)
+		k.rememberVacancy(at, &c, &p, v.Held)
 	case guard.Released, guard.Absent:
 		k.leases.delete(c.ID)
 	case guard.Rejected, guard.Revoked, guard.Replaced, guard.Uncounted:
@@ -250,8 +257,8 @@ func (k *Keeper) sweep(ctx context.Context, together int) {
 		if i == 0 {
 			k.denials.sweep(now)
 			k.sweepLooks(now)
-			k.sweepTrials(now)
 			k.sweepNamed()
+			k.sweepSpeaks()
 		}
 	}
 }

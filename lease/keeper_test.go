@@ -18,18 +18,18 @@ import (
 var policy = guard.Policy{Limit: 3, Interval: 60 * time.Second, TTL: 90 * time.Second}
 
 func claim(n int) guard.Claim {
-	return guard.Claim{User: "user", ID: guard.DeriveID("user", "", fmt.Sprint(n)), Stream: "movie", Intent: guard.Continue}
+	return guard.Claim{User: "user", ID: guard.DeriveID("user", "", fmt.Sprint(n)), Stream: "movie", Named: true}
 }
 
 // counter is a store that counts what it is asked, can be away, slow, and be
 // shared by keepers that hear of each other.
 type counter struct {
 	*memstore.Store
-	acquires, batches atomic.Int64
-	away              atomic.Bool
-	delay, late       atomic.Int64 // of a question and of an answer, in nanoseconds
-	mute              atomic.Bool  // what is published is lost
-	heeds             atomic.Bool  // a call ends with its context
+	acquires, batches, undos atomic.Int64
+	away                     atomic.Bool
+	delay, late              atomic.Int64 // of a question and of an answer, in nanoseconds
+	mute                     atomic.Bool  // what is published is lost
+	heeds                    atomic.Bool  // a call ends with its context
 
 	mu       sync.Mutex
 	watchers []func(guard.ID)
@@ -43,14 +43,39 @@ func (s *counter) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (g
 		return guard.Verdict{}, err
 	}
 	defer func() { time.Sleep(time.Duration(s.late.Load())) }()
-	return s.Store.Acquire(ctx, c, p)
+	v, err := s.Store.Acquire(ctx, c, p)
+	s.tell(v)
+	return v, err
+}
+
+// tell publishes what a verdict has news of.
+func (s *counter) tell(v guard.Verdict) {
+	for _, ids := range [][]guard.ID{v.Replaced, v.Doubted} {
+		for _, id := range ids {
+			s.publish(id)
+		}
+	}
+	if v.Answered {
+		s.publish(v.Guard.ID)
+	}
 }
 
 func (s *counter) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
 	if err := s.reach(ctx); err != nil {
 		return guard.Verdict{}, err
 	}
-	return s.Store.Refresh(ctx, user, id, p)
+	v, err := s.Store.Refresh(ctx, user, id, p)
+	s.tell(v)
+	return v, err
+}
+
+func (s *counter) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
+	s.undos.Add(1)
+	if err := s.reach(ctx); err != nil {
+		return false, err
+	}
+	defer s.publish(id)
+	return s.Store.Undo(ctx, user, id, replaced)
 }
 
 func (s *counter) reach(ctx context.Context) error {
@@ -73,7 +98,7 @@ func (s *counter) AcquireAll(ctx context.Context, requests []guard.Request) []gu
 	return answers
 }
 
-func (s *counter) ended(id guard.ID) {
+func (s *counter) publish(id guard.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.watchers {
@@ -87,12 +112,12 @@ func (s *counter) Release(ctx context.Context, user string, id guard.ID, p guard
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	defer s.ended(id)
+	defer s.publish(id)
 	return s.Store.Release(ctx, user, id, p)
 }
 
 func (s *counter) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	defer s.ended(id)
+	defer s.publish(id)
 	return s.Store.Revoke(ctx, user, id, p)
 }
 
@@ -109,9 +134,16 @@ type node struct {
 	t *testing.T
 }
 
+// delivered is what was said to a request for media that is answered with them.
+func delivered(v guard.Verdict, trial *Trial, err error) (guard.Verdict, error) {
+	trial.End(true)
+	return v, err
+}
+
+// check is a request for media that is delivered.
 func (n node) check(want guard.Outcome, c guard.Claim, p guard.Policy) guard.Verdict {
 	n.t.Helper()
-	v, err := n.Check(context.Background(), c, p)
+	v, err := delivered(n.Check(context.Background(), c, p))
 	if err != nil {
 		n.t.Fatalf("check: %v", err)
 	}
@@ -253,7 +285,7 @@ func TestConcurrentRequestsShareOneAcquire(t *testing.T) {
 		var admitted, refreshed atomic.Int64
 		for range 173 {
 			wg.Go(func() {
-				switch v, err := a.Check(t.Context(), claim(1), policy); {
+				switch v, err := delivered(a.Check(t.Context(), claim(1), policy)); {
 				case err != nil:
 					t.Error(err)
 				case v.Outcome == guard.Admitted:
@@ -279,7 +311,7 @@ func TestACancelledRequestLeavesTheAcquireToTheOthers(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, err := a.Check(ctx, claim(1), policy); !errors.Is(err, context.Canceled) {
+			if _, err := delivered(a.Check(ctx, claim(1), policy)); !errors.Is(err, context.Canceled) {
 				t.Errorf("the cancelled request: %v", err)
 			}
 		})
@@ -570,7 +602,7 @@ func TestViewersGoOnWhileTheStoreIsAway(t *testing.T) {
 				}
 			}
 			if !locally {
-				if _, err := a.Check(t.Context(), claim(4), p); !errors.Is(err, errAway) {
+				if _, err := delivered(a.Check(t.Context(), claim(4), p)); !errors.Is(err, errAway) {
 					t.Errorf("an unknown playback: %v", err)
 				}
 			} else {
@@ -721,7 +753,7 @@ func TestAStartAfterAnEndingIsAskedAnew(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, _ node) {
 		s.late.Store(int64(100 * time.Millisecond))
 		start := claim(1)
-		start.Intent = guard.Start
+		start.Anew = true
 		var asked sync.WaitGroup
 		asked.Go(func() { a.check(guard.Admitted, start, policy) })
 		time.Sleep(50 * time.Millisecond)
@@ -736,17 +768,26 @@ func TestAStartAfterAnEndingIsAskedAnew(t *testing.T) {
 	})
 }
 
-// A segment is refused where a start would replace another playback.
-func TestARefusedSegmentDoesNotKeepItsPlaybackFromStarting(t *testing.T) {
-	run(t, func(t *testing.T, s *counter, a, _ node) {
+// What another has replaced stops, until it starts anew.
+func TestAReplacedPlaybackStopsUntilItStartsAnew(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
 		p := policy
 		p.Limit, p.AtLimit = 1, guard.ReplaceOldest
-		a.check(guard.Admitted, claim(1), p)
-		a.check(guard.Rejected, claim(2), p)
-		start := claim(2)
-		start.Intent = guard.Start
-		a.check(guard.Admitted, start, p)
-		a.check(guard.Revoked, claim(1), p)
+		b.check(guard.Admitted, claim(1), p)
+		a.check(guard.Admitted, claim(2), p)
+		time.Sleep(10 * time.Millisecond)
+		asked := s.acquires.Load()
+		for range 100 {
+			b.check(guard.Replaced, claim(1), p)
+		}
+		if n := s.acquires.Load() - asked; n != 1 {
+			t.Errorf("%d calls of who is stopped, want 1", n)
+		}
+		anew := claim(1)
+		anew.Anew = true
+		b.check(guard.Admitted, anew, p)
+		time.Sleep(10 * time.Millisecond)
+		a.check(guard.Replaced, claim(2), p)
 	})
 }
 
@@ -796,7 +837,7 @@ func TestAStartWhileTheStoreIsAwayOutlivesAnEarlierRelease(t *testing.T) {
 			p := policy
 			p.Limit, p.CountLocally = 1, true
 			start := claim(1)
-			start.Intent = guard.Start
+			start.Anew = true
 			a.check(guard.Admitted, start, p)
 			if !releasedSince {
 				s.Release(t.Context(), "user", start.ID, p)
@@ -822,7 +863,7 @@ func TestAStartWhileTheStoreIsAwayOutlivesAnEarlierRelease(t *testing.T) {
 			var got guard.Verdict
 			for range 8 {
 				time.Sleep(3 * time.Second)
-				got, _ = a.Check(t.Context(), claim(1), p)
+				got, _ = delivered(a.Check(t.Context(), claim(1), p))
 			}
 			if got.Outcome != want {
 				t.Errorf("released since %v: %v, want %v", releasedSince, got.Outcome, want)
@@ -860,9 +901,10 @@ func TestNoEndingIsLostAmongMany(t *testing.T) {
 	})
 }
 
-func sharing(n int) guard.Claim {
+// nameless is a request for media that has lost every name.
+func nameless(n int) guard.Claim {
 	c := claim(n)
-	c.Intent = guard.Share
+	c.Named, c.Nameless = false, true
 	return c
 }
 
@@ -871,8 +913,7 @@ func TestALostGuardOfAPlaybackWithoutIDIsRestored(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, b node) {
 		one := policy
 		one.Limit = 1
-		start := claim(1)
-		start.Intent = guard.Start
+		start := nameless(1)
 		a.check(guard.Admitted, start, one)
 		s.Store.Release(t.Context(), "user", start.ID, guard.Policy{}) // lost
 		other := claim(2)
@@ -880,7 +921,7 @@ func TestALostGuardOfAPlaybackWithoutIDIsRestored(t *testing.T) {
 		b.check(guard.Admitted, other, one)
 		for range 20 {
 			time.Sleep(2 * time.Second)
-			a.check(guard.Known, sharing(1), one)
+			a.check(guard.Known, nameless(1), one)
 		}
 		if guards, _ := s.List(t.Context(), "user"); len(guards) != 2 {
 			t.Errorf("the user holds %+v, want both who were admitted", guards)
@@ -888,15 +929,17 @@ func TestALostGuardOfAPlaybackWithoutIDIsRestored(t *testing.T) {
 	})
 }
 
-// Who shares another playback's guard has none to be restored, whatever asks.
+// Who is served by another playback's guard gets none beside it, by media or by a look.
 func TestASharedGuardIsNotDoubled(t *testing.T) {
-	for _, intent := range []guard.Intent{guard.Start, guard.Continue, guard.Share} {
+	for _, intent := range []guard.Intent{guard.Play, guard.Look} {
 		run(t, func(t *testing.T, s *counter, a, _ node) {
 			one := policy
 			one.Limit = 1
-			a.check(guard.Admitted, claim(1), one)
-			a.check(guard.Refreshed, sharing(9), one)
-			again := sharing(9)
+			manifest := claim(1)
+			manifest.Named = false
+			a.check(guard.Admitted, manifest, one)
+			a.check(guard.Refreshed, nameless(9), one)
+			again := nameless(9)
 			again.Intent = intent
 			for range 30 {
 				time.Sleep(2 * time.Second)
@@ -921,7 +964,6 @@ func TestEachPolicyHasItsOwnAnswers(t *testing.T) {
 			run(t, func(t *testing.T, s *counter, a, _ node) {
 				a.check(guard.Admitted, claim(1), strict)
 				start := claim(2)
-				start.Intent = guard.Start
 				a.check(guard.Rejected, start, strict)
 				a.check(guard.Admitted, start, generous)
 
@@ -944,11 +986,11 @@ func TestASharedGuardIsNotDoubledByAnOutage(t *testing.T) {
 		one := policy
 		one.Limit, one.CountLocally = 1, true
 		a.check(guard.Admitted, claim(1), one)
-		a.check(guard.Refreshed, sharing(9), one)
+		a.check(guard.Refreshed, nameless(9), one)
 		for n := range 60 {
 			s.away.Store(n >= 5 && n < 30)
 			time.Sleep(2 * time.Second)
-			a.check(guard.Known, sharing(9), one)
+			a.check(guard.Known, nameless(9), one)
 			if n < 5 || n > 20 {
 				a.check(guard.Known, claim(1), one)
 			}

@@ -14,35 +14,37 @@ import (
 // from denials, so that no number of free slots makes a refusal forgotten.
 const maxLooks = 1 << 17 // at most 500 bytes each
 
-// look is what was said to a playback's last manifest. That there is a slot for
-// the playback is remembered as denials are, so that the next manifests of a
-// start cost nothing; which stream it was for, until its media have come.
+// look is what is remembered of a playback of which no media have come yet: which
+// stream its last manifest was for, and that there was a slot for it. That is
+// told again for as long as denials are, so that the next manifests of a start cost
+// nothing.
 type look struct {
-	at      moment
-	stream  string
-	vacant  bool
-	claim   uint64 // hash of all that was judged,
-	policy  guard.Policy
-	verdict guard.Verdict
+	at     moment
+	stream string
+	vacant bool
+	anew   bool
+	claim  uint64 // hash of all that was judged,
+	policy guard.Policy
+	held   int
 }
 
-// remember keeps in mind what was said to a manifest.
-func (k *Keeper) rememberLook(at moment, c *guard.Claim, p *guard.Policy, v *guard.Verdict) {
-	if _, there := k.looks.Load(c.ID); !there && k.looks.Size() >= maxLooks {
-		return
+// rememberVacancy keeps in mind that there was a slot for a playback.
+func (k *Keeper) rememberVacancy(at moment, c *guard.Claim, p *guard.Policy, held int) {
+	if _, there := k.looks.Load(c.ID); there || k.looks.Size() < maxLooks {
+		k.looks.Store(c.ID, look{at, strings.Clone(c.Stream), true, c.Anew, k.hashOf(*c), *p, held})
 	}
-	k.looks.Store(c.ID, look{at, strings.Clone(c.Stream), true, k.hashOf(*c), *p, *v})
 }
 
 // vacant is the verdict of a manifest for which there was a slot a moment ago.
 func (k *Keeper) vacant(c *guard.Claim, p *guard.Policy) (v guard.Verdict, ok bool) {
-	l, ok := k.looks.Load(c.ID)
-	if !ok || c.Intent != guard.Look || !l.vacant || k.now().since(l.at) >= denialTime || l.claim != k.hashOf(*c) || !reflect.DeepEqual(&l.policy, p) {
+	if c.Intent != guard.Look {
 		return v, false
 	}
-	v = l.verdict
-	v.Repeated = true
-	return v, true
+	l, ok := k.looks.Load(c.ID)
+	if !ok || !l.vacant || c.Anew && !l.anew || k.now().since(l.at) >= denialTime || l.claim != k.hashOf(*c) || !reflect.DeepEqual(&l.policy, p) {
+		return v, false
+	}
+	return guard.Verdict{Outcome: guard.Vacant, Held: l.held, Limit: p.Limit, Repeated: true}, true
 }
 
 // LookedAt is the stream that a playback's last manifest was for, as far as this

@@ -90,14 +90,15 @@ func (k *Keeper) refreshBatch(ctx context.Context, batch []guard.Request) {
 	}
 }
 
-// intend sets the intent that the lease allows: Resume, if the request reaches
-// the store before the slot can be another's. It returns who granted the lease.
+// intend has a request resume what its lease is of, if it reaches the store before
+// the slot can be another's. It returns who granted the lease.
 func (k *Keeper) intend(ctx context.Context, c *guard.Claim, p *guard.Policy, at moment) grant {
 	l, known := k.leases.get(c.ID)
 	switch {
-	case known && l.by == byAnother:
-		c.For, _ = k.speaks.Load(c.ID)
-	case known && l.serves(p)-at.since(l.at) > k.margin(&l, p):
+	case !known:
+	case l.by == byAnother:
+		k.speakFor(c, &l, p, at)
+	case l.by != onTrial && k.certain(&l, p, at):
 		c.Intent = guard.Resume
 		k.recall(c)
 		if l.by == byNode {
@@ -107,11 +108,12 @@ func (k *Keeper) intend(ctx context.Context, c *guard.Claim, p *guard.Policy, at
 	return l.by
 }
 
-// margin is how long before the guard's end a claim to resume it has to be sent:
-// one that is sent later may arrive when the slot is another's. It is at most
-// half of the guard's time, so that every store restores what it has lost.
-func (k *Keeper) margin(l *lease, p *guard.Policy) time.Duration {
-	return min(max(resumeMargin, k.timeout), l.serves(p)/2)
+// certain reports whether a claim that is sent now reaches the store before the
+// slot can be another's. One that is sent later than a margin before the guard's
+// end may not; the margin is at most half of the guard's time, so that every store
+// restores what it has lost.
+func (k *Keeper) certain(l *lease, p *guard.Policy, now moment) bool {
+	return l.serves(p)-now.since(l.at) > min(max(resumeMargin, k.timeout), l.serves(p)/2)
 }
 
 func (k *Keeper) acquireAll(ctx context.Context, batch []guard.Request) []guard.Answer {

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,28 +28,41 @@ var (
 //
 //  1. The store admits past the limit only to restore: a guard that it lost, or
 //     that a node granted or carried on alone while the store did not answer; or
-//     one that was replaced, where it lost that.
-//  2. A viewer who plays is never refused, but for a guard of (1) where its node
+//     one that was replaced, where it lost that. A look is never admitted.
+//  2. A viewer who plays is never refused, whatever he asks: manifests, media, some
+//     of them in vain, some without a name. But for a guard of (1) where its node
 //     was replaced or has late news of an ending before its start, or where the
 //     store has come to hold what was over as in (3). One who was silent for longer
 //     than a hidden tab may be.
 //  3. A viewer of a user who keeps to the limit is never refused, but for ttl
 //     after the store has come to hold what was over: a replica that missed a
 //     release has taken over, or the first call after its clock was set back.
-//  4. A playback that was revoked stops within a refresh period of when its node
-//     can ask the store, even if nobody tells it, unless the store lost that too.
+//  4. A playback that was revoked, or has lost its slot to another, stops within a
+//     refresh period of when its node can ask the store, even if nobody tells it,
+//     under whichever name it is asked for, unless the store lost that too.
 //  5. Who is refused may start as soon as another has stopped on this node.
 //  6. Nobody is answered by a policy other than the request's.
-//  7. Where a start replaces others it is never refused, and what it replaced does not come back.
+//  7. Where a start replaces others it is never refused, and what it replaced does
+//     not come back but by starting anew, or when MaxMarks others were replaced
+//     since. Two who start anew in turn do so twice each.
 //  8. Once nothing fails any more, the store holds what is played and what was
-//     played within ttl, and when nobody plays nothing, nor do the nodes.
+//     played within ttl, one guard for each viewer, and when nobody plays nothing,
+//     nor do the nodes.
 //  9. Who keeps a guard by explicit calls is never told that it is gone, as in (2).
 //  10. What is told from memory was judged here, of an equal claim by an equal
 //     policy, at most 2 s ago, and before there is room by itself.
+//  11. A page that is loaded again and again plays within seconds, whatever guards
+//     it has left behind, even if all news are lost.
 //
 // While nothing fails, also: nobody plays without a slot, nor more than the limit,
 // but for requests from before a release, which pass for no longer than the
-// playback had its guard, and once within ttl.
+// playback had its guard, and once within ttl. A doubted playback that asks at
+// least every 4.5 s is never taken, and a start that doubts it is told within 11 s,
+// or 16 s if others doubt it meanwhile. Nothing
+// that delivers nothing keeps a slot, and what it replaced goes on.
+//
+// Where news are late a doubted playback whose node has lately asked may be taken
+// from a viewer: both play until it stops as in (4).
 func TestSimulation(t *testing.T) {
 	first, last := uint64(1), uint64(*seeds)
 	if *seed != 0 {
@@ -84,7 +99,7 @@ type fault uint
 
 const (
 	badLines  fault = 1 << iota // requests lost or doubled, answers lost
-	lateNews                    // of endings: minutes late
+	lateNews                    // of endings and doubts: minutes late, or lost
 	away                        // the store does not answer
 	flushed                     // it comes back empty
 	failover                    // to a replica that has missed the last writes
@@ -95,6 +110,7 @@ const (
 	stopped                     // a node's process stands still
 	tardy                       // the store answers late, each other minute
 	allFaults = 1<<iota - 1
+	kinds     = iota - 1
 )
 
 const (
@@ -106,6 +122,10 @@ const (
 	latency   = 20 * time.Millisecond     // each way
 	playing   = 70 * time.Second          // between requests of who plays, at most: ttl, but for a refresh that was not due yet
 	hidden    = 59_800 * time.Millisecond // between requests of a hidden tab
+	newsTake  = 2 * time.Second           // at most
+	doubting  = 10 * time.Second          // how long a start waits for a doubted guard, and
+	known     = 11 * time.Second          // until it is told, if no other doubts the same meanwhile, or
+	knownLast = 16 * time.Second          // if others do
 )
 
 type world struct {
@@ -121,15 +141,19 @@ type world struct {
 	store   truth
 	nodes   [3]*simNode
 	playing map[string]map[guard.ID]bool
-	seen    map[guard.ID]time.Time // when a playback last asked
+	viewers map[guard.ID]guard.ID  // whose playback it is too
+	seen    map[guard.ID]time.Time // when a viewer last asked
 	unsure  map[guard.ID]bool      // guards that the store lost, or a node granted or carried on alone
-	refused map[guard.ID]time.Time // when a playback that was told so from memory is to be judged anew
+	told    map[memory]time.Time   // when what is told from memory is to be judged anew
 	judged  map[question]bool
-	freed   map[guard.ID]int // the node on which a guard was released
+	freed   map[guard.ID]int     // the node on which a guard was released
+	taken   map[guard.ID]ending  // guards whose playbacks were revoked, or replaced
+	overdue map[memory]time.Time // when one of those has first asked so late that its node was to ask the store
+	swaps   map[string]int       // how often somebody of a user has replaced another
 	trace   uint64
 }
 
-// question is a claim with the policy it is judged by, on one node.
+// question is what a claim is judged by, on one node.
 type question struct {
 	node  *link
 	claim guard.Claim
@@ -137,22 +161,46 @@ type question struct {
 	times time.Duration
 }
 
+func questionOf(l *link, c guard.Claim, p guard.Policy) question {
+	judged := guard.Claim{User: c.User, ID: c.ID, Stream: c.Stream, Device: c.Device, Labels: c.Labels, Client: c.Client}
+	return question{l, judged, p.Limit, p.TTL}
+}
+
+// memory is what a node may remember of a playback.
+type memory struct {
+	node  *link
+	id    guard.ID
+	looks bool
+}
+
+// ending is that of a playback which is to stop.
+type ending struct {
+	at     time.Time
+	losses int // of the store by then
+}
+
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, seed: seed, begun: time.Now(),
 		store:   newTruth(),
 		playing: make(map[string]map[guard.ID]bool),
+		viewers: make(map[guard.ID]guard.ID),
 		seen:    make(map[guard.ID]time.Time),
 		unsure:  make(map[guard.ID]bool),
-		refused: make(map[guard.ID]time.Time),
+		told:    make(map[memory]time.Time),
 		judged:  make(map[question]bool),
 		freed:   make(map[guard.ID]int),
+		taken:   make(map[guard.ID]ending),
+		overdue: make(map[memory]time.Time),
+		swaps:   make(map[string]int),
 	}
 	switch seed % 4 {
 	case 1:
 		w.faults = allFaults
-	case 2, 3:
+	case 2:
 		w.faults = fault(w.rand(99).Uint64()) & fault(w.rand(98).Uint64()) & allFaults
+	case 3:
+		w.faults = 1 << (seed / 4 % kinds)
 	}
 	for i := range w.nodes {
 		w.nodes[i] = w.start(uint64(i))
@@ -177,7 +225,7 @@ func (w *world) wrong(format string, args ...any) {
 
 // tell tells of the one history that is to be played.
 func (w *world) tell(format string, args ...any) {
-	if *seed != 0 {
+	if os.Getenv("TELL") == fmt.Sprint(w.seed) {
 		w.t.Logf("%12v %s", time.Since(w.begun), fmt.Sprintf(format, args...))
 	}
 }
@@ -204,8 +252,19 @@ func (w *world) run() {
 	}
 	act(w.revoked)
 	act(w.zapping)
-	act(w.sharing)
+	for n := range 2 {
+		act(func(rng *rand.Rand) { w.sharing(rng, fmt.Sprint("sharing", n)) })
+		act(func(rng *rand.Rand) { w.rival(rng, fmt.Sprint("sharing", n)) })
+	}
 	act(w.crowding)
+	act(w.reloading)
+	for range 3 {
+		act(w.twin)
+	}
+	for n := range 2 {
+		act(func(rng *rand.Rand) { w.fighting(rng, n) })
+		act(w.failing)
+	}
 	for range policy.Limit + 2 {
 		act(w.calling)
 		act(w.returning)
@@ -236,33 +295,51 @@ func (w *world) run() {
 		}
 	}
 	for _, n := range w.nodes {
-		if leases, denials := n.Size(); leases+denials+n.named.Size() > 0 {
-			w.wrong("when all is over a node has %d leases and %d refusals, and knows %d guards' names", leases, denials, n.named.Size())
+		leases, denials := n.Size()
+		left := []int{leases, denials, n.named.Size(), n.looks.Size(), n.speaks.Size(), n.trials.Size(), len(n.waiting.starts), len(n.waiting.users), len(n.waiting.guards)}
+		if slices.Max(left) > 0 {
+			w.wrong("when all is over a node has so many leases, denials, names, looks, who speaks for whom, trials, and who waits: %v", left)
 		}
 		n.Close()
 	}
 }
 
-// converged checks that the store holds what is played and what was lately.
+// converged checks that the store holds what is played and what was lately, one
+// guard for each viewer.
 func (w *world) converged() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	held := make(map[guard.ID]bool)
+	viewers := make(map[guard.ID]guard.ID)
 	for user, l := range w.store.ledgers {
 		for _, g := range l.List(w.store.now()) {
-			held[g.ID] = true
-			if since := time.Since(w.seen[g.ID]); since > silence && !w.store.maybeWrong(user) {
+			viewer := w.viewer(g.ID)
+			if since := time.Since(w.seen[viewer]); since > silence && !w.store.maybeWrong(user) {
 				w.wrong("%s was last played %v ago by %s and still has its slot", g.ID, since, user)
 			}
+			if other, two := viewers[viewer]; two && !w.store.maybeWrong(user) {
+				w.wrong("one viewer, %s, has both %v and %v", user, g.ID, other)
+			}
+			viewers[viewer] = g.ID
 		}
 	}
 	for user, playing := range w.playing {
 		for id := range playing {
-			if !held[id] {
+			if _, its := viewers[w.viewer(id)]; !its && !(w.has(lateNews) && time.Since(w.taken[id].at) < policy.Interval/3+3*time.Second) {
 				w.wrong("%s plays %v, which the store does not hold", user, id)
 			}
 		}
 	}
+	if n := w.swaps["fighting"]; n > 1+2*guard.MaxReturns && w.faults == 0 {
+		w.wrong("two have thrown each other out %d times", n)
+	}
+}
+
+// viewer is the playback that another one is part of, or that itself.
+func (w *world) viewer(id guard.ID) guard.ID {
+	if of, ok := w.viewers[id]; ok {
+		return of
+	}
+	return id
 }
 
 func (w *world) fail(rng *rand.Rand) {
@@ -328,518 +405,184 @@ func (w *world) node(i int) *simNode {
 
 // acquired judges what the store said to a node.
 func (w *world) acquired(l *link, c guard.Claim, p guard.Policy, v guard.Verdict) {
-	w.judged[question{l, c, p.Limit, p.TTL}] = true
+	w.judged[questionOf(l, c, p)] = true
 	w.tell("store: %s %v intent %d: %v, held %d", c.User, c.ID, c.Intent, v.Outcome, v.Held)
+	for _, id := range v.Replaced {
+		w.taken[id] = ending{time.Now(), w.store.losses}
+		w.tell("store: %s loses %v", c.User, id)
+	}
 	if v.Outcome != guard.Admitted {
 		return
 	}
-	if _, freed := w.freed[c.ID]; freed && c.Intent == guard.Resume {
-		w.wrong("%s has %s restored, which was released", c.User, c.ID)
+	id := v.Guard.ID
+	resumes := c.Intent == guard.Resume || id == c.For
+	if _, freed := w.freed[id]; freed && resumes {
+		w.wrong("%s has %s restored, which was released", c.User, id)
 	}
-	delete(w.freed, c.ID)
-	restored := c.Intent == guard.Resume && (w.unsure[c.ID] || endsElsewhere(c.User) && w.store.losses > 0)
+	delete(w.freed, id)
+	delete(w.taken, id)
+	if len(v.Replaced) > 0 {
+		w.swaps[c.User]++
+	}
+	restored := resumes && (w.unsure[id] || endsElsewhere(c.User) && w.store.losses > 0)
 	if v.Held > p.Limit && !restored {
 		w.wrong("%s is admitted to %d of %d with intent %d", c.User, v.Held, p.Limit, c.Intent)
 	}
+	if c.Intent == guard.Look && id != c.For {
+		w.wrong("%s is admitted to look", c.User)
+	}
 }
 
-// ask is a request of a playback.
-func (w *world) ask(n *simNode, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	n.link.pause(time.Microsecond)
+// ask is a request of a playback, which is delivered.
+func (w *world) ask(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	v, trial, err := w.begin(rng, n, c, p)
+	trial.End(true)
+	return v, err
+}
+
+// begin is a request of a playback, as the gate makes it.
+func (w *world) begin(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (v guard.Verdict, trial *Trial, err error) {
+	n.link.pauseBy(rng.Int64N, time.Microsecond)
 	w.asks(c.ID)
-	asked := time.Now()
-	v, err := n.Check(context.Background(), c, p)
-	w.told(question{n.link, c, p.Limit, p.TTL}, asked, v)
-	n.link.pause(time.Microsecond)
+	held, trial, known := n.Known(&c, &p)
+	if known {
+		v = guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}
+	} else {
+		if stream, ok := n.LookedAt(c.ID); ok && c.Keeps {
+			c.Stream = stream
+		}
+		v, trial, err = w.waitOut(rng, n, c, p)
+	}
+	n.link.pauseBy(rng.Int64N, time.Microsecond)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := fnv.New64a()
 	binary.Write(h, binary.LittleEndian, time.Since(w.begun))
 	h.Write(append(c.ID[:], byte(v.Outcome)))
 	w.trace += h.Sum64()
-	w.tell("%s %v: %v, held %d %v", c.User, c.ID, v.Outcome, v.Held, err)
+	w.tell("%s %v intent %d: %v, held %d %v", c.User, c.ID, c.Intent, v.Outcome, v.Held, err)
 	if err == nil && v.Limit != p.Limit {
 		w.wrong("%s is judged by a limit of %d, not %d", c.User, v.Limit, p.Limit)
 	}
-	if v.Outcome == guard.Known && w.faults == 0 && !w.holds(c) && !endsElsewhere(c.User) {
+	if known && w.faults == 0 && !w.holds(c) && !endsElsewhere(c.User) {
 		w.wrong("%s plays %s without a slot", c.User, c.ID)
+	}
+	if err == nil && v.Outcome.Pass() && c.Intent != guard.Look {
+		w.goesOn(n, c, v)
 	}
 	for _, g := range v.InTheWay {
 		if at, freed := w.freed[g.ID]; v.Repeated && freed && w.nodes[at] == n {
 			w.wrong("%s is refused although %s was released here", c.User, g.ID)
 		}
 	}
-	return v, err
+	return v, trial, err
 }
 
-// told looks at what is told from memory.
-func (w *world) told(q question, asked time.Time, v guard.Verdict) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	id := q.claim.ID
-	if !v.Repeated {
-		delete(w.refused, id)
+// goesOn judges that a playback goes on which was revoked or replaced. Its first
+// request for longer than a refresh period has the node ask.
+func (w *world) goesOn(n *simNode, c guard.Claim, v guard.Verdict) {
+	e, taken := w.taken[w.viewer(c.ID)]
+	m := memory{n.link, c.ID, false}
+	if failed := n.link.reachable(c.User); failed.After(e.at) {
+		e.at = failed
+	}
+	if !taken || c.Anew || e.losses != w.store.losses || time.Since(e.at) < policy.Interval/3 {
+		delete(w.overdue, m)
 		return
 	}
-	judged := w.judged[q]
-	if q.claim.Intent == guard.Continue { // what a start is denied, its segments are
-		for _, start := range []guard.Intent{guard.Start, guard.Look} {
-			was := q
-			was.claim.Intent = start
-			judged = judged || w.judged[was]
+	first, again := w.overdue[m]
+	if !again {
+		w.overdue[m] = time.Now()
+	} else if late := time.Since(first); late > 3*time.Second+4*n.link.Timeout() && time.Since(e.at) < 45*time.Second {
+		w.wrong("%s is %v under %s %v after it should have stopped", c.User, v.Outcome, c.ID, late)
+	}
+}
+
+// waitOut is what the gate does with a start that is in doubt.
+func (w *world) waitOut(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (v guard.Verdict, trial *Trial, err error) {
+	ask := func() {
+		asked := time.Now()
+		v, trial, err = n.Ask(context.Background(), c, p)
+		w.toldAgain(n, c, p, asked, v)
+	}
+	ask()
+	if err != nil || v.Outcome != guard.Doubted {
+		return v, trial, err
+	}
+	news, leave, ok := n.Wait(&c, &v)
+	if !ok {
+		v.Outcome = guard.Rejected
+		return v, nil, nil
+	}
+	defer leave()
+	c.Waited = true
+	last := time.NewTimer(c.Patience + 5*time.Second)
+	defer last.Stop()
+	for heard := news(); err == nil && v.Outcome == guard.Doubted; {
+		next := time.NewTimer(v.FreeIn)
+		select {
+		case <-next.C:
+		case <-heard:
+		case <-last.C:
+			v.Outcome = guard.Rejected
+			return v, nil, nil
 		}
+		next.Stop()
+		time.Sleep(time.Duration(rng.IntN(1_000_000))) // who waits for the same is not woken in any order
+		heard = news()
+		ask()
 	}
-	if v.Outcome == guard.Rejected && !judged {
-		w.wrong("%s is told of another claim's refusal", q.claim.User)
+	return v, trial, err
+}
+
+// toldAgain looks at what is told from memory.
+func (w *world) toldAgain(n *simNode, c guard.Claim, p guard.Policy, asked time.Time, v guard.Verdict) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := memory{n.link, c.ID, v.Outcome == guard.Vacant}
+	if !v.Repeated {
+		delete(w.told, m)
+		return
 	}
-	if anew, again := w.refused[id]; !again {
-		w.refused[id] = asked.Add(min(2*time.Second, v.FreeIn))
+	if (v.Outcome == guard.Rejected || m.looks) && !w.judged[questionOf(n.link, c, p)] {
+		w.wrong("%s is told what another claim was", c.User)
+	}
+	if m.looks && c.Intent != guard.Look {
+		w.wrong("%s is told what it is to look", c.User)
+	}
+	lasts := 2 * time.Second
+	if !m.looks {
+		lasts = min(lasts, v.FreeIn)
+	}
+	if anew, again := w.told[m]; !again {
+		w.told[m] = asked.Add(lasts)
 	} else if asked.Sub(anew) > time.Millisecond {
-		w.wrong("%s is told what was over %v ago", q.claim.User, asked.Sub(anew))
+		w.wrong("%s is told what was over %v ago", c.User, asked.Sub(anew))
 	}
 }
 
 // endsElsewhere reports whether a user's guards are ended by another node than
 // the one that plays.
 func endsElsewhere(user string) bool {
-	return user == "revoked" || user == "zapping" || user == "crowding"
+	switch user {
+	case "revoked", "zapping", "crowding", "fighting", "sharing0", "sharing1":
+		return true
+	}
+	return false
 }
 
 func (w *world) asks(id guard.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.seen[id] = time.Now()
+	w.seen[w.viewer(id)] = time.Now()
 }
 
+// holds reports whether the viewer of a playback has a slot.
 func (w *world) holds(c guard.Claim) bool {
 	for _, g := range w.store.ledger(c.User).List(w.store.now()) {
-		if g.ID == c.ID || c.User == "sharing" && g.Stream == c.Stream {
+		if w.viewer(g.ID) == w.viewer(c.ID) {
 			return true
 		}
 	}
 	return false
-}
-
-// play plays a video on one node and reports whether it came to its own end.
-func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest time.Duration) (ended bool) {
-	c := guard.Claim{User: user, ID: id, Stream: fmt.Sprint("movie", rng.IntN(3))}
-	segment := guard.Continue
-	if rng.IntN(3) == 0 { // without an id
-		segment, c.Stream = guard.Share, id.String()
-	}
-	p := w.policyOf(user)
-	defer w.plays(user, id, false)
-	first := w.node(at)
-	first.link.starts(id)
-	time.Sleep(time.Millisecond) // a node cannot tell a start from an ending in the same one
-	var last, back time.Time
-	for end := time.Now().Add(time.Duration(5+rng.IntN(120)) * time.Second); time.Now().Before(end) && !w.over(); {
-		n := w.node(at)
-		if c.Labels = ""; segment != guard.Share && rng.IntN(8) == 0 {
-			c.Labels = c.Labels.With("screen", fmt.Sprint(rng.IntN(2)))
-		}
-		v, err := w.ask(n, c, p)
-		if err != nil && p.CountLocally {
-			w.wrong("%s: %v", user, err)
-		}
-		if err != nil || !v.Outcome.Pass() {
-			if time.Since(last) < w.silentFor() && last.Sub(back) > 5*time.Second && !w.lost(c, first, n) {
-				w.wrong("%s, who plays, is refused %v: %v, %v", user, id, v.Outcome, err)
-			}
-			return false
-		}
-		w.plays(user, id, true)
-		if time.Since(last) >= playing && v.Outcome == guard.Known {
-			back = time.Now() // the lease may be about to end, with the slot
-		}
-		c.Intent, last = segment, time.Now()
-		if rng.IntN(10) == 0 { // it reports itself
-			n.Keep(context.Background(), guard.Claim{User: user, ID: id}, p)
-		}
-		pause := time.Duration(500+rng.IntN(6000)) * time.Millisecond
-		switch rng.IntN(60) {
-		case 0:
-			pause = hidden
-		case 1:
-			if longest > hidden { // paused
-				pause = hidden + time.Duration(rng.Int64N(int64(longest-hidden)))
-				w.plays(user, id, false)
-			}
-		case 2, 3, 4: // ended right after a request, with a refresh under way perhaps
-			time.Sleep(time.Duration(rng.Int64N(int64(2 * linger))))
-			return true
-		}
-		time.Sleep(pause + time.Duration(rng.IntN(1_000_000)))
-	}
-	return true
-}
-
-// silentFor is how long who plays may be silent: the store may hear of him that
-// much later.
-func (w *world) silentFor() time.Duration {
-	if w.has(tardy) {
-		return playing - 5*muchOfIt
-	}
-	return playing
-}
-
-func (w *world) policyOf(user string) guard.Policy {
-	p := policy
-	p.CountLocally = user != "greedy1" // for whom nobody counts while the store is away
-	if user == "greedy0" {             // whose requests come to two handlers, of which one allows less
-		p.Limit -= int(time.Now().UnixNano() % 2)
-	}
-	return p
-}
-
-// lost reports whether nobody can know any more that a playback was admitted:
-// the store has lost it or not heard of it, and its node was replaced or has
-// news of an earlier ending, or the store may take that for a later one.
-func (w *world) lost(c guard.Claim, first, n *simNode) bool {
-	failed, told := n.link.reachable(c.User), n.link.isTold(c.ID)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.unsure[c.ID] && (n != first || told || w.store.maybeWrong(c.User)) || n != first && time.Since(failed) < silence
-}
-
-func (w *world) plays(user string, id guard.ID, on bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.playing[user] == nil {
-		w.playing[user] = make(map[guard.ID]bool)
-	}
-	if !on {
-		delete(w.playing[user], id)
-		return
-	}
-	w.playing[user][id] = true
-	if n := len(w.playing[user]); n > policy.Limit && w.faults == 0 {
-		w.wrong("%s plays %d", user, n)
-	}
-}
-
-// end stops a playback, politely or not, and waits until its slot is free.
-func (w *world) end(rng *rand.Rand, user string, id guard.ID, at int) (released bool) {
-	if rng.IntN(3) > 0 {
-		n := w.node(at)
-		n.link.pause(time.Microsecond)
-		losses := w.losses()
-		found, err := n.Release(context.Background(), user, id, policy)
-		if found && err == nil {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if w.nodes[at] == n && losses == w.store.losses && !w.holds(guard.Claim{User: user, ID: id}) {
-				w.freed[id] = at
-			}
-			return true
-		}
-	}
-	time.Sleep(silence)
-	return false
-}
-
-func (w *world) honest(rng *rand.Rand, user string) {
-	id, at := guard.DeriveID(user, "", fmt.Sprint(rng.Uint64())), rng.IntN(len(w.nodes))
-	ended := w.play(rng, user, id, at, hidden)
-	if w.mu.Lock(); !ended && !w.store.maybeWrong(user) {
-		w.wrong("%s, who keeps to the limit, is refused %v", user, id)
-	}
-	w.mu.Unlock()
-	w.end(rng, user, id, at)
-}
-
-// greedy tries to play once more than allowed. Refused, it tries again, as
-// players do; released, it may start again under the same id.
-func (w *world) greedy(rng *rand.Rand, user string) {
-	id := guard.DeriveID(user, "", fmt.Sprint(rng.Uint64()))
-	at := rng.IntN(len(w.nodes))
-	for range 1 + rng.IntN(4) {
-		if rng.IntN(3) == 0 {
-			at = rng.IntN(len(w.nodes))
-		}
-		if rng.IntN(3) == 0 {
-			w.glimpse(rng, user, id, at)
-		}
-		if w.play(rng, user, id, at, 3*hidden) && !w.end(rng, user, id, at) || w.over() {
-			return
-		}
-		time.Sleep(time.Duration(rng.Int64N(int64(3 * time.Second))))
-	}
-}
-
-// glimpse starts a playback and stops it before there is an answer.
-func (w *world) glimpse(rng *rand.Rand, user string, id guard.ID, at int) {
-	n := w.node(at)
-	var asked sync.WaitGroup
-	asked.Go(func() { w.ask(n, guard.Claim{User: user, ID: id, Stream: "movie0"}, w.policyOf(user)) })
-	time.Sleep(time.Duration(rng.Int64N(int64(2 * latency))))
-	n.link.pause(time.Microsecond)
-	n.Release(context.Background(), user, id, policy)
-	if rng.IntN(2) == 0 {
-		asked.Wait()
-	}
-}
-
-// revoked plays a video that is revoked on another node.
-func (w *world) revoked(rng *rand.Rand) {
-	const user = "revoked"
-	c := guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64())), Intent: guard.Continue}
-	at := rng.IntN(len(w.nodes))
-	var (
-		since  time.Time
-		losses int
-	)
-	for n := 0; n < 60 && !w.over(); n++ {
-		node := w.node(at)
-		v, err := w.ask(node, c, policy)
-		until := since
-		if failed := node.link.reachable(user); failed.After(until) {
-			until = failed
-		}
-		until = until.Add(policy.Interval/3 + 3*time.Second + 4*node.link.Timeout())
-		if err == nil && v.Outcome.Pass() && time.Since(since) < policy.TTL-time.Second && losses == w.losses() && time.Now().After(until) {
-			w.wrong("a playback goes on %v after it should have stopped", time.Since(until))
-		}
-		if n == 20 {
-			by := w.node(rng.IntN(len(w.nodes)))
-			losses = w.losses()
-			by.link.pause(time.Microsecond)
-			if found, err := by.Revoke(context.Background(), user, c.ID, policy); found && err == nil {
-				since = time.Now()
-			}
-		}
-		time.Sleep(time.Second + time.Duration(rng.Int64N(int64(time.Second))))
-	}
-	time.Sleep(silence)
-}
-
-// zapping starts one playback after the other, each in place of the one before,
-// and plays a little of both. They are of two handlers with times of their own.
-// Now and then it runs through more channels than there are marks.
-func (w *world) zapping(rng *rand.Rand) {
-	const user = "zapping"
-	long := w.policyOf(user)
-	long.Limit, long.AtLimit = 1, guard.ReplaceOldest
-	short := long
-	short.Interval, short.TTL = 20*time.Second, 30*time.Second
-	start := func() (guard.Claim, guard.Policy, int) {
-		c := guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64()))}
-		p, at := long, rng.IntN(len(w.nodes))
-		if rng.IntN(2) == 0 {
-			p = short
-		}
-		v, err := w.ask(w.node(at), c, p)
-		if err != nil || !v.Outcome.Pass() {
-			w.wrong("who zaps is refused: %v, %v", v.Outcome, err)
-		}
-		c.Intent = guard.Continue
-		return c, p, at
-	}
-	before, its, beforeAt := start()
-	for !w.over() {
-		replaced := time.Now()
-		surfing := rng.IntN(6) == 0
-		if surfing {
-			for range guard.MaxMarks + rng.IntN(10) {
-				start()
-			}
-		}
-		c, p, at := start()
-		silent := rng.IntN(2) == 0 // so is the one before, until it is asked for again
-		rounds := rng.IntN(5)
-		if silent {
-			rounds = rng.IntN(25)
-		}
-		for n := range rounds {
-			time.Sleep(time.Duration(rng.Int64N(int64(4 * time.Second))))
-			w.ask(w.node(at), c, p)
-			if silent && n < rounds-1 || time.Since(replaced) > max(its.TTL, p.TTL)-5*time.Second {
-				continue
-			}
-			v, _ := w.ask(w.node(beforeAt), before, its)
-			if w.faults == 0 && (v.Outcome == guard.Admitted || v.Outcome == guard.Refreshed) {
-				w.wrong("what was replaced is %v", v.Outcome)
-			}
-		}
-		before, its, beforeAt = c, p, at
-	}
-	time.Sleep(silence)
-}
-
-// crowding starts many playbacks, then one in place of them all under another
-// handler's limit; and then all go on.
-func (w *world) crowding(rng *rand.Rand) {
-	const user, many = "crowding", 60
-	p := w.policyOf(user)
-	p.Limit, p.AtLimit = many, guard.ReplaceOldest
-	claims, at := make([]guard.Claim, many), make([]int, many)
-	for i := range claims {
-		claims[i], at[i] = guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64()))}, rng.IntN(len(w.nodes))
-		w.ask(w.node(at[i]), claims[i], p)
-		claims[i].Intent = guard.Continue
-	}
-	p.Limit = 1
-	last := guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64()))}
-	if v, err := w.ask(w.node(0), last, p); err != nil || !v.Outcome.Pass() {
-		w.wrong("who starts in place of %d others is refused: %v, %v", many, v.Outcome, err)
-	}
-	last.Intent = guard.Continue
-	for range 5 {
-		w.ask(w.node(0), last, p)
-		time.Sleep(time.Duration(rng.Int64N(int64(10 * time.Second))))
-	}
-	for i, c := range claims {
-		w.ask(w.node(at[i]), c, p)
-	}
-	time.Sleep(silence)
-}
-
-// calling keeps a guard by explicit calls and nothing else.
-func (w *world) calling(rng *rand.Rand) {
-	const user = "calling"
-	c := guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64())), Stream: "movie0", Device: "tv"}
-	at := rng.IntN(len(w.nodes))
-	first := w.node(at)
-	first.link.pause(time.Microsecond)
-	w.asks(c.ID)
-	if v, err := first.Acquire(context.Background(), c, policy); err != nil || !v.Outcome.Pass() {
-		time.Sleep(time.Duration(rng.Int64N(int64(10 * time.Second))))
-		if err != nil { // it may have its slot
-			time.Sleep(silence)
-		}
-		return
-	}
-	w.plays(user, c.ID, true)
-	last := time.Now()
-	for range rng.IntN(10) {
-		time.Sleep(time.Duration(rng.Int64N(int64(25 * time.Second))))
-		if rng.IntN(6) == 0 {
-			time.Sleep(hidden - 25*time.Second)
-		}
-		if w.over() {
-			break
-		}
-		n := w.node(at)
-		n.link.pause(time.Microsecond)
-		w.asks(c.ID)
-		v, err := n.Refresh(context.Background(), user, c.ID, policy)
-		w.tell("%s %v is kept: %v %v", user, c.ID, v.Outcome, err)
-		late := time.Since(last) >= w.silentFor() // its node stood still, say
-		if err == nil && v.Outcome != guard.Refreshed && !late && !w.lost(c, first, n) {
-			w.wrong("%s, who keeps %v, is told that it is %v", user, c.ID, v.Outcome)
-		}
-		if late || err == nil && v.Outcome != guard.Refreshed {
-			break
-		}
-		if err == nil && v.Guard.Device != c.Device {
-			w.wrong("%s has lost the names of %+v", user, v.Guard)
-		}
-		last = time.Now()
-	}
-	w.plays(user, c.ID, false)
-	w.end(rng, user, c.ID, at)
-}
-
-// returning plays a channel and gives its slot back every few seconds, as if a
-// limit could be avoided by that.
-func (w *world) returning(rng *rand.Rand) {
-	const user = "returning"
-	p := w.policyOf(user)
-	p.Limit = 1
-	c := guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64())), Intent: guard.Continue}
-	at := rng.IntN(len(w.nodes))
-	var admitted, released, passed time.Time
-	for range 60 + rng.IntN(60) {
-		n := w.node(at)
-		v, _ := w.ask(n, c, p)
-		switch {
-		case v.Outcome == guard.Admitted:
-			admitted = time.Now()
-		case v.Outcome == guard.Released && w.faults == 0:
-			if had := released.Sub(admitted); time.Since(released) > had+4*latency {
-				w.wrong("%s had a slot for %v and passes %v after it", user, had, time.Since(released))
-			}
-			if passed != released && released.Sub(passed) < p.TTL-4*latency {
-				w.wrong("%s passes without a slot, and did so %v before", user, released.Sub(passed))
-			}
-			passed = released
-		}
-		if rng.IntN(4) == 0 {
-			n.link.pause(time.Microsecond)
-			if found, _ := n.Release(context.Background(), user, c.ID, p); found {
-				released = time.Now()
-			}
-		}
-		time.Sleep(time.Duration(rng.Int64N(int64(2 * time.Second))))
-		if w.over() {
-			break
-		}
-	}
-	time.Sleep(silence)
-}
-
-// lingering plays on at the last moment before others may have the slot, for
-// which they wait.
-func (w *world) lingering(rng *rand.Rand, user string) {
-	p := w.policyOf(user)
-	p.Limit, p.Interval, p.TTL = 1, 20*time.Second, 30*time.Second
-	claims := make([]guard.Claim, 4)
-	for i := range claims {
-		claims[i] = guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64()))}
-	}
-	n := w.node(0)
-	w.ask(n, claims[0], p)
-	asked := time.Now()
-	claims[0].Intent = guard.Continue
-	time.Sleep(p.TTL - muchOfIt - time.Since(asked))
-	var others sync.WaitGroup
-	for i, c := range claims[1:] {
-		others.Go(func() {
-			time.Sleep(time.Duration(i) * time.Microsecond)
-			for time.Since(asked) < p.TTL+muchOfIt {
-				w.ask(w.node(1), c, p)
-				time.Sleep(100 * time.Millisecond)
-			}
-		})
-	}
-	time.Sleep(time.Duration(rng.Int64N(int64(muchOfIt))))
-	w.ask(n, claims[0], p)
-	others.Wait()
-	time.Sleep(p.TTL + muchOfIt)
-}
-
-// sharing plays a video whose requests do not all have its id.
-func (w *world) sharing(rng *rand.Rand) {
-	const user = "sharing"
-	p := w.policyOf(user)
-	p.Limit = 1
-	stream := fmt.Sprint("movie", rng.Uint64())
-	named := guard.Claim{User: user, ID: guard.DeriveID(user, "", fmt.Sprint(rng.Uint64())), Stream: stream, Intent: guard.Continue}
-	nameless := guard.Claim{User: user, ID: guard.DeriveID(user, "", stream), Stream: stream}
-	n := w.node(rng.IntN(len(w.nodes)))
-	for range 30 {
-		w.ask(n, named, p)
-		nameless.Intent = guard.Share
-		if v, _ := w.ask(n, nameless, p); v.Outcome == guard.Known && rng.IntN(2) == 0 {
-			nameless.Intent = guard.Start
-			w.ask(n, nameless, p)
-		}
-		time.Sleep(time.Duration(rng.Int64N(int64(10 * time.Second))))
-		if w.over() {
-			break
-		}
-	}
-	time.Sleep(silence)
-}
-
-func (w *world) losses() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.store.losses
-}
-
-func (l *link) setCut(cut bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cut = cut
 }

@@ -125,10 +125,11 @@ func (s alone) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 	w := s.l.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.judged[question{s.l, c, p.Limit, p.TTL}] = true
+	w.judged[questionOf(s.l, c, p)] = true
 	w.unsure[c.ID] = true
 	if v.Outcome == guard.Admitted {
-		delete(w.freed, c.ID)
+		w.unsure[v.Guard.ID] = true
+		delete(w.freed, v.Guard.ID)
 	}
 	return v, err
 }
@@ -139,7 +140,7 @@ type link struct {
 
 	mu     sync.Mutex
 	rng    *rand.Rand
-	ended  func(guard.ID)
+	news   func(guard.ID)
 	cut    bool
 	thaws  time.Time            // when the process goes on that stands still
 	failed map[string]time.Time // the last call of a user that failed
@@ -154,8 +155,11 @@ func (l *link) draw(n int64) int64 {
 
 // pause waits for up to d, and if the process stands still by then until it
 // goes on. No two ever wake in the same nanosecond.
-func (l *link) pause(d time.Duration) (stoodStill bool) {
-	time.Sleep(time.Duration(l.draw(int64(d))))
+func (l *link) pause(d time.Duration) (stoodStill bool) { return l.pauseBy(l.draw, d) }
+
+// pauseBy is pause for one of those who may do so at the same moment.
+func (l *link) pauseBy(draw func(int64) int64, d time.Duration) (stoodStill bool) {
+	time.Sleep(time.Duration(draw(int64(d))))
 	for {
 		l.mu.Lock()
 		still := time.Until(l.thaws)
@@ -164,7 +168,7 @@ func (l *link) pause(d time.Duration) (stoodStill bool) {
 			return stoodStill
 		}
 		stoodStill = true
-		time.Sleep(still + time.Duration(l.draw(int64(time.Millisecond))))
+		time.Sleep(still + time.Duration(draw(int64(time.Millisecond))))
 	}
 }
 
@@ -256,9 +260,7 @@ func (l *link) AcquireAll(_ context.Context, requests []guard.Request) []guard.A
 		}
 	})
 	for i, r := range requests {
-		for _, id := range answers[i].Verdict.Replaced {
-			l.publish(id)
-		}
+		l.tell(answers[i].Verdict)
 		if err != nil {
 			answers[i] = guard.Answer{Err: err}
 			l.missed(r.Claim.User, r.Claim.ID)
@@ -268,7 +270,14 @@ func (l *link) AcquireAll(_ context.Context, requests []guard.Request) []guard.A
 }
 
 func (l *link) Refresh(_ context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
-	return call(l, user, id, func(ledger *guard.Ledger, now time.Time) guard.Verdict { return ledger.Refresh(now, id, p) })
+	v, err := call(l, user, id, func(ledger *guard.Ledger, now time.Time) guard.Verdict { return ledger.Refresh(now, id, p) })
+	l.tell(v)
+	return v, err
+}
+
+func (l *link) Undo(_ context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
+	defer l.publish(id)
+	return call(l, user, id, func(ledger *guard.Ledger, now time.Time) bool { return ledger.Undo(now, id, replaced) })
 }
 
 func (l *link) Release(_ context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
@@ -294,32 +303,46 @@ func call[V any](l *link, user string, id guard.ID, f func(*guard.Ledger, time.T
 	return v, nil
 }
 
-func (l *link) Watch(ctx context.Context, ended func(guard.ID)) {
+func (l *link) Watch(ctx context.Context, news func(guard.ID)) {
 	l.mu.Lock()
-	l.ended = ended
+	l.news = news
 	l.mu.Unlock()
 	<-ctx.Done()
 }
 
-// publish tells some nodes, some time, some of them again.
+// tell publishes what a verdict has news of.
+func (l *link) tell(v guard.Verdict) {
+	for _, ids := range [][]guard.ID{v.Replaced, v.Doubted} {
+		for _, id := range ids {
+			l.publish(id)
+		}
+	}
+	if v.Answered {
+		l.publish(v.Guard.ID)
+	}
+}
+
+// publish tells all nodes within newsTake, some of them twice; or where news are
+// late some of them, some time.
 func (l *link) publish(id guard.ID) {
 	l.w.mu.Lock()
 	nodes := l.w.nodes
 	l.w.mu.Unlock()
+	late := l.w.has(lateNews)
 	for _, n := range nodes {
-		for l.draw(2) == 0 {
-			delay := time.Duration(l.draw(int64(2 * time.Second)))
-			if l.w.has(lateNews) && l.draw(3) == 0 {
+		for again := !late || l.draw(2) == 0; again; again = l.draw(2) == 0 {
+			delay := time.Duration(l.draw(int64(newsTake)))
+			if late && l.draw(3) == 0 {
 				delay = time.Duration(l.draw(int64(3 * time.Minute)))
 			}
 			l.w.running.Go(func() {
 				time.Sleep(delay)
 				n.link.mu.Lock()
-				ended := n.link.ended
+				news := n.link.news
 				n.link.told[id] = true
 				n.link.mu.Unlock()
-				if ended != nil {
-					ended(id)
+				if news != nil {
+					news(id)
 				}
 			})
 		}

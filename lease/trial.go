@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/puzpuzpuz/xsync/v4"
+
 	"github.com/streamguard/streamguard/guard"
 )
 
@@ -13,34 +15,41 @@ import (
 // Each request that is part of a trial has to End it.
 type Trial struct {
 	keeper   *Keeper
-	begun    moment
 	user     string
 	id       guard.ID
 	replaced []guard.ID
 
 	mu     sync.Mutex
-	asking int
-	over   bool
+	asking int           // requests of which it is not known whether they are delivered
+	proven bool          // one was
+	undone chan struct{} // closed when the guard has gone because none was; nil before
 }
 
-// try begins the trial of a guard that was just made.
-func (k *Keeper) try(at moment, c *guard.Claim, v *guard.Verdict) {
-	k.trials.Store(c.ID, &Trial{keeper: k, begun: at, user: strings.Clone(c.User), id: c.ID, replaced: v.Replaced})
-}
-
-// trial joins a request to the trial of its playback, if there is one.
-func (k *Keeper) trial(id guard.ID) *Trial {
-	t, ok := k.trials.Load(id)
-	if !ok {
-		return nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.over {
-		return nil
-	}
-	t.asking++
+// try begins the trial of a guard that was just made. The request that made it is
+// part of it from the start.
+func (k *Keeper) try(c *guard.Claim, v *guard.Verdict) *Trial {
+	t := &Trial{keeper: k, user: strings.Clone(c.User), id: c.ID, replaced: v.Replaced, asking: 1}
+	k.trials.Store(c.ID, t)
 	return t
+}
+
+// join has one more request be part of a trial, and returns nil where its guard has
+// been proven. It is not ok where the guard has gone.
+func (t *Trial) join() (_ *Trial, ok bool) {
+	t.mu.Lock()
+	undone, proven := t.undone, t.proven
+	if undone == nil && !proven {
+		t.asking++
+	}
+	t.mu.Unlock()
+	switch {
+	case undone != nil: // what is asked before the store has heard would keep the guard
+		<-undone
+		return nil, false
+	case proven:
+		return nil, true
+	}
+	return t, true
 }
 
 // End says whether a request was answered with what it asked for. The first that
@@ -51,26 +60,41 @@ func (t *Trial) End(delivered bool) {
 	}
 	t.mu.Lock()
 	t.asking--
-	over := !t.over && (delivered || t.asking == 0)
-	t.over = t.over || over
+	goesOn := t.proven || t.asking > 0 && !delivered
+	if t.proven = t.proven || delivered; !t.proven && t.asking == 0 {
+		t.undone = make(chan struct{})
+	}
 	t.mu.Unlock()
-	if !over {
-		return
-	}
 	k := t.keeper
-	k.trials.Delete(t.id)
-	if delivered {
-		k.prove(t.id)
+	switch {
+	case goesOn:
 		return
+	case delivered:
+		k.looks.Delete(t.id)
+		k.prove(t.id)
+	default:
+		undone, err := k.Store.Undo(context.Background(), t.user, t.id, t.replaced)
+		if err != nil {
+			k.onError(err)
+		}
+		if undone || err != nil { // without an answer nothing is certain any more
+			k.forget(t.id)
+			for _, id := range t.replaced {
+				k.denials.delete(id)
+			}
+		} else { // something else was asked under it
+			k.prove(t.id)
+		}
 	}
-	undone, err := k.Store.Undo(context.Background(), t.user, t.id, t.replaced)
-	if err != nil {
-		k.onError(err)
+	k.trials.Compute(t.id, func(there *Trial, _ bool) (*Trial, xsync.ComputeOp) {
+		if there != t { // its playback has begun another one since
+			return there, xsync.CancelOp
+		}
+		return nil, xsync.DeleteOp
+	})
+	if t.undone != nil {
+		close(t.undone)
 	}
-	if undone {
-		k.forget(t.id)
-	}
-	k.prove(t.id)
 }
 
 // prove ends what a lease says of a trial.
@@ -79,19 +103,5 @@ func (k *Keeper) prove(id guard.ID) {
 		if l.by == onTrial {
 			l.by = byStore
 		}
-	})
-}
-
-// sweepTrials ends those of which no request is left, because their clients hung up.
-func (k *Keeper) sweepTrials(now moment) {
-	k.trials.Range(func(id guard.ID, t *Trial) bool {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.asking == 0 && now.since(t.begun) >= sweepEvery {
-			t.over = true
-			k.trials.Delete(id)
-			k.prove(id)
-		}
-		return true
 	})
 }

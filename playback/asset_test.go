@@ -50,7 +50,7 @@ func TestAddTokenToAssets(t *testing.T) {
 
 // A list of assets comes under the token whatever it is named, and so do assets.
 func TestInterstitialsKeepTheToken(t *testing.T) {
-	kinds, err := NewKinds(nil)
+	kinds, err := NewKinds([]KindRule{{"other", []string{"/free/*"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +59,7 @@ func TestInterstitialsKeepTheToken(t *testing.T) {
 	for in, want := range map[string]string{
 		`X-ASSET-LIST="/stitch/assetlist/eyJhc3NldHM%3D%3D"`:           `X-ASSET-LIST="/stitch/assetlist/TOK/eyJhc3NldHM%3D%3D"`,
 		`X-ASSET-LIST="https://h/ads.json?pod=3",X-ASSET-URI="/ads/1"`: `X-ASSET-LIST="https://h/TOK/ads.json?pod=3",X-ASSET-URI="/ads/TOK/1"`,
+		`X-ASSET-LIST="/free/1.json",X-ASSET-URI="/free/1.m3u8"`:       `X-ASSET-LIST="/free/1.json",X-ASSET-URI="/free/1.m3u8"`,
 		`X-ASSET-LIST="ads.json"`:                                      `X-ASSET-LIST="ads.json"`,
 		`X-ASSET-LIST="../ads.json"`:                                   `X-ASSET-LIST="../../TOK/ads.json"`,
 		`X-ASSET-LIST="https://ads.other/ads.json"`:                    `X-ASSET-LIST="https://ads.other/ads.json"`,

@@ -20,7 +20,7 @@ func TestListsLeadOutOfTheToken(t *testing.T) {
 		{"absolute", "/tv/TOK/list.m3u", "#EXTM3U\nhttps://h/a.m3u8\n/b.m3u8\n//h/c.m3u8\nudp://@239.0.0.1:1234\n", ""},
 		{"from below", "/tv/TOK/x/y/list.m3u", "a.m3u8\nb.m3u8\n", "../../../x/y/a.m3u8\n../../../x/y/b.m3u8\n"},
 		{"of two tokens", "/tv/TOK/x/TOK/list.m3u", "a.m3u8\nb.m3u8", "../../../x/a.m3u8\n../../../x/b.m3u8"},
-		{"itself, asked otherwise", "/TOK/list.m3u8", "#EXTM3U\n?ch=1\n?ch=2\n", "#EXTM3U\n../list.m3u8?ch=1\n../list.m3u8?ch=2\n"},
+		{"itself, asked otherwise", "/TOK/list.m3u8", "#EXTM3U\n#EXTINF:-1,A\n?ch=1\n#EXTINF:-1,B\n?ch=2\n", "#EXTM3U\n#EXTINF:-1,A\n../list.m3u8?ch=1\n#EXTINF:-1,B\n../list.m3u8?ch=2\n"},
 		{"without a token", "/tv/list.m3u", "a.m3u8\nb.m3u8\n", ""},
 		{"one title's own", "/tv/TOK/list.m3u", "#EXTM3U\n#EXTINF:9,\n/v/alien-1.ts\n#EXTINF:9,\n/v/alien-2.ts\n", "#EXTM3U\n#EXTINF:9,\n/v/TOK/alien-1.ts\n#EXTINF:9,\n/v/TOK/alien-2.ts\n"},
 		{"a playlist that is no list", "/tv/TOK/list.m3u", "#EXTM3U\n#EXT-X-VERSION:3\n/v/a.ts\n/w/b.ts\n", "#EXTM3U\n#EXT-X-VERSION:3\n/v/TOK/a.ts\n/w/TOK/b.ts\n"},
@@ -51,7 +51,7 @@ func TestListsLeadOutOfTheToken(t *testing.T) {
 			}
 		}
 	}
-	long := strings.Repeat("a\nb.ts\n", MaxManifest/8)
+	long := strings.Repeat("a\nc.mkv\n", MaxManifest/9)
 	if got := kinds.AddToken([]byte("#EXTM3U\n"+long), Place{Path: "/tv/" + token + "/list.m3u"}, id); got != nil {
 		t.Errorf("a list of %d bytes became %d", len(long), len(got))
 	}

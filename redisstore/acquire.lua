@@ -17,14 +17,15 @@
 
 local id, intent, flags, interval, ttl, client, patience, alone, served = struct.unpack('>c16BBI4I4I4I4I4c16', ARGV[1])
 local stream, device, labels, channel, RULES = ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6
-local named, nameless = bit.band(flags, 1) ~= 0, bit.band(flags, 2) ~= 0
-local anew, keeps, bound = bit.band(flags, 4) ~= 0, bit.band(flags, 8) ~= 0, bit.band(flags, 64) ~= 0 and MAX_OBSERVED or MAX_LIMIT
+local named, nameless = band(flags, 1) ~= 0, band(flags, 2) ~= 0
+local anew, keeps, observe = band(flags, 4) ~= 0, band(flags, 8) ~= 0, band(flags, 64) ~= 0
+local bound = observe and MAX_OBSERVED or MAX_LIMIT
 
 -- Two cases, which are nearly all claims, are done on the bytes without reading the
 -- records: a guard of which only times and flags change (10), and a new guard, or a
 -- look, with room for it under every rule (6) where no mark says anything else.
 local at, after, kind, another = locate(id)
-if kind == 'G' and not another and (not anew or replacements == 0) then
+if kind == 'G' and not another and (replacements == 0 or not (anew or observe)) then
   local is, streams, devices, labelled = struct.unpack('>I2BBI2', value, at + 37)
   local names = at + HEADER
   local devices_at = names + streams
@@ -32,7 +33,7 @@ if kind == 'G' and not another and (not anew or replacements == 0) then
   if (stream == '' or keeps and streams > 0 or value:sub(names, devices_at - 1) == stream)
     and (device == '' or value:sub(devices_at, labels_at - 1) == device)
     and (labels == '' or value:sub(labels_at, labels_at + labelled - 1) == labels)
-    and not (nameless and (named or bit.band(is, NAMED) ~= 0)) then
+    and not (nameless and (named or band(is, NAMED) ~= 0)) then
     return extend(at, after, interval, ttl, named and NAMED or 0, channel)
   end
 elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or value == '2' and served == NOBODY) then
@@ -50,7 +51,7 @@ elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or 
   end
 end
 
-local waited, reclaim = bit.band(flags, 16) ~= 0, bit.band(flags, 32) ~= 0
+local waited, reclaim = band(flags, 16) ~= 0, band(flags, 32) ~= 0
 local rules = {}
 for i = RULES, #ARGV, 3 do
   rules[#rules + 1] = { per = ARGV[i], limit = tonumber(ARGV[i + 1]), at_limit = tonumber(ARGV[i + 2]) }
@@ -93,13 +94,14 @@ local function precedes(mark)
 end
 
 -- 1. A playback that was revoked is refused, and one that was replaced until it
--- starts anew. Requests without a name are another matter (3).
-if anew then
-  local reloads = bit.band(flags, 128) ~= 0
+-- starts anew, or nobody is to be refused. Requests without a name are another
+-- matter (3).
+if anew or observe then
+  local reloads = band(flags, 128) ~= 0
   for _, r in ipairs(records) do
     if r.kind == 'P' and not (reloads and is(r, WATCHED)) then
       if r.id == id then
-        set(r, LIFTED + PARTED)
+        set(r, LIFTED)
       elseif may(r) then
         set(r, PARTED)
       end
@@ -125,7 +127,7 @@ if not own and nameless then
   if oldest then return answer(REFRESHED, pack(oldest)) end
   own = first(function(r) return r.kind == 'G' and may(r) end)
   mark = first(function(r)
-    return stops(r) and not is(r, PARTED) and may(r) or r.kind == 'L' and serves(r) and precedes(r)
+    return stops(r) and not is(r, PARTED) and may(r) or r.kind == 'R' and r.id == id or r.kind == 'L' and serves(r) and precedes(r)
   end)
   if own then
     id = own.id
@@ -133,7 +135,7 @@ if not own and nameless then
     return answer(RELEASED)
   elseif mark then
     return refuse(mark)
-  elseif served ~= NOBODY and not locate(served) then
+  elseif served ~= NOBODY and not first(function(r) return r.id == served and (r.kind == 'G' or WEIGHTS[r.kind]) end) then
     id, nameless, intent = served, false, RESUME
   end
 end
@@ -209,7 +211,7 @@ if intent == PLAY and (named or nameless) then set(new, UNPROVEN) end
 mark = find('L', id)
 if mark then mark.kind = 'B' end
 mark = find('P', id)
-if mark then set(mark, LIFTED + PARTED) end
+if mark then set(mark, LIFTED) end
 -- A guard is born here and, in short, above, and nowhere else: every rule that counts
 -- it has room for it (6), unless its playback was admitted before and resumes; and no
 -- user has more guards than a store keeps (7).

@@ -4,7 +4,8 @@ local records
 local changed = false -- whether they are to be written,
 local news = {}       -- and the ids that are to be published
 
--- Reads the records of a value that is right.
+-- Reads the records of a value that is right: start and after are where each of them
+-- stands there.
 local function read()
   records = {}
   local at = 2
@@ -13,8 +14,10 @@ local function read()
     local devices_at = names + stream
     local labels_at = devices_at + device
     local extra_at = labels_at + labels
+    local start = at
     at = names + length
     records[#records + 1] = {
+      start = start, after = at,
       kind = kind, id = id, refreshed = refreshed, ttl = ttl, doubted = doubted, interval = interval, flags = flags,
       created = created, returns = returns, reason = reason, client = client,
       stream = value:sub(names, devices_at - 1), device = value:sub(devices_at, labels_at - 1),
@@ -43,8 +46,8 @@ local function drop(where)
   records = kept
 end
 
-local function is(r, flag) return bit.band(r.flags, flag) ~= 0 end
-local function set(r, flag) r.flags, changed = bit.bor(r.flags, flag), true end
+local function is(r, flag) return band(r.flags, flag) ~= 0 end
+local function set(r, flag) r.flags, changed = bor(r.flags, flag), true end
 local function over(r) return r.refreshed + r.ttl end
 
 local function pack(r)
@@ -73,7 +76,7 @@ end
 local function refresh(r, interval, ttl)
   local answered = r.doubted > 0
   r.interval, r.ttl = extended(r.refreshed, r.interval, r.ttl, interval, ttl)
-  r.refreshed, r.doubted, r.flags, changed = now, 0, bit.band(r.flags, bit.bnot(UNPROVEN)), true
+  r.refreshed, r.doubted, r.flags, changed = now, 0, without(r.flags, UNPROVEN), true
   if answered then news[#news + 1] = r.id end
   return answered and 1 or 0
 end
@@ -96,24 +99,25 @@ local function stop(mark, ttl)
   return REPLACED, over(mark) - now
 end
 
-local MARKS = { B = true, L = true, P = true, R = true }
-local FORGETS = { 'B', 'L', 'P', 'R' } -- in this order, the oldest of a kind first
+-- Marks by what is lost with them.
+local WEIGHTS = { B = 1, L = 2, P = 3, R = 5 }
+local function weight(r) return (WEIGHTS[r.kind] or 0) + (r.kind == 'P' and is(r, WATCHED) and 1 or 0) end
 
--- Forgets marks beyond MAX_MARKS, and remembers that an end was forgotten.
+-- Forgets marks beyond MAX_MARKS, the oldest of the least weight first, and remembers
+-- that an end was forgotten.
 local function forget_marks()
   local excess, until_then = -MAX_MARKS, now
   for _, r in ipairs(records) do
-    if MARKS[r.kind] then excess = excess + 1 end
+    if WEIGHTS[r.kind] then excess = excess + 1 end
   end
-  for _, kind in ipairs(FORGETS) do
-    if excess > 0 then
-      drop(function(r)
-        if r.kind ~= kind or excess <= 0 then return false end
-        excess = excess - 1
-        if kind ~= 'B' then until_then = math.max(until_then, over(r)) end
-        return true
-      end)
-    end
+  for least = 1, 5 do
+    if excess <= 0 then break end
+    drop(function(r)
+      if weight(r) ~= least or excess <= 0 then return false end
+      excess = excess - 1
+      if r.kind ~= 'B' then until_then = math.max(until_then, over(r)) end
+      return true
+    end)
   end
   local before = find('F', NOBODY)
   if until_then == now or before and over(before) >= until_then then return end
@@ -131,7 +135,7 @@ local function finish(kind, ids, ttl)
   local ends, guards, again = {}, {}, {}
   for _, id in ipairs(ids) do ends[id] = true end
   drop(function(r)
-    if not ends[r.id] or r.kind ~= 'G' and not MARKS[r.kind] then return false end
+    if not ends[r.id] or r.kind ~= 'G' and not WEIGHTS[r.kind] then return false end
     if r.kind == 'G' then guards[r.id] = r end
     if r.kind == 'B' then again[r.id] = true end
     return true

@@ -14,6 +14,7 @@ var errReply = errors.New("unexpected answer from the script")
 // reply is what acquire and refresh answer, whose headers say more.
 type reply struct {
 	outcome  guard.Outcome
+	now      time.Time
 	held     int
 	guards   []guard.Guard // the one that serves the claim, or those in its way
 	also     bool          // that one had been doubted, or is refused lately
@@ -43,7 +44,7 @@ func readReply(answer any, user string) (r reply, err error) {
 			return r, errReply
 		}
 	}
-	r.outcome, r.held = guard.Outcome(numbers[0]), int(numbers[2])
+	r.outcome, r.now, r.held = guard.Outcome(numbers[0]), moment(numbers[1]), int(numbers[2])
 	if r.outcome < guard.Admitted || r.outcome > guard.Doubted || r.outcome == guard.Known || int64(r.outcome) != numbers[0] || r.held < 0 {
 		return r, errReply
 	}
@@ -81,6 +82,9 @@ func (r *reply) verdict(p *guard.Policy) (v guard.Verdict, err error) {
 			return v, errReply
 		}
 		v.Guard, v.Answered = r.guards[0], r.also
+		if p != nil {
+			v.FreeIn = p.SlotEnds(&v.Guard).Sub(r.now)
+		}
 	case guard.Rejected, guard.Doubted:
 		var rules []guard.Rule
 		if p != nil {

@@ -81,7 +81,7 @@ local function in_the_way(new, n)
   local ends, shown, free_in = {}, {}, ttl
   for i, r in ipairs(guards) do
     ends[i] = reclaim and expires(r) or over(r)
-    if i <= MAX_IN_THE_WAY then shown[i] = pack(r) end
+    if i <= MAX_IN_THE_WAY then shown[i] = value:sub(r.start, r.after - 1) end
   end
   if limit >= 1 and limit <= #ends then
     table.sort(ends)

@@ -20,7 +20,7 @@ if mark then mark.kind = 'L' end
 for at = 1, #replaced, 16 do
   mark = find('P', replaced:sub(at, at + 15))
   if mark and mark.created == made.created then
-    mark.flags = bit.bor(bit.band(mark.flags, bit.bnot(WATCHED)), LIFTED + PARTED)
+    mark.flags = bor(without(mark.flags, WATCHED), LIFTED)
   end
 end
 drop(function(r) return r == made end)

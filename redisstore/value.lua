@@ -49,7 +49,10 @@ end
 
 local RECORD, HEADER = '>c1c16I2I6I4I4I4I2BBI2I6BBI4', 55
 local NAMED, NAMELESS, UNPROVEN, WATCHED, LIFTED, PARTED = 1, 2, 4, 8, 16, 32 -- flags
-local NOBODY = ('\0'):rep(16)
+local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+local band, bor = bit.band, bit.bor
+
+local function without(flags, flag) return flags - band(flags, flag) end
 
 -- Drops what is over, and has nothing be ahead of the clock.
 local function put_right()
@@ -119,7 +122,7 @@ end
 local function extend(at, after, interval, ttl, more, channel)
   local refreshed, old_ttl, doubted, old_interval, flags = struct.unpack('>I6I4I4I4I2', value, at + 19)
   interval, ttl = extended(refreshed, old_interval, old_ttl, interval, ttl)
-  flags = bit.band(bit.bor(flags, more), bit.bnot(UNPROVEN))
+  flags = without(bor(flags, more), UNPROVEN)
   value = value:sub(1, at + 18) .. struct.pack('>I6I4I4I4I2', now, ttl, 0, interval, flags) .. value:sub(at + 39)
   write(math.max(last, now + ttl))
   if doubted > 0 then publish(channel, value:sub(at + 1, at + 16)) end

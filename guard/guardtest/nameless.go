@@ -219,6 +219,19 @@ func (s *suite) namelessGoOnWithWhatStartedAnew() {
 	s.release(true, 1)
 	s.acquire(guard.Revoked, nameless(by(7, claim(9))), policy)
 	s.acquire(guard.Admitted, nameless(by(8, claim(8))), policy)
+	// Its own revocation is its own wherever it is now; its replacement is of one stream.
+	elsewhere := nameless(by(7, on(9, "elsewhere", "", "")))
+	s.acquire(guard.Revoked, elsewhere, policy)
+	s.acquire(guard.Revoked, with(elsewhere, guard.Resume), policy)
+	s.Advance(policy.TTL)
+	s.acquire(guard.Admitted, nameless(by(7, claim(9))), replacing)
+	s.replaces(guard.Admitted, on(2, "other", "phone", ""), replacing, 9)
+	s.acquire(guard.Replaced, nameless(by(7, claim(9))), replacing)
+	one := replacing
+	one.AtLimit = guard.Reject
+	s.acquire(guard.Rejected, with(elsewhere, guard.Resume), one)
+	s.replaces(guard.Admitted, elsewhere, replacing, 2)
+	s.acquire(guard.Refreshed, with(by(7, on(9, "elsewhere", "", "")), guard.Resume), replacing)
 }
 
 func (s *suite) namelessStragglersPass() {

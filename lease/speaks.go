@@ -1,0 +1,36 @@
+package lease
+
+import "github.com/streamguard/streamguard/guard"
+
+// A playback whose requests have lost every name is served by the guards of its
+// user on the same stream. Which of them served it is remembered beside its lease,
+// so that it asks again when that one has ended, and is resumed in its name.
+// Beyond maxSpeaks, such a playback is not remembered: its requests ask the store.
+const maxSpeaks = 1 << 18 // at most 80 bytes each
+
+// serve notes which guard has served a playback. It reports whether there was room.
+func (k *Keeper) serve(id, serves guard.ID) bool {
+	if _, there := k.speaks.Load(id); !there && k.speaks.Size() >= maxSpeaks {
+		return false
+	}
+	k.speaks.Store(id, serves)
+	return true
+}
+
+// speakFor has a claim be in the name of the guard that has served its playback,
+// as long as that has its slot for certain.
+func (k *Keeper) speakFor(c *guard.Claim, l *lease, p *guard.Policy, now moment) {
+	if l.by == byAnother && k.certain(l, p, now) {
+		c.For, _ = k.speaks.Load(c.ID)
+	}
+}
+
+// sweepSpeaks forgets what no lease needs any more.
+func (k *Keeper) sweepSpeaks() {
+	k.speaks.Range(func(id, _ guard.ID) bool {
+		if l, known := k.leases.get(id); !known || l.by != byAnother {
+			k.speaks.Delete(id)
+		}
+		return true
+	})
+}
