@@ -24,6 +24,9 @@ func (g *Gate) interstitial(ctx context.Context, r *Request, p *Passage, primary
 	}
 	v, err := g.Keeper.Keep(ctx, keep, *g.policy(r))
 	if err == nil && v.Outcome.Pass() {
+		if r.Kind == playback.Manifest && !claim.Nameless && r.Token == nil { // its media say only their own name
+			m.within.put(m.name(claim.ID), primary, rememberPath)
+		}
 		p.Word, p.ID, p.Held = Word(v.Outcome.String()), primary, v.Held
 		return true
 	}
@@ -34,6 +37,8 @@ func (g *Gate) interstitial(ctx context.Context, r *Request, p *Passage, primary
 	}
 	return false
 }
+
+func (m *manifests) name(id guard.ID) uint64 { return m.key("name", string(id[:])) }
 
 func (m *manifests) ad(id guard.ID, stream string) uint64 {
 	return m.key("ad", string(id[:]), stream)
