@@ -21,7 +21,6 @@ func init() {
 		{name: "404 subtitles before segments", origin: map[string]string{"/v/x/s.vtt": "404"}, steps: `
 			tv /v/x/m.m3u8 -> 200
 			tv s.vtt -> 404
-			wait 2ms
 			tv #1 -> 200
 			tv #2 -> 200
 			tv s.vtt -> 404
@@ -36,7 +35,6 @@ func init() {
 		{name: "404 subtitles that have lost their name, beside segments", origin: map[string]string{"/v/x/s.vtt": "404"}, steps: `
 			tv /v/x/m.m3u8 -> 200
 			tv /v/x/s.vtt -> 404
-			wait 2ms
 			tv #1 -> 200
 			tv /v/x/s.vtt -> 404
 			holds 1 v/x`},
