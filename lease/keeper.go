@@ -13,6 +13,7 @@ package lease
 import (
 	"context"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -190,15 +191,17 @@ func (k *Keeper) Undo(ctx context.Context, user string, id guard.ID, replaced []
 
 // remember keeps in mind the answer to what was asked at a moment.
 func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict, by grant) {
-	for _, id := range v.Replaced {
-		k.forget(id)
-	}
-	for _, id := range v.Doubted {
+	k.note(at, c, p, v, by)
+	for _, id := range slices.Concat(v.Replaced, v.Doubted) {
 		k.forget(id)
 	}
 	if v.Answered {
 		k.waiting.tell(v.Guard.ID)
 	}
+}
+
+// note keeps in mind what an answer says of the playback that asked.
+func (k *Keeper) note(at moment, c guard.Claim, p guard.Policy, v guard.Verdict, by grant) {
 	if v.Outcome == guard.Doubted || k.endedSince(c.ID, at) { // it says nothing about what has started since
 		k.leases.update(c.ID, func(l *lease) { l.refreshing = false })
 		return
