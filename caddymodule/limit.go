@@ -115,7 +115,7 @@ func (h *Handler) unmarshalLimit(d *caddyfile.Dispenser) error {
 	if is("per") {
 		next()
 		if l.Per = next(); l.Per == "" {
-			return d.Errf("limit %s per: takes stream, device or a label", l.Limit)
+			return d.Errf("limit %s per: takes stream, device, client or a label", l.Limit)
 		}
 		for len(args) > 0 && !is("replace") {
 			l.Values = append(l.Values, next())
@@ -175,7 +175,7 @@ func (h *Handler) checkLimits() error {
 		case l.Replace != "" && l.Replace != "oldest" && l.Replace != "device":
 			return fmt.Errorf("replace: %q is not one of oldest, device", l.Replace)
 		case given[l.Per] && l.Per == "":
-			return fmt.Errorf("is given twice: a further limit is per stream, per device or per a label")
+			return fmt.Errorf("is given twice: a further limit is per stream, per device, per client or per a label")
 		case given[l.Per]:
 			return fmt.Errorf("per %s is given twice", l.Per)
 		}

@@ -199,7 +199,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	}
 	if g.Naming == ByToken && claim.Nameless {
 		if id, ok := g.manifests.led.get(g.manifests.stream(claim)); ok {
-			claim.ID = id
+			claim.ID, p.ID = id, id
 		}
 	}
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
