@@ -93,7 +93,7 @@ func TestFourthTabIsToldWhyAndPlaysWhenOneStops(t *testing.T) {
 func TestRefusedPagePlaysByItselfWhenThereIsASlot(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	n := start(t, s.site("store memory", "limit 1", "interval 2s", "ttl 10s"))
+	n := start(t, s.site("store memory", "limit 1", "interval 1s", "ttl 5s"))
 	p := openTab(t, page("http://"+n.addr, "hls"), "alice")
 	n.want(t, 201, "alice", "POST", "/guards", `{"streamId":"old"}`)
 	p.run(t, "reserveAndPlay", hlsCMAF, map[string]any{"wait": true})
