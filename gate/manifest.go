@@ -86,12 +86,13 @@ func (m *manifests) anew(r *Request) (anew, reloads bool) {
 }
 
 // lasts is how long a client's token is remembered after it was given: for two
-// reloads, or if it reloads nothing but its first URL, for as long as its guard is.
+// reloads, so that two nodes which take turns know it, or if it reloads nothing but its first URL, for as long as its guard is.
 func (g given) lasts(said playback.Survey, ttl time.Duration) time.Duration {
 	if g.reloads >= reloader {
 		return ttl
 	}
-	return min(max(2*max(said.Period, said.Segment), shortReload), ttl)
+	period := max(said.Period, said.Segment)
+	return min(max(2*period+period/4, shortReload), ttl)
 }
 
 func (m *manifests) path(r *Request) uint64 {
