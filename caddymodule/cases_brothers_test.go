@@ -21,7 +21,6 @@ func init() {
 		{name: "404 subtitles before segments", origin: map[string]string{"/v/x/s.vtt": "404"}, steps: `
 			tv /v/x/m.m3u8 -> 200
 			tv s.vtt -> 404
-			wait 2ms
 			tv #1 -> 200
 			tv #2 -> 200
 			tv s.vtt -> 404
@@ -36,7 +35,6 @@ func init() {
 		{name: "404 subtitles that have lost their name, beside segments", origin: map[string]string{"/v/x/s.vtt": "404"}, steps: `
 			tv /v/x/m.m3u8 -> 200
 			tv /v/x/s.vtt -> 404
-			wait 2ms
 			tv #1 -> 200
 			tv /v/x/s.vtt -> 404
 			holds 1 v/x`},
@@ -74,6 +72,7 @@ func init() {
 		// Lists (27)
 		{name: "a list of stations in one folder", origin: map[string]string{"/radio/list.m3u": "\ufeff#EXTM3U\r\n#EXTINF:-1 tvg-id=\"1\",One\r\none.mp3\r\n#EXTINF:-1,Two\r\ntwo.mp3\r\n"}, steps: `
 			a /radio/list.m3u -> 200
+			body M3U
 			a #1 -> 200
 			holds 1 radio/one
 			b /radio/list.m3u -> 200
@@ -89,6 +88,12 @@ func init() {
 			a #2 -> 200
 			holds 1 v/x
 			b /v/y/m.m3u8 -> 429`},
+		{name: "a playlist of before EXT-X tags, with a byte order mark", origin: map[string]string{"/v/x/m.m3u8": "\ufeff#EXTM3U\n#EXTINF:10,\n1.ts\n"}, steps: `
+			a /v/x/m.m3u8 -> 200
+			a #1 -> 200
+			holds 1 v/x
+			a #1 -> 200
+			holds 1 v/x`},
 		{name: "a list for nobody", options: "anonymous allow", origin: map[string]string{"/tv/list.m3u8": "#EXTM3U\n#EXTINF:-1,A\na/m.m3u8\n#EXTINF:-1,B\nb/m.m3u8\n"}, steps: `
 			nobody/a /tv/list.m3u8 -> 200
 			nobody/a #1 -> 200

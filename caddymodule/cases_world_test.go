@@ -288,6 +288,7 @@ func (w *world) send(ctx context.Context, who, method, ref, body string, follow 
 			r.Header.Set(name, value)
 		}
 		resp := &reply{httptest.NewRecorder(), at, 0, hops}
+		time.Sleep(time.Millisecond) // no request comes in no time
 		w.trace("  %s asks %s", who, at)
 		server := w.nodes[p.node][cmp.Or(at.Port(), "80")]
 		if server == nil {

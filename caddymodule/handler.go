@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -170,7 +171,8 @@ type Handler struct {
 	private  bool       // as CacheControl says
 	reports  *sometimes // what is said once until the config changes
 
-	idleWriter bool // each request has the server's IdleTimeoutWriter
+	gateBehind *atomic.Bool // one that sends those to tokens who are nobody here
+	idleWriter bool         // each request has the server's IdleTimeoutWriter
 	unwritten  *unwritten
 	overlooked *overlooked // manifests that are not counted
 	crowds     *crowds     // streams that are several titles
@@ -225,7 +227,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 			"write stream_guard_token as the site's first directive, and leave the API's path out of the rule (not path "+h.API+" "+h.API+"/*)",
 			zap.String("matcher", rule), zap.Strings("listen", srv.Listen))
 	}
-	h.reports = new(sometimes)
+	h.reports, h.gateBehind = new(sometimes), new(atomic.Bool)
 	h.overlooked = newOverlooked(h.Mode != "enforce")
 	h.crowds = newCrowds(h.Playback == "stream")
 	h.read = newReader(h)

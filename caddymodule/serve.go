@@ -68,7 +68,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, v, p.Refusal)
 	case p.Gone != nil:
 		return caddyhttp.Error(499, p.Gone)
-	case p.Word == gate.Passed && isTokened(r): // a request without a user under somebody's token
+	case p.Word == gate.Passed && isTokened(r) && !h.gateBehind.Load(): // a request without a user under somebody's token
 		return h.plainly(w, r)
 	}
 	return h.deliver(w, r, next, v, token)
@@ -95,10 +95,15 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp
 
 // passCounted hands a request that may pass to what is behind.
 func (h *Handler) passCounted(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) error {
-	if v.request.Kind == playback.Manifest {
-		return h.serveManifest(w, r, next, v, token)
+	if v.request.Kind != playback.Manifest {
+		return next.ServeHTTP(w, r)
 	}
-	return next.ServeHTTP(w, r)
+	err := h.serveManifest(w, r, next, v, token)
+	if v.passage.Word == gate.Passed && !h.gateBehind.Load() {
+		_, _, sent := playback.CutToken("/" + w.Header().Get("Location"))
+		h.gateBehind.Store(sent)
+	}
+	return err
 }
 
 // delivered reports whether a request was answered with what it asked for. Who

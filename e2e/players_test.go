@@ -69,6 +69,7 @@ func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{"auto", "stream"} {
 		t.Run(way, func(t *testing.T) {
+			t.Parallel()
 			s := newStage(t)
 			n := start(t, s.site(inRedis(redistest.Start(t)), "playback "+way))
 			t.Run("", func(t *testing.T) {

@@ -206,6 +206,9 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		p.Word, p.Held, p.trial = Known, held, trial
 		return nil
 	}
+	if primary, ok := g.manifests.within.get(g.manifests.name(claim.ID)); ok && who.primary == nil && !who.tokened && g.interstitial(ctx, r, p, primary) {
+		return nil
+	}
 	if r.Token != nil && looks {
 		claim.Anew, claim.Reloads = g.manifests.anew(r)
 	}

@@ -81,6 +81,33 @@ func TestBegin(t *testing.T) {
 	})
 }
 
+// The media of an interstitial that says its own name are part of the playback
+// that its manifest says it interrupts.
+func TestInterstitialUnderAnotherName(t *testing.T) {
+	withGate(t, func(g *Gate) {
+		g.Naming = ByStream
+		for _, c := range []struct {
+			url  string
+			want Word
+		}{
+			{"/vod/film/1.ts?CMCD=sid%3D%22film%22", Admitted},
+			{"/ads/1/1.ts?CMCD=sid%3D%22ad%22", Rejected},
+			{"/ads/1/m.m3u8?_HLS_primary_id=film&CMCD=sid%3D%22ad%22", Known},
+			{"/ads/1/1.ts?CMCD=sid%3D%22ad%22", Known},
+			{"/ads/1/1.ts?CMCD=sid%3D%22another%22", Rejected},
+		} {
+			time.Sleep(time.Minute / 10) // a refusal is remembered
+			p := g.Begin(context.Background(), ask("u", c.url, 1))
+			if p.Word != c.want || p.Held != 1 {
+				t.Errorf("%s: %s with %d held, want %s", c.url, p.Word, p.Held, c.want)
+			}
+		}
+		if p := g.Begin(context.Background(), ask("v", "/ads/1/1.ts?CMCD=sid%3D%22ad%22", 0)); p.Word != Rejected {
+			t.Errorf("another user's ad of that name: %s", p.Word)
+		}
+	})
+}
+
 // Who is only observed passes, and the decision says what it would have been.
 func TestObserving(t *testing.T) {
 	withGate(t, func(g *Gate) {

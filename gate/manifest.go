@@ -19,6 +19,8 @@ type manifests struct {
 	sent  memory[sent]            // the manifests that the origin has sent on, by token
 	ads   memory[bool]            // streams of interstitials, under the playback they belong to
 	led   memory[guard.ID]        // what clients' last manifests of streams were asked for under
+
+	within memory[guard.ID] // which playback those of a name interrupt
 }
 
 // given is the token that a client was given for a manifest.

@@ -76,7 +76,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	// starts anew, or nobody is to be refused. Requests without a name are another
 	// matter (3).
 	if c.Anew || p.Observe {
-		l.lift(c)
+		l.lift(&c, !c.Reloads || p.Observe)
 	}
 	if mark := l.first(func(r *record) bool { return r.ID == c.ID && r.stops() }); mark != nil && !c.Nameless {
 		return l.stop(now, mark, p, v)
@@ -194,15 +194,16 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 }
 
 // lift has a playback that starts anew no longer be stopped by its replacement,
-// nor the media without a name of its stream and device.
-func (l *Ledger) lift(c Claim) {
+// nor the media without a name of its stream and device; where somebody was thrown
+// out who was watching, only if that is said to be no matter.
+func (l *Ledger) lift(c *Claim, evenWatched bool) {
 	for i := range l.records {
 		r := &l.records[i]
 		switch {
-		case r.kind != replaced || c.Reloads && r.is(watched):
+		case r.kind != replaced || r.is(watched) && !evenWatched:
 		case r.ID == c.ID:
 			r.flags |= lifted
-		case r.may(&c):
+		case r.may(c):
 			r.flags |= parted
 		}
 	}

@@ -70,11 +70,15 @@ func (k *Keeper) alike(d *denial, c *guard.Claim, p *guard.Policy) bool {
 func (d *denials) len() int { return d.byID.Size() }
 
 // deny remembers a verdict for as long as nothing but an ending can change it:
-// until the first guard in the way is over, or the revocation.
+// until the first guard in the way is over, or the revocation. Who was replaced a
+// moment ago is to be heard by the store when he asks later than guard.Watched.
 func (k *Keeper) deny(at moment, c guard.Claim, p guard.Policy, v guard.Verdict) {
 	lasts := denialTime
 	if !v.Outcome.Pass() {
 		lasts = min(lasts, v.FreeIn)
+	}
+	if age := at.since(moment(k.ended.of(c.ID).Load())); v.Outcome == guard.Replaced && age >= 0 && age < guard.Watched {
+		lasts = min(lasts, guard.Watched-age)
 	}
 	if lasts <= 0 || k.denials.len() >= MaxDenials || k.denials.inTheWay.Load() >= maxInTheWay {
 		return

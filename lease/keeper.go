@@ -13,6 +13,7 @@ package lease
 import (
 	"context"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -158,7 +159,7 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial,
 // outcome is Known. It is Known, and then Ask.
 func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, *Trial, error) {
 	if held, trial, ok := k.Known(&c, &p); ok {
-		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}, trial, nil
+		return isKnown(&c, &p, held), trial, nil
 	}
 	return k.Ask(ctx, c, p)
 }
@@ -179,17 +180,28 @@ func (k *Keeper) Revoke(ctx context.Context, user string, id guard.ID, p guard.P
 	return found, err
 }
 
-// remember keeps in mind the answer to what was asked at a moment.
-func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict, by grant) {
-	for _, id := range v.Replaced {
+// Undo implements guard.Store.
+func (k *Keeper) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
+	undone, err := k.Store.Undo(ctx, user, id, replaced)
+	if undone {
 		k.forget(id)
 	}
-	for _, id := range v.Doubted {
+	return undone, err
+}
+
+// remember keeps in mind the answer to what was asked at a moment.
+func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict, by grant) {
+	k.note(at, c, p, v, by)
+	for _, id := range slices.Concat(v.Replaced, v.Doubted) {
 		k.forget(id)
 	}
 	if v.Answered {
 		k.waiting.tell(v.Guard.ID)
 	}
+}
+
+// note keeps in mind what an answer says of the playback that asked.
+func (k *Keeper) note(at moment, c guard.Claim, p guard.Policy, v guard.Verdict, by grant) {
 	if v.Outcome == guard.Doubted || k.endedSince(c.ID, at) { // it says nothing about what has started since
 		k.leases.update(c.ID, func(l *lease) { l.refreshing = false })
 		return

@@ -74,8 +74,11 @@ func (s *counter) Undo(ctx context.Context, user string, id guard.ID, replaced [
 	if err := s.reach(ctx); err != nil {
 		return false, err
 	}
-	defer s.publish(id)
-	return s.Store.Undo(ctx, user, id, replaced)
+	undone, err := s.Store.Undo(ctx, user, id, replaced)
+	if undone {
+		s.publish(id)
+	}
+	return undone, err
 }
 
 func (s *counter) reach(ctx context.Context) error {

@@ -46,8 +46,9 @@ var (
 //     not come back but by starting anew, or when MaxMarks others were replaced
 //     since. Two who start anew in turn do so twice each.
 //  8. Once nothing fails any more, the store holds what is played and what was
-//     played within ttl, one guard for each viewer, and when nobody plays nothing,
-//     nor do the nodes.
+//     played within ttl, and when nobody plays nothing, nor do the nodes. A viewer
+//     has one guard, unless the store lost that, and a request without a name came
+//     to a node that knew of none.
 //  9. Who keeps a guard by explicit calls is never told that it is gone, as in (2).
 //  10. What is told from memory was judged here, of an equal claim by an equal
 //     policy, at most 2 s ago, and before there is room by itself.
@@ -149,6 +150,7 @@ type world struct {
 	freed   map[guard.ID]int     // the node on which a guard was released
 	taken   map[guard.ID]ending  // guards whose playbacks were revoked, or replaced
 	overdue map[memory]time.Time // when one of those has first asked so late that its node was to ask the store
+	twice   map[guard.ID]bool    // viewers whose guard was lost, and of whom nobody knew it
 	swaps   map[string]int       // how often somebody of a user has replaced another
 	trace   uint64
 }
@@ -192,6 +194,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		freed:   make(map[guard.ID]int),
 		taken:   make(map[guard.ID]ending),
 		overdue: make(map[memory]time.Time),
+		twice:   make(map[guard.ID]bool),
 		swaps:   make(map[string]int),
 	}
 	switch seed % 4 {
@@ -316,7 +319,7 @@ func (w *world) converged() {
 			if since := time.Since(w.seen[viewer]); since > silence && !w.store.maybeWrong(user) {
 				w.wrong("%s was last played %v ago by %s and still has its slot", g.ID, since, user)
 			}
-			if other, two := viewers[viewer]; two && !w.store.maybeWrong(user) {
+			if other, two := viewers[viewer]; two && !w.store.maybeWrong(user) && !w.twice[viewer] {
 				w.wrong("one viewer, %s, has both %v and %v", user, g.ID, other)
 			}
 			viewers[viewer] = g.ID
@@ -421,6 +424,9 @@ func (w *world) acquired(l *link, c guard.Claim, p guard.Policy, v guard.Verdict
 	}
 	delete(w.freed, id)
 	delete(w.taken, id)
+	if c.Nameless && id == c.ID && w.unsure[w.viewer(id)] && !w.knows(l, c, p) {
+		w.twice[w.viewer(id)] = true
+	}
 	if len(v.Replaced) > 0 {
 		w.swaps[c.User]++
 	}
@@ -431,6 +437,16 @@ func (w *world) acquired(l *link, c guard.Claim, p guard.Policy, v guard.Verdict
 	if c.Intent == guard.Look && id != c.For {
 		w.wrong("%s is admitted to look", c.User)
 	}
+}
+
+// knows reports whether a node knows in whose name to ask.
+func (w *world) knows(l *link, c guard.Claim, p guard.Policy) bool {
+	for _, n := range w.nodes {
+		if at, there := n.leases.get(c.ID); n.link == l && there {
+			return at.by == byAnother && n.certain(&at, &p, n.now())
+		}
+	}
+	return false
 }
 
 // ask is a request of a playback, which is delivered.
@@ -460,7 +476,7 @@ func (w *world) begin(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy)
 	binary.Write(h, binary.LittleEndian, time.Since(w.begun))
 	h.Write(append(c.ID[:], byte(v.Outcome)))
 	w.trace += h.Sum64()
-	w.tell("%s %v intent %d: %v, held %d %v", c.User, c.ID, c.Intent, v.Outcome, v.Held, err)
+	w.tell("%s %v intent %d at %d: %v, held %d %v", c.User, c.ID, c.Intent, slices.Index(w.nodes[:], n), v.Outcome, v.Held, err)
 	if err == nil && v.Limit != p.Limit {
 		w.wrong("%s is judged by a limit of %d, not %d", c.User, v.Limit, p.Limit)
 	}

@@ -276,8 +276,15 @@ func (l *link) Refresh(_ context.Context, user string, id guard.ID, p guard.Poli
 }
 
 func (l *link) Undo(_ context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
-	defer l.publish(id)
-	return call(l, user, id, func(ledger *guard.Ledger, now time.Time) bool { return ledger.Undo(now, id, replaced) })
+	undone := false
+	_, err := call(l, user, id, func(ledger *guard.Ledger, now time.Time) bool {
+		undone = ledger.Undo(now, id, replaced) || undone
+		return undone
+	})
+	if undone {
+		l.publish(id)
+	}
+	return undone && err == nil, err
 }
 
 func (l *link) Release(_ context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {

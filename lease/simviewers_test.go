@@ -53,9 +53,9 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 	first.link.starts(id)
 	time.Sleep(time.Millisecond) // a node cannot tell a start from an ending in the same one
 	var (
-		last, back time.Time
-		inVain     sync.WaitGroup
-		played     int
+		life   life
+		inVain sync.WaitGroup
+		played int
 	)
 	defer inVain.Wait()
 	for end := time.Now().Add(time.Duration(5+rng.IntN(120)) * time.Second); time.Now().Before(end) && !w.over(); played++ {
@@ -78,7 +78,7 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 			w.wrong("%s: %v", user, err)
 		}
 		if err != nil || !v.Outcome.Pass() {
-			if time.Since(last) < w.silentFor() && last.Sub(back) > 5*time.Second && !w.lost(c, first, n) {
+			if life.goesOn(w) && !w.lost(c, first, n) {
 				w.wrong("%s, who plays, is refused %v: %v, %v", user, id, v.Outcome, err)
 			}
 			return false
@@ -93,10 +93,7 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 			continue
 		}
 		w.plays(user, id, policy.Limit, true)
-		if time.Since(last) >= playing && v.Outcome == guard.Known {
-			back = time.Now() // the lease may be about to end, with the slot
-		}
-		last = time.Now()
+		life.shows(v)
 		if rng.IntN(10) == 0 { // it reports itself
 			n.Keep(context.Background(), guard.Claim{User: user, ID: id}, p)
 		}
@@ -127,6 +124,22 @@ func (w *world) inVain(rng *rand.Rand, all *sync.WaitGroup, n *simNode, c guard.
 		trial.End(false)
 	})
 	time.Sleep(time.Duration(rng.Int64N(int64(4 * latency))))
+}
+
+// life is when a viewer last asked, and when he last came back after having been
+// silent for so long that the lease might be about to end, with the slot.
+type life struct{ last, back time.Time }
+
+func (l *life) shows(v guard.Verdict) {
+	if time.Since(l.last) >= playing && v.Outcome == guard.Known {
+		l.back = time.Now()
+	}
+	l.last = time.Now()
+}
+
+// goesOn reports whether who asks now has not been silent for too long.
+func (l *life) goesOn(w *world) bool {
+	return time.Since(l.last) < w.silentFor() && l.last.Sub(l.back) > 5*time.Second
 }
 
 // silentFor is how long who plays may be silent: the store may hear of him that
@@ -498,8 +511,8 @@ func (w *world) sharing(rng *rand.Rand, user string) {
 	}
 	var (
 		passed [len(w.nodes)]struct {
-			node *simNode
-			at   [3]time.Time
+			node  *simNode
+			lives [3]life
 		}
 		revoked time.Time
 	)
@@ -511,30 +524,34 @@ func (w *world) sharing(rng *rand.Rand, user string) {
 			node = w.node(where)
 		}
 		if its.node != node {
-			its.node, its.at = node, [3]time.Time{}
+			its.node, its.lives = node, [3]life{}
 		}
 		v, err := w.ask(rng, node, ask, p)
 		if !v.Outcome.Pass() || err != nil {
 			if n == 0 {
 				break
 			}
-			if revoked.IsZero() && time.Since(its.at[which]) < w.silentFor() && !w.lost(ask, node, node) && !w.lost(c, node, node) {
+			if revoked.IsZero() && its.lives[which].goesOn(w) && !w.lost(ask, node, node) && !w.lost(c, node, node) {
 				w.wrong("%s, who plays %v, is refused %v: %v, %v", user, c.ID, ask.ID, v.Outcome, err)
 			}
 			break
 		}
-		if n > 0 {
-			its.at[which] = time.Now()
-		}
-		if revoked.IsZero() {
-			w.plays(user, c.ID, p.Limit, true)
+		if v.Outcome == guard.Vacant || v.Outcome == guard.Released { // he has no slot
+			clear(passed[:])
+			w.plays(user, c.ID, p.Limit, false)
+		} else {
+			if n > 0 {
+				its.lives[which].shows(v)
+			}
+			w.plays(user, c.ID, p.Limit, revoked.IsZero())
 		}
 		if n == 15 && rng.IntN(2) == 0 {
 			by := w.node(rng.IntN(len(w.nodes)))
 			by.link.pause(time.Microsecond)
 			losses := w.losses()
-			if found, err := by.Revoke(context.Background(), user, begins.ID, p); found && err == nil {
-				revoked = time.Now()
+			found, err := by.Revoke(context.Background(), user, begins.ID, p)
+			revoked = time.Now() // perhaps
+			if found && err == nil {
 				w.mu.Lock()
 				w.taken[c.ID] = ending{revoked, losses}
 				w.mu.Unlock()
@@ -682,24 +699,25 @@ func (w *world) failing(rng *rand.Rand) {
 			c.Named, c.Nameless = false, true
 		}
 		var all sync.WaitGroup
+		together := time.Duration(rng.IntN(2)) * 6 * latency // then the first fails when all have begun
 		for range 1 + rng.IntN(4) {
 			its := another(rng)
 			all.Go(func() {
 				time.Sleep(time.Duration(its.Int64N(int64(4 * latency))))
 				_, trial, _ := w.begin(its, node, c, p)
-				time.Sleep(time.Duration(its.Int64N(int64(3 * time.Second))))
+				time.Sleep(together + time.Duration(its.Int64N(int64(3*time.Second))))
 				trial.End(false)
 			})
 		}
 		all.Wait()
-		if w.mu.Lock(); calm && w.holds(c) {
+		if w.mu.Lock(); calm && together > 0 && w.holds(c) {
 			w.wrong("%s delivers nothing and has its slot", c.ID)
 		}
 		w.mu.Unlock()
 		if time.Sleep(denialTime + newsTake); w.over() {
 			break
 		}
-		if v, err := w.ask(rng, other, plays, p); calm && (err != nil || !v.Outcome.Pass()) {
+		if v, err := w.ask(rng, other, plays, p); calm && together > 0 && (err != nil || !v.Outcome.Pass()) {
 			w.wrong("what was replaced in vain is refused: %v, %v", v.Outcome, err)
 		}
 	}

@@ -91,9 +91,3 @@ func (w *waiting) tell(id guard.ID) {
 		s.news = make(chan struct{})
 	}
 }
-
-func (w *waiting) len() int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.starts)
-}

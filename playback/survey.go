@@ -34,6 +34,7 @@ type Survey struct {
 // list of titles. What is none of these gives the zero Survey.
 func (k Kinds) Survey(manifest []byte, at Place) Survey {
 	t := k.tokener(at)
+	manifest = bytes.TrimPrefix(manifest, bom)
 	switch {
 	case isXML(manifest):
 		return t.surveyMPD(manifest)
@@ -42,6 +43,9 @@ func (k Kinds) Survey(manifest []byte, at Place) Survey {
 	}
 	return t.surveyList(manifest)
 }
+
+// bom is a byte order mark, which is no part of a playlist's first line.
+var bom = []byte("\ufeff")
 
 func isXML(manifest []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(manifest, "\ufeff \t\r\n"), []byte("<"))

@@ -97,9 +97,9 @@ end
 -- starts anew, or nobody is to be refused. Requests without a name are another
 -- matter (3).
 if anew or observe then
-  local reloads = band(flags, 128) ~= 0
+  local even_watched = observe or band(flags, 128) == 0
   for _, r in ipairs(records) do
-    if r.kind == 'P' and not (reloads and is(r, WATCHED)) then
+    if r.kind == 'P' and (even_watched or not is(r, WATCHED)) then
       if r.id == id then
         set(r, LIFTED)
       elseif may(r) then

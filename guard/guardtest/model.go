@@ -236,7 +236,7 @@ func (m *model) broken(c guard.Claim, p guard.Policy, v guard.Verdict, before, a
 		return "a look makes nothing, and takes nothing"
 	case admitted && c.Nameless && it.id == c.ID && it.id != c.For && slices.ContainsFunc(before, func(g guard.Guard) bool { return m.mayServe(c, g) }):
 		return "a request without a name makes no second guard"
-	case c.Anew && c.Intent == guard.Play && p.AtLimit == guard.ReplaceOldest && most > 0 && len(p.Rules) == 0 &&
+	case c.Anew && !c.Reloads && c.Intent == guard.Play && p.AtLimit == guard.ReplaceOldest && most > 0 && len(p.Rules) == 0 &&
 		!v.Outcome.Pass() && v.Outcome != guard.Revoked && !v.Lately:
 		return "who starts anew where others give way is refused by an operator or for a fight"
 	case v.Outcome == guard.Doubted && (v.FreeIn <= 0 || v.FreeIn > c.Patience || c.Waited && len(v.Doubted) > 0):
