@@ -75,21 +75,20 @@ func whole(r *http.Request) (accepted []string) {
 
 // isAssetList reports whether a request is for what an interstitial of HLS may name
 // as its list of assets (RFC 8216bis, appendix D.2).
-func (h *Handler) isAssetList(r *http.Request, token *guard.ID) bool {
-	return r.Method == http.MethodGet && (token != nil && strings.EqualFold(path.Ext(r.URL.Path), ".json") || playback.PrimaryID(r) != "")
+func (h *Handler) isAssetList(r *http.Request, tokened bool) bool {
+	return r.Method == http.MethodGet && (tokened && strings.EqualFold(path.Ext(r.URL.Path), ".json") || playback.PrimaryID(r) != "")
 }
 
 // serveAssets writes the token of the playback that is interrupted into a list of
 // assets. Nothing is counted: the assets are.
-func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, token *guard.ID) error {
-	g := gate.Request{HTTP: r, Token: token}
+func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, token guard.ID, tokened bool) error {
+	g := gate.Request{HTTP: r, Token: &token}
 	h.fillWho(&g, r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer))
-	if token == nil {
+	if !tokened {
 		if g.User == "" || g.Invalid != nil || h.gate.Naming != gate.ByToken {
 			return h.passOn(w, r, next)
 		}
-		token = new(guard.DeriveID(g.User, g.Device, playback.PrimaryID(r)))
-		g.Token = token
+		token = guard.DeriveID(g.User, g.Device, playback.PrimaryID(r))
 	}
 	m := &manifestWriter{ResponseWriter: w, held: buffer(), only: isJSON}
 	defer free(m.held)
@@ -102,7 +101,7 @@ func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddy
 	if unpack(text, m.held.Bytes(), m.coding) != nil {
 		return m.finish(nil, "")
 	}
-	edited, assets, ok := h.read.kinds.AddTokenToAssets(text.Bytes(), at, *token)
+	edited, assets, ok := h.read.kinds.AddTokenToAssets(text.Bytes(), at, token)
 	if ok {
 		h.interrupts(&g, assets)
 	}

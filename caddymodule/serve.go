@@ -21,9 +21,12 @@ import (
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	withoutTunnels(r.Header)
 	h.putBack(r)
-	token, cut := h.token(r)
+	id, tokened, cut := h.token(r)
 	if h.onAPI(r.URL.Path) {
-		h.serveAPI(w, r, token)
+		if tokened {
+			r.Header.Set("Stream-Guard-Id", id.String()) // to the API an explicit id like any other
+		}
+		h.serveAPI(w, r)
 		return nil
 	}
 	kind := playback.Other // a request by another method is no viewer's: an encoder publishes by PUT
@@ -33,19 +36,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case r.Method == http.MethodOptions:
 		return next.ServeHTTP(w, r)
-	case kind == playback.Other && h.isAssetList(r, token):
-		return h.serveAssets(w, r, next, token)
+	case kind == playback.Other && h.isAssetList(r, tokened):
+		return h.serveAssets(w, r, next, id, tokened)
 	case kind == playback.Other && cut:
 		return h.plainly(w, r)
 	case kind == playback.Other:
 		return h.passOn(w, r, next)
-	case kind == playback.Manifest && token != nil:
+	case kind == playback.Manifest && tokened:
 		u := received(r)
 		if first := playback.FirstTokenLocation(u.EscapedPath(), u.RawQuery); first != "" {
 			return h.sendOn(w, r, first)
 		}
 	}
-	v := &visit{users: h.logUsers}
+	v, token := &visit{users: h.logUsers, under: under{h, r, id}}, (*guard.ID)(nil)
+	if tokened {
+		token = &v.under.token
+	}
 	v.request.Kind, v.request.Token = kind, token
 	p, err := h.begin(v, r)
 	switch {
@@ -72,7 +78,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) (err error) {
 	if token != nil {
 		v.handOn(r, token)
-		v.under = under{h, r, *token}
 		v.word.under = &v.under
 	}
 	if v.word.private = h.private; h.private || token != nil || v.passage.IsTrial() {
