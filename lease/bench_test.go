@@ -7,6 +7,32 @@ import (
 	"github.com/streamguard/streamguard/memstore"
 )
 
+// Whatever its lease is by, a request of a playback that is known allocates nothing.
+func TestAHitAllocatesNothing(t *testing.T) {
+	s, local := memstore.New(), memstore.New()
+	defer s.Close()
+	defer local.Close()
+	k := New(s, local, nil)
+	defer k.Close()
+	own, shared, tried := stranger(1), stranger(1), stranger(2)
+	shared.ID, shared.Named, shared.Nameless = stranger(3).ID, false, true
+	delivered(k.Check(t.Context(), own, policy))
+	delivered(k.Check(t.Context(), shared, policy))
+	_, trial, _ := k.Check(t.Context(), tried, policy)
+	defer trial.End(true)
+	for what, c := range map[string]*guard.Claim{"its own": &own, "another's": &shared, "on trial": &tried} {
+		if n := testing.AllocsPerRun(100, func() {
+			_, trial, ok := k.Known(c, &policy)
+			if !ok {
+				t.Fatal("not known")
+			}
+			trial.End(false) // which is not the last
+		}); n != 0 {
+			t.Errorf("%s: %v allocations", what, n)
+		}
+	}
+}
+
 // A request of a playback that is known: most of all there are.
 func BenchmarkHit(b *testing.B) {
 	s := memstore.New()

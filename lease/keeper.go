@@ -24,9 +24,10 @@ import (
 )
 
 // Bounds on what a Keeper remembers: at most 86 bytes a lease, 360 MB in all,
-// 300 MB of denials, and 120 MB of names for explicit calls. Beyond them a
-// playback is not remembered: its requests ask the store each, and are answered
-// the same.
+// 300 MB of denials, 65 MB of vacancies, 20 MB of who speaks for whom, and 120 MB of
+// names for explicit calls. Beyond them a playback is not remembered: its requests
+// ask the store each, and are answered the same. Trials and starts that wait are no
+// more than the requests under way.
 const (
 	MaxLeases  = 1 << 22
 	MaxDenials = 1 << 16
@@ -53,7 +54,7 @@ type Keeper struct {
 	looks   *xsync.Map[guard.ID, look]
 	trials  *xsync.Map[guard.ID, *Trial]
 	speaks  *xsync.Map[guard.ID, guard.ID] // the guards that serve playbacks without a name
-	waiting *waiting
+	waiting *waiting                       // starts, for news of doubted guards
 	named   *xsync.Map[guard.ID, guard.Claim] // guards of explicit calls, as the store last told of them
 	ended   endings
 	asking  singleflight.Group

@@ -480,7 +480,7 @@ func (w *world) begin(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy)
 	if err == nil && v.Limit != p.Limit {
 		w.wrong("%s is judged by a limit of %d, not %d", c.User, v.Limit, p.Limit)
 	}
-	if known && w.faults == 0 && !w.holds(c) && !endsElsewhere(c.User) {
+	if _, taken := w.taken[w.viewer(c.ID)]; known && w.faults == 0 && !w.holds(c) && !taken && !endsElsewhere(c.User) {
 		w.wrong("%s plays %s without a slot", c.User, c.ID)
 	}
 	if err == nil && v.Outcome.Pass() && c.Intent != guard.Look {
@@ -581,7 +581,7 @@ func (w *world) toldAgain(n *simNode, c guard.Claim, p guard.Policy, asked time.
 // the one that plays.
 func endsElsewhere(user string) bool {
 	switch user {
-	case "revoked", "zapping", "crowding", "fighting", "sharing0", "sharing1":
+	case "revoked", "zapping", "crowding", "fighting":
 		return true
 	}
 	return false

@@ -496,7 +496,8 @@ func (w *world) sharing(rng *rand.Rand, user string) {
 	begins := c
 	media := []guard.Claim{lost}
 	at := []int{rng.IntN(len(w.nodes))}
-	switch rng.IntN(4) {
+	kept := true // by the requests without a name
+	switch rng.IntN(5) {
 	case 0: // a page that does not know the stream yet
 		begins.Named, begins.Anew, begins.Stream = false, true, ""
 	case 1: // a manifest that stands in
@@ -504,7 +505,9 @@ func (w *world) sharing(rng *rand.Rand, user string) {
 	case 2: // some have the token
 		media = append(media, c, looking(c))
 	case 3: // nothing has a name
-		begins, lost.Client = lost, 1
+		begins = lost
+	case 4: // only the first has the token
+		kept = false
 	}
 	if rng.IntN(2) == 0 {
 		at = append(at, (at[0]+1)%len(w.nodes))
@@ -531,7 +534,10 @@ func (w *world) sharing(rng *rand.Rand, user string) {
 			if n == 0 {
 				break
 			}
-			if revoked.IsZero() && its.lives[which].goesOn(w) && !w.lost(ask, node, node) && !w.lost(c, node, node) {
+			w.mu.Lock()
+			held := w.faults == 0 && w.holds(c)
+			w.mu.Unlock()
+			if revoked.IsZero() && (held || kept && its.lives[which].goesOn(w) && !w.lost(ask, node, node) && !w.lost(c, node, node)) {
 				w.wrong("%s, who plays %v, is refused %v: %v, %v", user, c.ID, ask.ID, v.Outcome, err)
 			}
 			break
