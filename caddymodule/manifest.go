@@ -82,13 +82,14 @@ func (h *Handler) isAssetList(r *http.Request, token *guard.ID) bool {
 // serveAssets writes the token of the playback that is interrupted into a list of
 // assets. Nothing is counted: the assets are.
 func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, token *guard.ID) error {
+	g := gate.Request{HTTP: r, Token: token}
+	h.fillWho(&g, r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer))
 	if token == nil {
-		g := gate.Request{HTTP: r}
-		h.fillWho(&g, r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer))
 		if g.User == "" || g.Invalid != nil || h.gate.Naming != gate.ByToken {
 			return h.passOn(w, r, next)
 		}
 		token = new(guard.DeriveID(g.User, g.Device, playback.PrimaryID(r)))
+		g.Token = token
 	}
 	m := &manifestWriter{ResponseWriter: w, held: buffer(), only: isJSON}
 	defer free(m.held)
@@ -101,7 +102,10 @@ func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddy
 	if unpack(text, m.held.Bytes(), m.coding) != nil {
 		return m.finish(nil, "")
 	}
-	edited, ok := h.read.kinds.AddTokenToAssets(text.Bytes(), at, *token)
+	edited, assets, ok := h.read.kinds.AddTokenToAssets(text.Bytes(), at, *token)
+	if ok {
+		h.interrupts(&g, assets)
+	}
 	if !ok || bytes.Equal(edited, text.Bytes()) {
 		return m.finish(nil, "")
 	}
@@ -109,6 +113,20 @@ func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddy
 		m.coding = ""
 	}
 	return m.finish(pack(edited, m.coding), m.coding)
+}
+
+// interrupts tells the gate of the streams of a playback's interstitials.
+func (h *Handler) interrupts(g *gate.Request, assets []string) {
+	if len(assets) == 0 || g.Token == nil || g.User == "" {
+		return
+	}
+	asset, to := *g.HTTP, *g.HTTP.URL
+	asset.URL = &to
+	repl := asset.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	for _, path := range assets {
+		to.Path = path
+		h.gate.Interrupts(g, playback.Label(h.read.stream(&asset, repl)))
+	}
 }
 
 func isJSON(header http.Header) bool {
@@ -161,6 +179,8 @@ func (r rewriting) edit(body []byte, coding string) (edited []byte, packed strin
 		return nil, ""
 	}
 	r.tell(r.read.kinds.Survey(text.Bytes(), r.at))
+	assets := r.read.kinds.Assets(text.Bytes(), r.at)
+	r.interrupts(&r.visit.request, assets)
 	if r.token != nil {
 		switch edited := r.read.kinds.AddToken(text.Bytes(), r.at, *r.token); {
 		case edited == nil:
@@ -172,7 +192,7 @@ func (r rewriting) edit(body []byte, coding string) (edited []byte, packed strin
 			return pack(edited, coding), coding
 		}
 	}
-	if !bytes.Contains(text.Bytes(), []byte("QUERYPARAM")) { // or it depends on the query, which may be each viewer's own
+	if assets == nil && !bytes.Contains(text.Bytes(), []byte("QUERYPARAM")) { // or it depends on the query, which may be each viewer's own
 		r.unwritten.add(sum)
 	}
 	return nil, ""

@@ -40,6 +40,14 @@ func (g *Gate) interstitial(ctx context.Context, r *Request, p *Passage, primary
 
 func (m *manifests) name(id guard.ID) uint64 { return m.key("name", string(id[:])) }
 
+// Interrupts says that under the token of a request manifests of this stream are
+// those of interstitials: they never move its guard.
+func (g *Gate) Interrupts(r *Request, stream string) {
+	if r.Token != nil && stream != r.Stream {
+		g.manifests.ads.put(g.manifests.ad(own(r, *r.Token), stream), true, rememberPath)
+	}
+}
+
 func (m *manifests) ad(id guard.ID, stream string) uint64 {
 	return m.key("ad", string(id[:]), stream)
 }

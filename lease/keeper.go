@@ -159,7 +159,7 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial,
 // outcome is Known. It is Known, and then Ask.
 func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, *Trial, error) {
 	if held, trial, ok := k.Known(&c, &p); ok {
-		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}, trial, nil
+		return isKnown(&c, &p, held), trial, nil
 	}
 	return k.Ask(ctx, c, p)
 }

@@ -127,9 +127,10 @@ func TestWhoSpeaksForAGuardAsksAsSeldom(t *testing.T) {
 // the same.
 func TestWhoSpeaksForGuardsIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := memstore.New()
+		s, local := memstore.New(), memstore.New()
 		defer s.Close()
-		k := node{New(s, s, nil), t}
+		defer local.Close()
+		k := node{New(s, local, nil), t}
 		defer k.Close()
 		before := heap()
 		for n := range maxSpeaks {

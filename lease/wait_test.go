@@ -50,6 +50,7 @@ func TestADoubtIsAnsweredByWhoIsWatching(t *testing.T) {
 		<-heard
 		c.Waited = true
 		a.check(guard.Rejected, c, one)
+		time.Sleep(10 * time.Millisecond)
 		b.check(guard.Refreshed, equal(1), one) // it has heard the news itself
 		b.check(guard.Known, equal(1), one)
 	})

@@ -31,7 +31,7 @@ func TestAddTokenToAssets(t *testing.T) {
 		if want == "" {
 			want = in
 		}
-		got, ok := kinds.AddTokenToAssets([]byte(in), at, id)
+		got, _, ok := kinds.AddTokenToAssets([]byte(in), at, id)
 		if string(got) != want || !ok {
 			t.Errorf("%s: %v\n%s\nwant\n%s", c.name, ok, got, want)
 		}
@@ -42,7 +42,7 @@ func TestAddTokenToAssets(t *testing.T) {
 		`{"ASSETS":[{"URI":"/1.m3u8"}}}`, `{"ASSETS":[{"URI"}]}`, "<html>", strings.Repeat("[", 100_000), `{"x":` + strings.Repeat("[", 100_000),
 		`{"ASSETS":[` + strings.Repeat(`{"URI":"/"},`, MaxManifest/12-2) + `{}]}`,
 	} {
-		if got, ok := kinds.AddTokenToAssets([]byte(none), at, id); ok || got != nil {
+		if got, _, ok := kinds.AddTokenToAssets([]byte(none), at, id); ok || got != nil {
 			t.Errorf("%.60q became %d bytes, %v", none, len(got), ok)
 		}
 	}
@@ -80,9 +80,34 @@ func FuzzAddTokenToAssets(f *testing.F) {
 	}
 	token := "~" + id.String() + "/"
 	f.Fuzz(func(t *testing.T, list string) {
-		got, ok := kinds.AddTokenToAssets([]byte(list), Place{Path: "/a/" + token + "m.json", Hosts: []string{"h"}}, id)
-		if again, still := kinds.AddTokenToAssets(got, Place{Path: "/a/" + token + "m.json", Hosts: []string{"h"}}, id); ok && (!still || string(again) != string(got)) {
+		got, _, ok := kinds.AddTokenToAssets([]byte(list), Place{Path: "/a/" + token + "m.json", Hosts: []string{"h"}}, id)
+		if again, _, still := kinds.AddTokenToAssets(got, Place{Path: "/a/" + token + "m.json", Hosts: []string{"h"}}, id); ok && (!still || string(again) != string(got)) {
 			t.Errorf("%q became %q, and that %q", list, got, again)
 		}
 	})
+}
+
+func TestAssets(t *testing.T) {
+	kinds, err := NewKinds(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := "~" + id.String()
+	at := Place{Path: "/v/x/" + token + "/m.m3u8", Query: "ad=7", Hosts: []string{"h"}}
+	playlist := "#EXTM3U\n#EXT-X-DEFINE:NAME=\"ads\",VALUE=\"https://h/ads\"\n#EXT-X-DEFINE:QUERYPARAM=\"ad\"\n" +
+		"#EXT-X-DATERANGE:ID=\"1\",X-ASSET-URI=\"{$ads}/{$ad}/m.m3u8?x=1\"\n" +
+		"#EXT-X-DATERANGE:X-ASSET-URI=\"../../ads/a%20b.m3u8\",ID=\"2\"\n" +
+		"#EXT-X-DATERANGE:ID=\"3\",X-ASSET-URI=\"https://cdn.other/m.m3u8\"\n" +
+		"#EXT-X-DATERANGE:ID=\"4\",X-ASSET-LIST=\"/ads/list.json\"\n#EXTINF:4,\n1.ts\n"
+	if got := strings.Join(kinds.Assets([]byte(playlist), at), " "); got != "/ads/7/m.m3u8 /ads/a b.m3u8" {
+		t.Errorf("assets %s", got)
+	}
+	_, paths, _ := kinds.AddTokenToAssets([]byte(`{"ASSETS":[{"URI":"/ads/\u0031.m3u8"},{"URI":"https://cdn.other/2.m3u8"},{"URI":"3.m3u8"}]}`), at, id)
+	if got := strings.Join(paths, " "); got != "/ads/1.m3u8 /v/x/3.m3u8" {
+		t.Errorf("assets of a list %s", got)
+	}
+	many := kinds.Assets([]byte(strings.Repeat("#EXT-X-DATERANGE:X-ASSET-URI=\"/1.m3u8\"\n", 2*MaxAssets)), at)
+	if len(many) != MaxAssets {
+		t.Errorf("%d assets", len(many))
+	}
 }
