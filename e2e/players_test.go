@@ -31,10 +31,14 @@ func page(origin, player string) string { return origin + "/player/page.html?pla
 // playback is a player with something that it plays, as a user who has no other.
 type playback struct{ player, media, user string }
 
-// playbacks are all players with all that they play.
-func playbacks() (all []playback) {
+// playbacks are all players with all that they play. To playback stream a segment
+// is as good as another: there it is without MPEG-TS.
+func playbacks(way string) (all []playback) {
 	for player, list := range plays {
 		for _, media := range list {
+			if way == "stream" && strings.Contains(media, "/ts/") {
+				continue
+			}
 			user := player + strings.NewReplacer("/{channel}", "", "/", "-").Replace(media)
 			all = append(all, playback{player, tuned(media, user), user})
 		}
@@ -73,7 +77,7 @@ func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
 			s := newStage(t)
 			n := start(t, s.site(inRedis(redistest.Start(t)), "playback "+way))
 			t.Run("", func(t *testing.T) {
-				for _, p := range playbacks() {
+				for _, p := range playbacks(way) {
 					t.Run(p.user, func(t *testing.T) {
 						t.Parallel()
 						var id []any // that CMCD carries
@@ -84,7 +88,7 @@ func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
 					})
 				}
 			})
-			for _, p := range playbacks() {
+			for _, p := range playbacks(way) {
 				admitted := make(map[string]bool) // guards; requests at the same time share a verdict
 				n.neverHeldTwo(t, p.user)
 				for _, a := range n.accesses(t, p.user) {
