@@ -381,3 +381,13 @@ func TestWhatAViewerCostsTheStore(t *testing.T) {
 		})
 	}
 }
+
+// A refresh that is under way when its playback is doubted was asked for before: it
+// is no answer.
+func TestAReloadJustAfterASegment(t *testing.T) {
+	inEachWorld(t, gateSite("", ""), func(w *world) {
+		w.play("page " + film + " -> 200\npage #1 -> 200\nwait 19s\npage #1 -> 200\nwait 2s\npage #2 -> 200")
+		w.play("page#2 " + film + " -> 200 within 11s\npage#2 #1 -> 200\nwait 19s\npage#2 #1 -> 200\nwait 1s\npage#2 #2 -> 200\nwait 50ms")
+		w.play("page#3 " + film + " -> 200 within 11s\npage#3 #1 -> 200")
+	})
+}
