@@ -11,9 +11,10 @@ import (
 )
 
 // Where an interstitial of HLS says what it plays: a playlist at the gate, or a
-// list of such, which is there or elsewhere. hls.js needs absolute URLs, and
-// resolves others against the page.
+// list of such, which is there or elsewhere. hls.js resolves what is not absolute
+// against the page, and then does not say which film it interrupts.
 var interstitials = map[string]string{
+	"path":      `X-ASSET-URI="/ads/index.m3u8"`,
 	"uri":       `X-ASSET-URI="http://{gate}/ads/index.m3u8"`,
 	"list":      `X-ASSET-LIST="/ads/list.json?gate={gate}"`,
 	"elsewhere": `X-ASSET-LIST="{stage}/ads/list.json?gate={gate}"`,
@@ -72,7 +73,7 @@ func TestFilmAndItsAdPlayUnderOneGuard(t *testing.T) {
 	}
 	playbacks := []interruptedPlayback{
 		{"auto", "uri", true}, {"auto", "list", true}, {"auto", "elsewhere", true},
-		{"auto", "uri", false}, {"auto", "list", false},
+		{"auto", "uri", false}, {"auto", "list", false}, {"auto", "path", false},
 		{"stream", "uri", true}, {"stream", "list", true}, {"stream", "elsewhere", true},
 	}
 	t.Run("", func(t *testing.T) {
@@ -109,7 +110,7 @@ func (p interruptedPlayback) play(t *testing.T, s *stage, n *node) {
 	if g := n.guards(t, user).Guards[0]; g.StreamID != film {
 		t.Errorf("after the ad %s holds %+v, want its film's guard", user, g)
 	}
-	if s.asked(user, "/ads/index.m3u8?_HLS_primary_id=") == 0 || s.asked(user, "/ads/007.ts") == 0 {
-		t.Errorf("%s has seen no ad", user)
+	if says := s.asked(user, "/ads/index.m3u8?_HLS_primary_id=") > 0; says != (p.by != "path") || s.asked(user, "/ads/007.ts") == 0 {
+		t.Errorf("%s has seen no ad, or says of it that it is one: %t", user, says)
 	}
 }
