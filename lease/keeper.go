@@ -53,8 +53,8 @@ type Keeper struct {
 	denials denials
 	looks   *xsync.Map[guard.ID, look]
 	trials  *xsync.Map[guard.ID, *Trial]
-	speaks  *xsync.Map[guard.ID, guard.ID] // the guards that serve playbacks without a name
-	waiting *waiting                       // starts, for news of doubted guards
+	speaks  *xsync.Map[guard.ID, guard.ID]    // the guards that serve playbacks without a name
+	waiting *waiting                          // starts, for news of doubted guards
 	named   *xsync.Map[guard.ID, guard.Claim] // guards of explicit calls, as the store last told of them
 	ended   endings
 	asking  singleflight.Group

@@ -451,13 +451,13 @@ func (w *world) knows(l *link, c guard.Claim, p guard.Policy) bool {
 
 // ask is a request of a playback, which is delivered.
 func (w *world) ask(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	v, trial, err := w.begin(rng, n, c, p)
+	v, trial, err := w.begin(context.Background(), rng, n, c, p)
 	trial.End(true)
 	return v, err
 }
 
 // begin is a request of a playback, as the gate makes it.
-func (w *world) begin(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (v guard.Verdict, trial *Trial, err error) {
+func (w *world) begin(ctx context.Context, rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (v guard.Verdict, trial *Trial, err error) {
 	n.link.pauseBy(rng.Int64N, time.Microsecond)
 	w.asks(c.ID)
 	held, trial, known := n.Known(&c, &p)
@@ -467,7 +467,7 @@ func (w *world) begin(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy)
 		if stream, ok := n.LookedAt(c.ID); ok && c.Keeps {
 			c.Stream = stream
 		}
-		v, trial, err = w.waitOut(rng, n, c, p)
+		v, trial, err = w.waitOut(ctx, rng, n, c, p)
 	}
 	n.link.pauseBy(rng.Int64N, time.Microsecond)
 	w.mu.Lock()
@@ -515,10 +515,10 @@ func (w *world) goesOn(n *simNode, c guard.Claim, v guard.Verdict) {
 }
 
 // waitOut is what the gate does with a start that is in doubt.
-func (w *world) waitOut(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (v guard.Verdict, trial *Trial, err error) {
+func (w *world) waitOut(ctx context.Context, rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (v guard.Verdict, trial *Trial, err error) {
 	ask := func() {
 		asked := time.Now()
-		v, trial, err = n.Ask(context.Background(), c, p)
+		v, trial, err = n.Ask(ctx, c, p)
 		w.toldAgain(n, c, p, asked, v)
 	}
 	ask()

@@ -73,7 +73,7 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 		if rng.IntN(8) == 0 || played < 3 && rng.IntN(3) == 0 {
 			w.inVain(rng, &inVain, n, ask, p)
 		}
-		v, trial, err := w.begin(rng, n, ask, p)
+		v, trial, err := w.begin(context.Background(), rng, n, ask, p)
 		if err != nil && p.CountLocally {
 			w.wrong("%s: %v", user, err)
 		}
@@ -114,12 +114,17 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 	return true
 }
 
-// inVain is one more request of a playback at the same time, which is not delivered.
+// inVain is one more request of a playback at the same time, which is not
+// delivered, or whose client does not wait for the decision.
 func (w *world) inVain(rng *rand.Rand, all *sync.WaitGroup, n *simNode, c guard.Claim, p guard.Policy) {
-	its := another(rng)
+	its, ctx, cancel := another(rng), context.Background(), context.CancelFunc(func() {})
+	if rng.IntN(4) == 0 {
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(rng.Int64N(int64(6*latency))))
+	}
 	all.Go(func() {
+		defer cancel()
 		time.Sleep(time.Duration(its.Int64N(int64(4 * latency))))
-		_, trial, _ := w.begin(its, n, c, p)
+		_, trial, _ := w.begin(ctx, its, n, c, p)
 		time.Sleep(time.Duration(its.Int64N(int64(time.Second))))
 		trial.End(false)
 	})
@@ -710,7 +715,7 @@ func (w *world) failing(rng *rand.Rand) {
 			its := another(rng)
 			all.Go(func() {
 				time.Sleep(time.Duration(its.Int64N(int64(4 * latency))))
-				_, trial, _ := w.begin(its, node, c, p)
+				_, trial, _ := w.begin(context.Background(), its, node, c, p)
 				time.Sleep(together + time.Duration(its.Int64N(int64(3*time.Second))))
 				trial.End(false)
 			})
