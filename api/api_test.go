@@ -319,8 +319,8 @@ func TestStartMayReplaceTheOldest(t *testing.T) {
 	if got := f.list().Guards; len(got) != 1 || got[0].GuardID != second.GuardID {
 		t.Errorf("the user holds %+v, want the second playback", got)
 	}
-	f.refused(http.StatusGone, problem.GuardRevoked, "PATCH /guards/"+first.GuardID, ``)
-	f.refused(http.StatusGone, problem.GuardRevoked, "POST /guards", `{"playbackId": "first", "onLimit": "replace_oldest"}`)
+	f.refused(http.StatusGone, problem.GuardReplaced, "PATCH /guards/"+first.GuardID, ``)
+	f.guard(http.StatusCreated, "POST /guards", `{"playbackId": "first", "onLimit": "replace_oldest"}`) // who starts anew may
 }
 
 func TestOnLimitStandsInPlaceOfTheUsersOwnLimitAlone(t *testing.T) {

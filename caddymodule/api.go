@@ -9,7 +9,6 @@ import (
 
 	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/gate"
-	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
 	"github.com/streamguard/streamguard/problem"
 )
@@ -37,12 +36,9 @@ func (h *Handler) onAPI(path string) bool {
 }
 
 // serveAPI answers a call of the guards API.
-func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request, token *guard.ID) {
+func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 	w = h.answer(w, r)
 	h.allowOrigin(w, r)
-	if token != nil {
-		r.Header.Set("Stream-Guard-Id", token.String()) // to the API an explicit id like any other
-	}
 	h.api.ServeHTTP(w, r)
 }
 

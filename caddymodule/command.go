@@ -266,6 +266,9 @@ func (o *operator) report() error {
 			rows = append(rows, []string{strconv.Itoa(l.Limit), atLeast + strconv.FormatInt(l.Users, 10), strconv.FormatInt(l.Playbacks, 10)})
 		}
 		o.print(rows, answer)
+		if r.SelfRefusals > 0 {
+			fmt.Fprintf(&o.out, "%s would probably have been refused because of its own viewer: all in the way had begun less than a minute before on what may be the same client.\n", count(int(r.SelfRefusals), "playback"))
+		}
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"encoding/json"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -287,32 +286,6 @@ func table(t *testing.T, doc, heading string) (rows [][]string) {
 	return rows[2:]
 }
 
-// With the documented stream, all URLs of a title are one, those of another are not.
-func TestStreamsOfPackagers(t *testing.T) {
-	for _, row := range table(t, readDoc(t), "## Streams of packagers") {
-		of, err := parseStream(code(row[2]))
-		if err != nil {
-			t.Fatal(err)
-		}
-		streams := make(map[string]string)
-		for path := range strings.FieldsSeq(strings.ReplaceAll(row[1], "`", "")) {
-			for _, title := range []string{"alien", "heat"} {
-				r := httptest.NewRequest("GET", strings.ReplaceAll(path, "alien", title), nil)
-				stream := of(r, nil)
-				if streams[stream] == "" {
-					streams[stream] = title
-				}
-				if stream == "" || streams[stream] != title {
-					t.Errorf("%s: %s is %q as is %s", row[0], r.URL, stream, streams[stream])
-				}
-			}
-		}
-		if len(streams) != 2 {
-			t.Errorf("%s: two titles are %v", row[0], streams)
-		}
-	}
-}
-
 // The placeholders in the documentation, in the handler's own comment, and
 // those that give something.
 func TestPlaceholdersAreDocumented(t *testing.T) {
@@ -353,28 +326,69 @@ func TestDocumentedCaddyfilesAreValid(t *testing.T) {
 	t.Setenv("XDG_CONFIG_HOME", data)
 	t.Setenv("HOME", data)
 
+	for _, c := range documentedCaddyfiles(t) {
+		if _, err := adaptAndValidate(t, c.text); err != nil {
+			t.Errorf("%s: %v\n%s", c.where, err, c.text)
+		}
+	}
+}
+
+// documentedCaddyfile is a Caddyfile in the documentation.
+type documentedCaddyfile struct{ where, text string }
+
+func documentedCaddyfiles(t *testing.T) (all []documentedCaddyfile) {
+	t.Helper()
 	docs, err := filepath.Glob("../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks := 0
 	for _, file := range append(docs, "../README.md") {
 		b, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, part := range strings.Split(string(b), "```caddyfile\n")[1:] {
-			caddyfile, _, closed := strings.Cut(part, "```")
+			text, _, closed := strings.Cut(part, "```")
 			if !closed {
 				t.Errorf("%s: block %d has no end", file, i+1)
 			}
-			blocks++
-			if _, err := adaptAndValidate(t, caddyfile); err != nil {
-				t.Errorf("%s: block %d: %v\n%s", file, i+1, err, caddyfile)
+			all = append(all, documentedCaddyfile{fmt.Sprintf("%s: block %d", file, i+1), text})
+		}
+	}
+	if len(all) < 10 {
+		t.Errorf("found %d Caddyfiles", len(all))
+	}
+	return all
+}
+
+// Whoever copies a Caddyfile from the documentation has nothing in front of the gate
+// that sees paths with a token in them.
+func TestDocumentedCaddyfilesCutTokensFirst(t *testing.T) {
+	example, err := os.ReadFile("../Caddyfile.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gates := 0
+	for _, c := range append(documentedCaddyfiles(t), documentedCaddyfile{"../Caddyfile.example", string(example)}) {
+		first := "" // directive of the site
+		for line := range strings.Lines(c.text) {
+			directive, isDirective := strings.CutPrefix(strings.TrimRight(line, "\n"), "\t")
+			switch {
+			case line == "\n":
+			case !isDirective: // the site itself, or its end
+				first = ""
+			case first == "" && directive != "" && directive[0] != '#':
+				first = directive
+			}
+			if strings.HasPrefix(directive, "stream_guard ") {
+				gates++
+				if first != "stream_guard_token" {
+					t.Errorf("%s: %q is before stream_guard_token", c.where, first)
+				}
 			}
 		}
 	}
-	if blocks < 10 {
-		t.Errorf("found %d Caddyfiles", blocks)
+	if gates < 10 {
+		t.Errorf("found %d gates", gates)
 	}
 }

@@ -29,7 +29,7 @@ func (g *site) tell(want int, url, body string, fields ...string) *httptest.Resp
 
 func TestEventsKeepAPausedPlaybackPastItsTTL(t *testing.T) {
 	withGate(t, Handler{Limits: []Limit{{Limit: "1"}}}, func(g *site) {
-		g.get(200, "/v/x/master.m3u8", sid, `cid="movie",sid="a"`)
+		g.get(200, "/v/x/1.m4s", sid, `cid="movie",sid="a"`)
 		want := g.holds(1)[0]
 		for i := range 20 {
 			time.Sleep(30 * time.Second)
@@ -48,11 +48,11 @@ func TestEventsKeepAPausedPlaybackPastItsTTL(t *testing.T) {
 func TestEventsFreeTheSlotForAnother(t *testing.T) {
 	for _, state := range []string{"e", "f", "q"} {
 		withGate(t, Handler{Limits: []Limit{{Limit: "1"}}}, func(g *site) {
-			g.get(200, "/v/x/master.m3u8", sid, `sid="a"`)
+			g.get(200, "/v/x/1.m4s", sid, `sid="a"`)
 			g.get(429, "/v/y/master.m3u8", sid, `sid="b"`)
 			g.tell(204, "/guards/cmcd", "e=ps,sid=\"a\",sta=p,ts=1\ne=ps,sid=\"a\",sta="+state+",ts=2\n")
 			time.Sleep(2 * time.Second) // the refusal is remembered that long
-			g.get(200, "/v/y/master.m3u8", sid, `sid="b"`)
+			g.get(200, "/v/y/1.m4s", sid, `sid="b"`)
 			g.tell(204, "/guards/cmcd", `e=t,sid="c",sta=p`) // takes no slot
 			g.holds(1)
 		})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -24,11 +25,13 @@ func init() { caddy.RegisterModule(Handler{}) }
 
 // Handler limits how many videos a user watches at once.
 //
-// It stands in front of an HLS or DASH origin. Requests for manifests and media
-// create a guard for their playback and keep it alive; when the user's guards
-// are as many as the limit, a further playback is answered 429 Too Many
-// Requests. Other requests, and other methods than GET and HEAD, pass untouched.
-// Under the api path it serves guards by explicit call.
+// It stands in front of an HLS or DASH origin. Every playback gets a URL of its
+// own, to which its first manifest request is redirected. Its first request for
+// media takes one of the user's slots with a guard, and later ones keep it; a
+// manifest, or a HEAD, takes nothing. When the user's guards are as many as the
+// limit, a further playback is answered 429 Too Many Requests. Other requests, and
+// other methods than GET and HEAD, pass untouched. Under the api path it serves
+// guards by explicit call.
 //
 // A 429, 401, 425 or 503 goes to the site's error routes (handle_errors) if one
 // matches; otherwise it is answered as application/problem+json (RFC 9457).
@@ -37,7 +40,7 @@ func init() { caddy.RegisterModule(Handler{}) }
 //
 // Placeholder | Description
 // ------------|------------
-// `{http.stream_guard.verdict}` | known, admitted, refreshed, vacant, released, uncounted, rejected, revoked, redirected, anonymous or unavailable; with mode observe also would_reject or would_replace
+// `{http.stream_guard.verdict}` | known, admitted, refreshed, vacant, list, released, uncounted, rejected, revoked, replaced, redirected, anonymous, unavailable or gone; with mode observe also would_reject or would_replace; or what is wrong with the request, such as missing_user
 // `{http.stream_guard.user}` | The user
 // `{http.stream_guard.bucket}` | 0 to 99, a hash of the user, for a `mode` that enforces for some users first
 // `{http.stream_guard.stream}` | The stream
@@ -76,13 +79,13 @@ type Handler struct {
 	// placeholders.
 	Stream string `json:"stream,omitempty"`
 
-	// How players are told apart. A request may say which playback it is part
-	// of: by the guard id in it (path token, guard query parameter,
-	// Stream-Guard-Id), by the CMCD session id, or by X-Playback-Session-Id.
-	// `auto` (default) sends any other manifest request to a URL of its own,
-	// which every player carries on. `stream` does not, and takes what names
-	// nothing by user and stream, so that two players of one user on one stream
-	// count once. Placeholders name the playback where the request does not.
+	// How playbacks are told apart. `auto` (default) sends the first manifest
+	// request of each to a URL of its own, with a token that every player carries
+	// on. What the request says of its playback, by the guard query parameter or
+	// Stream-Guard-Id, by the CMCD session id, or by X-Playback-Session-Id, says
+	// which token. `stream` sends nobody anywhere, and takes what names nothing by
+	// user and stream, so that two players of one user on one stream count once.
+	// Placeholders do the same, and name the playback where the request does not.
 	Playback string `json:"playback,omitempty"`
 
 	// What it is watched on, a placeholder such as
@@ -168,7 +171,8 @@ type Handler struct {
 	private  bool       // as CacheControl says
 	reports  *sometimes // what is said once until the config changes
 
-	idleWriter bool // each request has the server's IdleTimeoutWriter
+	gateBehind *atomic.Bool // one that sends those to tokens who are nobody here
+	idleWriter bool         // each request has the server's IdleTimeoutWriter
 	unwritten  *unwritten
 	overlooked *overlooked // manifests that are not counted
 	crowds     *crowds     // streams that are several titles
@@ -223,7 +227,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 			"write stream_guard_token as the site's first directive, and leave the API's path out of the rule (not path "+h.API+" "+h.API+"/*)",
 			zap.String("matcher", rule), zap.Strings("listen", srv.Listen))
 	}
-	h.reports = new(sometimes)
+	h.reports, h.gateBehind = new(sometimes), new(atomic.Bool)
 	h.overlooked = newOverlooked(h.Mode != "enforce")
 	h.crowds = newCrowds(h.Playback == "stream")
 	h.read = newReader(h)

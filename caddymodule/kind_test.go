@@ -74,6 +74,8 @@ func TestWhatIsToldOfIsCountedWithTheLineAdded(t *testing.T) {
 // What servers call manifests and media is counted with nothing configured.
 func TestNamesOfServersAreCounted(t *testing.T) {
 	withGate(t, Handler{Limits: []Limit{{Limit: "0"}}}, func(g *site) {
+		g.get(429, "/v/x/list.m3u")
+		g.origin = 0 // which was asked whether that is a list of titles
 		for _, path := range []string{
 			"/v/x/list.m3u", "/v/a.ism/Manifest", "/v/a.ism/manifest(format=m3u8-aapl)", "/v/a.ism/manifest(format=mpd-time-csf)",
 			"/v/a.ism/QualityLevels(1)/Fragments(video=0)", "/v/a.ism/QualityLevels(1)/Fragments(audio=0)",

@@ -20,10 +20,10 @@ import (
 // and below all other writers of the request, because a deferred `header`
 // changes the fields only when they are on their way out.
 type lastWord struct {
-	private   bool          // shared caches must not keep the response
-	under     *under        // the token that the response is under, if any
-	cors      bool          // the gate decides which origins may read it
-	said      http.Header   // fields of the gate's own answer; one that is nil must not be there
+	private   bool        // shared caches must not keep the response
+	under     *under      // the token that the response is under, if any
+	cors      bool        // the gate decides which origins may read it
+	said      http.Header // fields of the gate's own answer; one that is nil must not be there
 	near, far speaker
 	value     [1]string // of Cache-Control where there was none
 }

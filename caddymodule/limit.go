@@ -25,15 +25,16 @@ type Limit struct {
 
 	// What the guards that count have in common: `stream`, `device`, the name of a
 	// label, or `client`: the address and the User-Agent that the playback was
-	// started with. Two equal clients behind one address are one. What is not known agrees with nothing. Default: all count.
+	// started with, so that two equal clients behind one address are one. What is
+	// not known agrees with nothing. Default: all count.
 	Per string `json:"per,omitempty"`
 
 	// The values of Per that the limit is about. Not judged yet: an error.
 	Values []string `json:"values,omitempty"`
 
 	// Whose guard a start ends where the limit is reached: the `oldest`, or the
-	// oldest of the same `device`. A playback that was ended is refused until
-	// ttl has passed. Default nobody's: the start is refused.
+	// oldest of the same `device`. The playback that loses it is refused until it
+	// starts anew, from its first URL. Default nobody's: the start is refused.
 	Replace string `json:"replace,omitempty"`
 }
 
@@ -114,7 +115,7 @@ func (h *Handler) unmarshalLimit(d *caddyfile.Dispenser) error {
 	if is("per") {
 		next()
 		if l.Per = next(); l.Per == "" {
-			return d.Errf("limit %s per: takes stream, device or a label", l.Limit)
+			return d.Errf("limit %s per: takes stream, device, client or a label", l.Limit)
 		}
 		for len(args) > 0 && !is("replace") {
 			l.Values = append(l.Values, next())
@@ -174,7 +175,7 @@ func (h *Handler) checkLimits() error {
 		case l.Replace != "" && l.Replace != "oldest" && l.Replace != "device":
 			return fmt.Errorf("replace: %q is not one of oldest, device", l.Replace)
 		case given[l.Per] && l.Per == "":
-			return fmt.Errorf("is given twice: a further limit is per stream, per device or per a label")
+			return fmt.Errorf("is given twice: a further limit is per stream, per device, per client or per a label")
 		case given[l.Per]:
 			return fmt.Errorf("per %s is given twice", l.Per)
 		}

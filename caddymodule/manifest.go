@@ -27,23 +27,38 @@ import (
 // and writes the token into it, if there is one. It takes the whole of it, in a
 // coding that the client accepts and the gate knows.
 func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) error {
-	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead, held: buffer()}
+	refused := v.passage.Refusal != nil // unless it is a list
+	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead, refused: refused, held: buffer()}
 	defer free(m.held)
 	rewriting := rewriting{h, r, whole(r), place(r), token, v}
-	if err := next.ServeHTTP(m, r); err != nil {
+	switch err := next.ServeHTTP(m, r); {
+	case refused && (err != nil || m.pass || m.status == 0):
+		return h.refuse(withoutBody(w), r, v, v.passage.Refusal)
+	case err != nil:
 		return err
 	}
 	if m.large {
 		rewriting.passes(errLarge)
+	}
+	if m.status >= 300 && m.status < 400 && m.status != http.StatusNotModified {
+		v.passage.SentOn()
 	}
 	if m.pass || m.status == 0 {
 		return nil
 	}
 	edited, coding := rewriting.edit(m.held.Bytes(), m.coding)
 	if refusal := v.passage.Refusal; refusal != nil {
-		return h.refuse(w, r, v, refusal)
+		return h.refuse(withoutBody(w), r, v, refusal)
 	}
 	return m.finish(edited, coding)
+}
+
+// withoutBody is a writer that is to answer something else than the origin has.
+func withoutBody(w http.ResponseWriter) http.ResponseWriter {
+	for _, field := range []string{"Accept-Ranges", "Content-Encoding", "Content-Length", "Content-Type", "Etag", "Last-Modified", "Location"} {
+		w.Header().Del(field)
+	}
+	return w
 }
 
 // whole has a request ask for all of its answer, in a coding that the gate knows:
@@ -60,20 +75,20 @@ func whole(r *http.Request) (accepted []string) {
 
 // isAssetList reports whether a request is for what an interstitial of HLS may name
 // as its list of assets (RFC 8216bis, appendix D.2).
-func (h *Handler) isAssetList(r *http.Request, token *guard.ID) bool {
-	return r.Method == http.MethodGet && (token != nil && strings.EqualFold(path.Ext(r.URL.Path), ".json") || playback.PrimaryID(r) != "")
+func (h *Handler) isAssetList(r *http.Request, tokened bool) bool {
+	return r.Method == http.MethodGet && (tokened && strings.EqualFold(path.Ext(r.URL.Path), ".json") || playback.PrimaryID(r) != "")
 }
 
 // serveAssets writes the token of the playback that is interrupted into a list of
 // assets. Nothing is counted: the assets are.
-func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, token *guard.ID) error {
-	if token == nil {
-		g := gate.Request{HTTP: r}
-		h.fillWho(&g, r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer))
+func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, token guard.ID, tokened bool) error {
+	g := gate.Request{HTTP: r, Token: &token}
+	h.fillWho(&g, r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer))
+	if !tokened {
 		if g.User == "" || g.Invalid != nil || h.gate.Naming != gate.ByToken {
 			return h.passOn(w, r, next)
 		}
-		token = new(guard.DeriveID(g.User, g.Device, playback.PrimaryID(r)))
+		token = guard.DeriveID(g.User, g.Device, playback.PrimaryID(r))
 	}
 	m := &manifestWriter{ResponseWriter: w, held: buffer(), only: isJSON}
 	defer free(m.held)
@@ -86,7 +101,10 @@ func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddy
 	if unpack(text, m.held.Bytes(), m.coding) != nil {
 		return m.finish(nil, "")
 	}
-	edited, ok := h.read.kinds.AddTokenToAssets(text.Bytes(), at, *token)
+	edited, assets, ok := h.read.kinds.AddTokenToAssets(text.Bytes(), at, token)
+	if ok {
+		h.interrupts(&g, assets)
+	}
 	if !ok || bytes.Equal(edited, text.Bytes()) {
 		return m.finish(nil, "")
 	}
@@ -94,6 +112,20 @@ func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddy
 		m.coding = ""
 	}
 	return m.finish(pack(edited, m.coding), m.coding)
+}
+
+// interrupts tells the gate of the streams of a playback's interstitials.
+func (h *Handler) interrupts(g *gate.Request, assets []string) {
+	if len(assets) == 0 || g.Token == nil || g.User == "" {
+		return
+	}
+	asset, to := *g.HTTP, *g.HTTP.URL
+	asset.URL = &to
+	repl := asset.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	for _, path := range assets {
+		to.Path = path
+		h.gate.Interrupts(g, playback.Label(h.read.stream(&asset, repl)))
+	}
 }
 
 func isJSON(header http.Header) bool {
@@ -141,9 +173,13 @@ func (r rewriting) edit(body []byte, coding string) (edited []byte, packed strin
 	defer free(text)
 	if err := unpack(text, body, coding); err != nil {
 		r.passes(err)
+		r.unwritten.add(sum)
+		r.tell(playback.Survey{})
 		return nil, ""
 	}
 	r.tell(r.read.kinds.Survey(text.Bytes(), r.at))
+	assets := r.read.kinds.Assets(text.Bytes(), r.at)
+	r.interrupts(&r.visit.request, assets)
 	if r.token != nil {
 		switch edited := r.read.kinds.AddToken(text.Bytes(), r.at, *r.token); {
 		case edited == nil:
@@ -155,7 +191,7 @@ func (r rewriting) edit(body []byte, coding string) (edited []byte, packed strin
 			return pack(edited, coding), coding
 		}
 	}
-	if !bytes.Contains(text.Bytes(), []byte("QUERYPARAM")) { // or it depends on the query, which may be each viewer's own
+	if assets == nil && !bytes.Contains(text.Bytes(), []byte("QUERYPARAM")) { // or it depends on the query, which may be each viewer's own
 		r.unwritten.add(sum)
 	}
 	return nil, ""
@@ -219,18 +255,21 @@ func (u *unwritten) add(sum uint64)                  { u.place(sum).Store(sum) }
 // manifestWriter holds a manifest back until it is whole.
 type manifestWriter struct {
 	http.ResponseWriter
-	only   func(http.Header) bool // which answers are held back; nil for all
-	head   bool
-	status int
-	coding string // gzip, zstd, or "" for none
-	pass   bool   // it is none, or too large: nothing is held back
-	large  bool
-	held   *bytes.Buffer
+	only    func(http.Header) bool // which answers are held back; nil for all
+	head    bool
+	status  int
+	coding  string // gzip, zstd, or "" for none
+	pass    bool   // it is none, or too large: nothing is held back
+	large   bool
+	refused bool // what is not held back is not to be written
+	held    *bytes.Buffer
 }
 
 func (w *manifestWriter) WriteHeader(status int) {
 	if status < 200 {
-		w.ResponseWriter.WriteHeader(status)
+		if !w.refused {
+			w.ResponseWriter.WriteHeader(status)
+		}
 		return
 	}
 	if w.status != 0 {
@@ -258,11 +297,17 @@ func (w *manifestWriter) Write(b []byte) (int, error) {
 	if !w.pass && w.held.Len()+len(b) > playback.MaxManifest {
 		w.large = true
 		w.release()
+		if w.refused {
+			return len(b), nil
+		}
 		if _, err := w.ResponseWriter.Write(w.held.Bytes()); err != nil {
 			return 0, err
 		}
 	}
-	if w.pass {
+	switch {
+	case w.refused && w.pass:
+		return len(b), nil
+	case w.pass:
 		return w.ResponseWriter.Write(b)
 	}
 	return w.held.Write(b)
@@ -271,7 +316,9 @@ func (w *manifestWriter) Write(b []byte) (int, error) {
 // release stops holding back.
 func (w *manifestWriter) release() {
 	w.pass = true
-	w.ResponseWriter.WriteHeader(w.status)
+	if !w.refused {
+		w.ResponseWriter.WriteHeader(w.status)
+	}
 }
 
 // finish writes what was held back: edited, in this coding, or as it is where that
@@ -315,7 +362,7 @@ var hasPath = regexp.MustCompile(`(?i);\s*path\s*=\s*/`)
 // FlushError is what http.ResponseController flushes with. What is held back
 // stays so.
 func (w *manifestWriter) FlushError() error {
-	if !w.pass {
+	if !w.pass || w.refused {
 		return nil
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()

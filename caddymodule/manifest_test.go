@@ -18,12 +18,16 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/zap"
 
+	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/lease"
+	"github.com/streamguard/streamguard/memstore"
 	"github.com/streamguard/streamguard/playback"
 )
 
 func TestManifestsCarryTheTokenWhereAURLWouldLoseIt(t *testing.T) {
-	const playlist = "#EXTM3U\n/v/x/1.ts\n2.ts\n../y/3.ts\n"
+	const head = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n"
+	const playlist = head + "/v/x/1.ts\n2.ts\n../y/3.ts\n"
 	large := strings.Repeat("/v/x/1.ts\n", playback.MaxManifest/10+1)
 	for _, c := range []struct {
 		name   string
@@ -34,19 +38,19 @@ func TestManifestsCarryTheTokenWhereAURLWouldLoseIt(t *testing.T) {
 			w.Header().Set("Content-Length", strconv.Itoa(len(playlist)))
 			w.Header().Set("Content-Digest", "sha-256=:x:")
 			w.Write([]byte(playlist))
-		}, "#EXTM3U\n/v/x/TOKEN/1.ts\n2.ts\n../../y/TOKEN/3.ts\n"},
+		}, head + "/v/x/TOKEN/1.ts\n2.ts\n../../y/TOKEN/3.ts\n"},
 		{"in pieces", func(w http.ResponseWriter, r *http.Request) {
 			for i := range len(playlist) {
 				w.Write([]byte{playlist[i]})
 				http.NewResponseController(w).Flush()
 			}
-		}, "#EXTM3U\n/v/x/TOKEN/1.ts\n2.ts\n../../y/TOKEN/3.ts\n"},
+		}, head + "/v/x/TOKEN/1.ts\n2.ts\n../../y/TOKEN/3.ts\n"},
 		{"stored as gzip", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "gzip")
 			z := gzip.NewWriter(w)
 			z.Write([]byte(playlist))
 			z.Close()
-		}, "#EXTM3U\n/v/x/TOKEN/1.ts\n2.ts\n../../y/TOKEN/3.ts\n"},
+		}, head + "/v/x/TOKEN/1.ts\n2.ts\n../../y/TOKEN/3.ts\n"},
 		{"compressed all the same", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "br")
 			w.Write([]byte(playlist))
@@ -308,11 +312,12 @@ func TestManifestsThatAreTooLargePassAsTheyAre(t *testing.T) {
 func TestWhatIsRememberedOfAManifestIsOfItsPlace(t *testing.T) {
 	withGate(t, Handler{Playback: "auto"}, func(g *site) {
 		token := "~" + guard.NewID("u", "").String()
-		g.body = []byte("#EXTM3U\n../1.ts\nhttps://cdn.example/2.ts\n")
+		const head = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n"
+		g.body = []byte(head + "../1.ts\nhttps://cdn.example/2.ts\n")
 		for _, c := range []struct{ path, host, want string }{
-			{"/a/" + token + "/b/m.m3u8", "h", "#EXTM3U\n../1.ts\nhttps://cdn.example/2.ts\n"},
-			{"/a/b/" + token + "/m.m3u8", "h", "#EXTM3U\n../../" + token + "/1.ts\nhttps://cdn.example/2.ts\n"},
-			{"/a/" + token + "/b/m.m3u8", "cdn.example", "#EXTM3U\n../1.ts\nhttps://cdn.example/" + token + "/2.ts\n"},
+			{"/a/" + token + "/b/m.m3u8", "h", head + "../1.ts\nhttps://cdn.example/2.ts\n"},
+			{"/a/b/" + token + "/m.m3u8", "h", head + "../../" + token + "/1.ts\nhttps://cdn.example/2.ts\n"},
+			{"/a/" + token + "/b/m.m3u8", "cdn.example", head + "../1.ts\nhttps://cdn.example/" + token + "/2.ts\n"},
 		} {
 			for range 2 {
 				r := ask("GET", c.path)
@@ -324,7 +329,7 @@ func TestWhatIsRememberedOfAManifestIsOfItsPlace(t *testing.T) {
 		}
 		// Another viewer's token is no other place.
 		sum := func(id guard.ID) uint64 {
-			return g.unwritten.sum("gzip", playback.Place{Path: "/a/~" + id.String() + "/m.m3u8"}, id, g.body)
+			return g.unwritten.sum("gzip", playback.Place{Path: "/a/~" + id.String() + "/m.m3u8"}, &id, g.body)
 		}
 		if sum(guard.NewID("u", "")) != sum(guard.NewID("other", "")) {
 			t.Error("each viewer's reload is unpacked anew")
@@ -351,7 +356,7 @@ func TestWhatIsRememberedOfAManifestIsNotOfItsQuery(t *testing.T) {
 // nginx sends its own name for the upstream as Host where nobody has told it
 // otherwise, and the origin behind writes the site's own into a manifest.
 func TestTheHostThatATrustedProxyForwardsIsOurs(t *testing.T) {
-	const playlist = "#EXTM3U\nhttps://video.example.com/v/x/v1.m3u8\nhttps://video.example.com:443/v/x/a1.m3u8\nhttps://cdn.example/v/x/v2.m3u8\n"
+	const playlist = "#EXTM3U\n#EXT-X-INDEPENDENT-SEGMENTS\nhttps://video.example.com/v/x/v1.m3u8\nhttps://video.example.com:443/v/x/a1.m3u8\nhttps://cdn.example/v/x/v2.m3u8\n"
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, playlist) }))
 	defer origin.Close()
 	token := "~" + guard.NewID("u", "").String()
@@ -442,7 +447,14 @@ func FuzzManifest(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	h := &Handler{read: reader{kinds: kinds}, logger: zap.NewNop(), unwritten: &unwritten{seed: maphash.MakeSeed()}}
+	store := memstore.New()
+	f.Cleanup(func() { store.Close() })
+	keeper := lease.New(store, store, nil)
+	f.Cleanup(func() { keeper.Close() })
+	h := &Handler{
+		read: reader{kinds: kinds}, logger: zap.NewNop(), reports: new(sometimes), unwritten: &unwritten{seed: maphash.MakeSeed()},
+		gate: gate.New(keeper, store, gate.NewTally()),
+	}
 	f.Fuzz(func(t *testing.T, text string, coding uint8, accept string) {
 		name := []string{"", "gzip", "zstd", "broken"}[coding%4]
 		sent := pack([]byte(text), name)
@@ -453,14 +465,19 @@ func FuzzManifest(f *testing.F) {
 			r := httptest.NewRequest("GET", path, nil)
 			r.Header["Accept-Encoding"] = []string{accept}
 			r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, nil)
-			w := httptest.NewRecorder()
+			w, v := httptest.NewRecorder(), new(visit)
+			v.request = gate.Request{
+				HTTP: r, Kind: playback.Manifest, Token: &token, User: "u", Stream: "v/x",
+				Policy: guard.Policy{Limit: 1, Interval: guard.DefaultInterval, TTL: guard.DefaultTTL},
+			}
+			v.passage = h.gate.Begin(r.Context(), &v.request)
 			if err := h.serveManifest(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
 				if name != "" {
 					w.Header().Set("Content-Encoding", name)
 				}
 				_, err := w.Write(sent)
 				return err
-			}), token); err != nil {
+			}), v, &token); err != nil {
 				t.Fatal(err)
 			}
 			if bytes.Equal(w.Body.Bytes(), sent) && w.Header().Get("Content-Encoding") == name {

@@ -30,8 +30,8 @@ func TestTraces(t *testing.T) {
 		}
 		tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans), sdktrace.WithSampler(sampler)).Tracer("test")
 		withGate(t, Handler{Limits: []Limit{{Limit: "1"}}}, func(g *site) {
-			for _, session := range []string{"a", "a", "b"} {
-				r := ask("GET", "/vod/x%ff/1.ts", sid, `sid="`+session+`"`)
+			for _, c := range [][2]string{{"x", "a"}, {"x", "a"}, {"y", "b"}} {
+				r := ask("GET", "/vod/"+c[0]+"%ff/1.ts", sid, `sid="`+c[1]+`"`)
 				ctx, span := tracer.Start(r.Context(), "request")
 				g.do(r.WithContext(ctx))
 				span.End()
@@ -56,7 +56,7 @@ func TestTraces(t *testing.T) {
 			want = []string{
 				"stream_guard acquire", "request admitted vod/x\ufffd",
 				"request known vod/x\ufffd",
-				"stream_guard acquire", "request rejected vod/x\ufffd",
+				"stream_guard acquire", "request rejected vod/y\ufffd",
 			}
 		}
 		if !slices.Equal(got, want) {
@@ -100,10 +100,11 @@ func (listener) Handle(_ context.Context, e caddy.Event) error {
 func TestEventsAreAnnounced(t *testing.T) {
 	redis := redistest.Start(t)
 	config := "{\nevents {\n"
+	rest := "log_users plain\nstore redis redis://" + redis.Addr + " {\ntimeout 2s\n}\n}\n"
 	for _, event := range []string{"guard_created", "guard_refused", "guard_revoked", "store_lost", "store_back"} {
 		config += "on " + event + " test_listener\n"
 	}
-	s := serve(t, config+"}\n}\nSITE {\nstream_guard {\n"+user+"limit 1 replace\nlog_users plain\nstore redis redis://"+redis.Addr+" {\ntimeout 2s\n}\n}\nrespond ok\n}")
+	s := serve(t, config+"}\n}\nSITE {\nroute {\nstream_guard /full/* {\n"+user+"limit 1\n"+rest+"stream_guard /v/* {\n"+user+"limit 1 replace\n"+rest+"}\nrespond ok\n}")
 	// Asks for the guards meanwhile, whatever the answer.
 	wait := func(want string) {
 		t.Helper()
@@ -118,13 +119,15 @@ func TestEventsAreAnnounced(t *testing.T) {
 			return slices.Contains(heard.events, want)
 		})
 	}
-	s.call(200, "GET", "/v/x/master.m3u8", sid, `sid="a"`)
+	s.call(200, "GET", "/v/x/1.ts", sid, `sid="a"`)
 	wait("guard_created u v/x of 1")
-	s.call(429, "GET", "/v/y/1.ts", sid, `sid="b"`)
-	wait("guard_refused u v/y REACHED_MAX_GUARDS_COUNT of 1")
-	s.call(200, "GET", "/v/z/master.m3u8", sid, `sid="c"`)
+	s.call(200, "GET", "/v/z/1.ts", sid, `sid="c"`)
 	wait("guard_created u v/z of 1")
 	wait("guard_revoked u")
+	s.call(429, "GET", "/v/x/2.ts", sid, `sid="a"`)
+	wait("guard_refused u v/x GUARD_REPLACED of 1")
+	s.call(429, "GET", "/full/x/1.ts", sid, `sid="d"`)
+	wait("guard_refused u full/x REACHED_MAX_GUARDS_COUNT of 1")
 	redis.Pause()
 	wait("store_lost")
 	redis.Resume()
@@ -136,12 +139,12 @@ func TestEventsOfObserving(t *testing.T) {
 	s := serve(t, "{\nevents {\non guard_created test_listener\non guard_refused test_listener\non guard_revoked test_listener\n}\n}\nSITE {\nstream_guard {\n"+user+
 		"mode observe\nlimit 1 replace\nlog_users plain\nstore memory observing\n}\nrespond ok\n}")
 	for _, session := range []string{"a", "b"} {
-		s.call(200, "GET", "/observed/"+session+"/master.m3u8", sid, `sid="`+session+`"`)
+		s.call(200, "GET", "/observed/"+session+"/1.ts", sid, `sid="`+session+`"`)
 	}
 	administer[any](t, 200, "DELETE", operate.UserPath("u"), "")
 	s.call(200, "GET", "/observed/a/1.ts", sid, `sid="a"`) // revoked, and passes
 	s.call(201, "POST", "/guards", sid, `sid="a"`)
-	s.call(200, "GET", "/observed/c/master.m3u8", sid, `sid="c"`)
+	s.call(200, "GET", "/observed/c/1.ts", sid, `sid="c"`)
 	want := []string{"guard_created u observed/a of 1", "guard_created u observed/b of 1", "guard_created u observed/c of 1"}
 	eventually(t, "the last event", func() bool {
 		heard.Lock()

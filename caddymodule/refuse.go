@@ -14,6 +14,7 @@ import (
 // Caddy would answer without a body: then it writes the problem itself.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, v *visit, refusal *problem.Problem) error {
 	refusal.SetInstance(requestID(r))
+	v.word.private = false // a refusal says by itself that nobody is to keep it
 	answer := h.answer(w, r)
 	h.allowOrigin(answer, r)
 	h.logRefusal("refused", r, v, refusal)

@@ -112,7 +112,7 @@ func (h *Handler) fill(g *gate.Request, r *http.Request, repl *caddy.Replacer) {
 	u := received(r)
 	g.Movable = g.Kind == playback.Manifest && rd.kinds.Of(u.Path) == playback.Manifest
 	if _, token, found := playback.CutToken(u.EscapedPath()); found { // which a gate in front has cut out
-		g.Token, g.Movable = &token, false
+		g.Token, g.Movable = new(token), false
 	} else if len(r.Header[tokenHandedOn]) > 0 { // or one on another machine
 		g.Behind, g.Movable = true, false
 	}

@@ -128,7 +128,7 @@ func TestPlans(t *testing.T) {
 			}
 		}
 		g.get(200, "/v/x/1.ts", "Plan", "5", "Each", "1", sid, `sid="a"`)
-		g.get(429, "/v/x/1.ts", "Plan", "5", "Each", "1", sid, `sid="b"`)
+		g.get(429, "/v/x/1.ts", "Plan", "5", "Each", "1", sid, `sid="b"`, "User-Agent", "another")
 		g.get(200, "/v/x/1.ts", "Plan", "5", "Each", "2", sid, `sid="c"`)
 		if n := g.logs.FilterMessageSnippet("the placeholder in limit gave neither").Len(); n != 2 {
 			t.Errorf("%d lines about placeholders that gave no number, want one for each", n)
@@ -169,7 +169,7 @@ func TestSomeUsersAreEnforcedFirst(t *testing.T) {
 			want = 429
 			enforced++
 		}
-		s.call(want, "GET", "/v/x/1.ts", "X-User-Id", user, sid, `sid="b"`)
+		s.call(want, "GET", "/v/y/1.ts", "X-User-Id", user, sid, `sid="b"`)
 	}
 	if enforced == 0 || enforced > 30 {
 		t.Errorf("%d of 200 users are in five buckets of a hundred", enforced)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/problem"
 )
 
@@ -46,7 +47,7 @@ func TestZapping(t *testing.T) {
 					if held := g.holds(1); held[0].Stream != fmt.Sprintf("live/channel%d", i) {
 						t.Fatalf("after change %d the guard is on %s", i, held[0].Stream)
 					}
-					g.get(429, "/live/channel0/master.m3u8", onTV, "phone", sid, `sid="phone"`)
+					g.get(429, "/live/channel0/master.m3u8", onTV, "phone", sid, `sid="phone"`, "User-Agent", "phone")
 					time.Sleep(2 * time.Second)
 				}
 			})
@@ -62,25 +63,32 @@ func problemOf(t *testing.T, w *httptest.ResponseRecorder) (p problem.Problem) {
 	return p
 }
 
-func TestReplacedPlaybackIsToldAndCannotCarryOn(t *testing.T) {
+func TestReplacedPlaybackIsToldAndHasToStartAnew(t *testing.T) {
 	withGate(t, Handler{Limits: []Limit{{Limit: "1", Replace: "oldest"}}}, func(g *site) {
 		g.get(200, "/vod/a/master.m3u8", sid, `sid="1"`)
 		g.get(200, "/vod/a/1.m4s", sid, `sid="1"`)
 		g.get(200, "/vod/b/master.m3u8", sid, `sid="2"`)
-		for _, url := range []string{"/vod/a/2.m4s", "/vod/a/video.m3u8"} {
-			if p := problemOf(t, g.get(429, url, sid, `sid="1"`)); p.ErrorCode != problem.GuardRevoked {
+		g.get(200, "/vod/a/2.m4s", sid, `sid="1"`) // the manifest has only looked
+		g.get(200, "/vod/b/1.m4s", sid, `sid="2"`)
+		token := "~" + guard.DeriveID("u", "", "1").String()
+		for _, url := range []string{"/vod/a/3.m4s", "/vod/a/" + token + "/3.m4s", "/vod/a/" + token + "/video.m3u8"} {
+			if p := problemOf(t, g.get(429, url, sid, `sid="1"`)); p.ErrorCode != problem.GuardReplaced {
 				t.Errorf("the one replaced is told %+v", p)
 			}
 		}
 		if held := g.holds(1); held[0].Stream != "vod/b" {
 			t.Errorf("the user holds %+v", held)
 		}
-		// A segment starts nothing, so it replaces nobody.
-		g.get(429, "/vod/c/1.m4s", sid, `sid="3"`)
-		// A new load does, and is replaced in its turn.
-		g.get(200, "/vod/a/master.m3u8", sid, `sid="4"`)
+		// A new load starts, and so does a segment of a player whose manifest came
+		// from elsewhere.
+		for i, url := range []string{"/vod/a/master.m3u8", "/vod/a/4.m4s", "/vod/c/1.m4s"} {
+			g.get(200, url, sid, []string{`sid="1"`, `sid="1"`, `sid="3"`}[i])
+		}
+		g.get(429, "/vod/a/5.m4s", sid, `sid="1"`)
 		g.get(429, "/vod/b/2.m4s", sid, `sid="2"`)
-		g.holds(1)
+		if held := g.holds(1); held[0].Stream != "vod/c" {
+			t.Errorf("the user holds %+v", held)
+		}
 	})
 }
 
@@ -91,18 +99,18 @@ func TestRulesPerLabel(t *testing.T) {
 	}
 	withGate(t, h, func(g *site) {
 		const class = "X-Class"
-		g.get(200, "/vod/a/master.m3u8", sid, `sid="1"`, class, "tv")
+		g.get(200, "/vod/a/1.m4s", sid, `sid="1"`, class, "tv")
 		p := problemOf(t, g.get(429, "/vod/b/master.m3u8", sid, `sid="2"`, class, "tv"))
 		if p.Per != "class" || *p.Limit != 1 || len(p.Guards) != 1 || p.Guards[0].StreamID != "vod/a" {
 			t.Errorf("refused with %+v", p)
 		}
-		g.get(200, "/vod/a/master.m3u8", sid, `sid="3"`, class, "phone")
+		g.get(200, "/vod/a/1.m4s", sid, `sid="3"`, class, "phone")
 		// Without the label its rule does not count it; the others do.
-		p = problemOf(t, g.get(429, "/vod/a/master.m3u8", sid, `sid="4"`))
+		p = problemOf(t, g.get(429, "/vod/a/master.m3u8", sid, `sid="4"`, "User-Agent", "another"))
 		if p.Per != "stream" || *p.Limit != 2 {
 			t.Errorf("refused with %+v", p)
 		}
-		g.get(200, "/vod/b/master.m3u8", sid, `sid="4"`)
+		g.get(200, "/vod/b/1.m4s", sid, `sid="4"`)
 		p = problemOf(t, g.get(429, "/vod/c/master.m3u8", sid, `sid="5"`, class, "fridge"))
 		if p.Per != "" || *p.Limit != 3 || len(p.Guards) != 3 {
 			t.Errorf("refused with %+v", p)

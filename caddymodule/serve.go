@@ -21,9 +21,12 @@ import (
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	withoutTunnels(r.Header)
 	h.putBack(r)
-	token, cut := h.token(r)
+	id, tokened, cut := h.token(r)
 	if h.onAPI(r.URL.Path) {
-		h.serveAPI(w, r, token)
+		if tokened {
+			r.Header.Set("Stream-Guard-Id", id.String()) // to the API an explicit id like any other
+		}
+		h.serveAPI(w, r)
 		return nil
 	}
 	kind := playback.Other // a request by another method is no viewer's: an encoder publishes by PUT
@@ -33,19 +36,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	switch {
 	case r.Method == http.MethodOptions:
 		return next.ServeHTTP(w, r)
-	case kind == playback.Other && h.isAssetList(r, token):
-		return h.serveAssets(w, r, next, token)
+	case kind == playback.Other && h.isAssetList(r, tokened):
+		return h.serveAssets(w, r, next, id, tokened)
 	case kind == playback.Other && cut:
 		return h.plainly(w, r)
 	case kind == playback.Other:
 		return h.passOn(w, r, next)
-	case kind == playback.Manifest && token != nil:
+	case kind == playback.Manifest && tokened:
 		u := received(r)
 		if first := playback.FirstTokenLocation(u.EscapedPath(), u.RawQuery); first != "" {
 			return h.sendOn(w, r, first)
 		}
 	}
-	v := &visit{users: h.logUsers}
+	v, token := &visit{users: h.logUsers, under: under{h, r, id}}, (*guard.ID)(nil)
+	if tokened {
+		token = &v.under.token
+	}
 	v.request.Kind, v.request.Token = kind, token
 	p, err := h.begin(v, r)
 	switch {
@@ -62,7 +68,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, r, v, p.Refusal)
 	case p.Gone != nil:
 		return caddyhttp.Error(499, p.Gone)
-	case p.Word == gate.Passed && isTokened(r): // a request without a user under somebody's token: the origin does not know that path
+	case p.Word == gate.Passed && isTokened(r) && !h.gateBehind.Load(): // a request without a user under somebody's token
 		return h.plainly(w, r)
 	}
 	return h.deliver(w, r, next, v, token)
@@ -72,34 +78,48 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) (err error) {
 	if token != nil {
 		v.handOn(r, token)
-		v.under = under{h, r, *token}
 		v.word.under = &v.under
 	}
 	if v.word.private = h.private; h.private || token != nil || v.passage.IsTrial() {
 		w = v.word.over(w, h.lowest(w, r))
 	}
-	if v.passage.IsTrial() {
-		defer func() { v.passage.End(v.delivered(r, err)) }()
+	if !v.passage.IsTrial() {
+		return h.passCounted(w, r, next, v, token)
 	}
-	if v.request.Kind == playback.Manifest {
-		return h.serveManifest(w, r, next, v, token)
+	returned := false
+	defer func() { v.passage.End(v.delivered(r, err, returned)) }()
+	err = h.passCounted(w, r, next, v, token)
+	returned = true
+	return err
+}
+
+// passCounted hands a request that may pass to what is behind.
+func (h *Handler) passCounted(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) error {
+	if v.request.Kind != playback.Manifest {
+		return next.ServeHTTP(w, r)
 	}
-	return next.ServeHTTP(w, r)
+	err := h.serveManifest(w, r, next, v, token)
+	if v.passage.Word == gate.Passed && !h.gateBehind.Load() {
+		_, _, sent := playback.CutToken("/" + w.Header().Get("Location"))
+		h.gateBehind.Store(sent)
+	}
+	return err
 }
 
 // delivered reports whether a request was answered with what it asked for. Who
-// hung up before that may have been.
-func (v *visit) delivered(r *http.Request, err error) bool {
+// hung up before that may have been; who was hung up on was not.
+func (v *visit) delivered(r *http.Request, err error, returned bool) bool {
+	status := v.word.near.status
 	if r.Context().Err() != nil {
 		return true
 	}
-	return err == nil && v.word.near.status < http.StatusBadRequest
+	return err == nil && status < http.StatusBadRequest && (returned || status != 0)
 }
 
 // mayBeList reports whether it is not known yet if the manifest that is refused is
 // one: a list of titles is not.
 func (h *Handler) mayBeList(g *gate.Request, p *gate.Passage) bool {
-	if g.Kind != playback.Manifest || p.Refusal.ErrorCode != problem.ReachedMaxGuards || !playback.MayBeList(g.HTTP.URL.Path) {
+	if g.Kind != playback.Manifest || g.HTTP.Method != http.MethodGet || p.Refusal.ErrorCode != problem.ReachedMaxGuards || !playback.MayBeList(g.HTTP.URL.Path) {
 		return false
 	}
 	_, known := h.gate.Said(g)
@@ -142,6 +162,10 @@ func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) 
 	v.trace(r)
 	if p.Unavailable != nil {
 		h.storeFailed(r, p.Unavailable)
+	}
+	if p.SelfRefused {
+		h.logger.Warn("a viewer is probably refused by himself: all that stands in the way began less than a minute ago on what may be the same client",
+			zap.String("request_id", requestID(r)), zap.String("path", r.URL.Path), zap.Strings("in_the_way", p.Problem().GuardIDs()), zap.Object("stream_guard", v))
 	}
 	if p.Would != nil {
 		p.Would.SetInstance(requestID(r))

@@ -140,7 +140,7 @@ func TestReloadKeepsGuards(t *testing.T) {
 			s := serve(t, site("limit 2"))
 			s.call(200, "GET", "/v/x/1.ts", sid, `sid="a"`)
 			s.call(200, "GET", "/v/x/1.ts", sid, `sid="b"`)
-			s.call(429, "GET", "/v/x/1.ts", sid, `sid="c"`)
+			s.call(429, "GET", "/v/y/1.ts", sid, `sid="c"`)
 			held := s.guards().Guards
 
 			// A config that is refused, for this handler's sake or another's.
@@ -148,7 +148,7 @@ func TestReloadKeepsGuards(t *testing.T) {
 				if err := s.load(bad); err == nil {
 					t.Fatal("the bad config was loaded")
 				}
-				s.call(429, "GET", "/v/x/1.ts", sid, `sid="c"`)
+				s.call(429, "GET", "/v/y/1.ts", sid, `sid="c"`)
 				s.call(200, "GET", "/v/x/2.ts", sid, `sid="a"`)
 			}
 
@@ -167,8 +167,8 @@ func TestReloadKeepsGuards(t *testing.T) {
 			if h, _ := s.call(200, "GET", "/v/x/1.ts", sid, `sid="b"`); h.Get("X-Verdict") != "known" {
 				t.Errorf("after the reload a viewer is %s: its lease is lost", h.Get("X-Verdict"))
 			}
-			s.call(200, "GET", "/v/x/1.ts", sid, `sid="c"`)
-			s.call(429, "GET", "/v/x/1.ts", sid, `sid="d"`)
+			s.call(200, "GET", "/v/y/1.ts", sid, `sid="c"`)
+			s.call(429, "GET", "/v/z/1.ts", sid, `sid="d"`)
 
 			// Stopped: nothing is left running.
 			if err := caddy.Stop(); err != nil {
@@ -211,7 +211,7 @@ SITE {
 }`)
 	s.call(200, "GET", "/my%20app/v/x/1.ts", sid, `sid="a"`)
 	s.call(200, "GET", "/b/v/x/1.ts", sid, `sid="b"`)
-	s.call(429, "GET", "/c/v/x/1.ts", sid, `sid="c"`)
+	s.call(429, "GET", "/c/v/y/1.ts", sid, `sid="c"`)
 	// The API's links are as the client sees them, whatever handle_path cut off.
 	h, _ := s.call(201, "POST", "/my%20app/guards", "X-User-Id", "other")
 	if !strings.HasPrefix(h.Get("Location"), "/my%20app/guards/") {
@@ -379,19 +379,19 @@ SITE {
 		user {header.X-User-Id}
 		playback auto
 	}
-	respond "of {uri}"
+	respond "# of {uri}"
 }`)
 	h, _ := s.call(302, "GET", "/v/x/master.m3u8?a=1")
 	token, rest, _ := strings.Cut(h.Get("Location"), "/")
 	if rest != "master.m3u8?a=1" {
 		t.Errorf("Location %q", h.Get("Location"))
 	}
-	if _, body := s.call(200, "GET", "/v/x/"+token+"/master.m3u8?a=1"); body != "of /origin/x/index.m3u8?key=secret" {
+	if _, body := s.call(200, "GET", "/v/x/"+token+"/master.m3u8?a=1"); body != "# of /origin/x/index.m3u8?key=secret" {
 		t.Errorf("answer %s", body)
 	}
 	// Under a token this URL would not be one of a manifest: without
 	// stream_guard_token it could not be answered, or be redirected for ever.
-	if _, body := s.call(200, "GET", "/channel/news"); body != "of /origin/news/index.m3u8" {
+	if _, body := s.call(200, "GET", "/channel/news"); body != "# of /origin/news/index.m3u8" {
 		t.Errorf("answer %s", body)
 	}
 }
@@ -416,10 +416,10 @@ SITE {
 	h, _ := s.call(302, "GET", "/v/x/master.m3u8")
 	token, _, _ := strings.Cut(h.Get("Location"), "/")
 	s.call(200, "GET", "/v/x/"+token+"/1.ts")
-	if _, body := s.call(200, "GET", "/v/x/"+token+"/master.m3u8"); !strings.Contains(body, `X-ASSET-URI="/ads/`+token+`/1.m3u8",X-ASSET-LIST="/ads/2.json"`) {
+	if _, body := s.call(200, "GET", "/v/x/"+token+"/master.m3u8"); !strings.Contains(body, `X-ASSET-URI="/ads/`+token+`/1.m3u8",X-ASSET-LIST="/ads/`+token+`/2.json"`) {
 		t.Errorf("the manifest is\n%s", body)
 	}
-	for _, ad := range []string{"/ads/" + token + "/1.m3u8", "/ads/1.m3u8", "/ads/2.ts"} {
+	for _, ad := range []string{"/ads/" + token + "/1.m3u8", "/ads/" + token + "/2.json", "/ads/1.m3u8", "/ads/2.ts"} {
 		plain := strings.Replace(ad, token+"/", "", 1)
 		if _, body := s.call(200, "GET", ad); !strings.HasSuffix(body, plain+" {http.stream_guard.verdict}") { // there is none
 			t.Errorf("%s: %s", ad, body)
@@ -432,23 +432,22 @@ func TestTwoGatesInARow(t *testing.T) {
 	gate := func(user string) string {
 		return "stream_guard {\nuser {header." + user + "}\nplayback auto\nlimit 1\nstore memory " + user + "\n}\n"
 	}
-	s := serve(t, "SITE {\nroute {\n"+gate("X-User-Id")+gate("X-Account")+"respond {path}\n}\n}")
-	play := func(want int, user string) {
+	s := serve(t, "SITE {\nroute {\n"+gate("X-User-Id")+gate("X-Account")+"respond \"# {path}\"\n}\n}")
+	play := func(want int, user, folder string) {
 		account := []string{"X-User-Id", user, "X-Account", "a"}
-		const folder = "/v/x/"
 		h, _ := s.call(302, "GET", folder+"master.m3u8", account...)
 		location := h.Get("Location")
 		s.call(want, "GET", folder+location, account...)
 		token, _, _ := strings.Cut(location, "/")
 		if want == 200 {
-			if _, body := s.call(200, "GET", folder+token+"/1.ts", account...); body != "/v/x/1.ts" {
+			if _, body := s.call(200, "GET", folder+token+"/1.ts", account...); body != "# "+folder+"1.ts" {
 				t.Errorf("the origin was asked for %s", body)
 			}
 		}
 	}
-	play(200, "u")
-	play(429, "u")
-	play(429, "other") // the first gate has nothing against it
+	play(200, "u", "/v/x/")
+	play(429, "u", "/v/y/")
+	play(429, "other", "/v/z/") // the first gate has nothing against it
 }
 
 // A server that shuts down lets go of who is held back: here of players that ask
@@ -519,7 +518,7 @@ func TestRedisMayComeLater(t *testing.T) {
 	addr := "127.0.0.1:" + redistest.FreePort(t)
 	s := serve(t, "SITE {\nstream_guard {\n"+user+"limit 1\ninterval 1s\nstore redis redis://"+addr+" {\ntimeout 10s\n}\n}\nrespond ok\n}")
 	s.call(200, "GET", "/v/x/1.ts", sid, `sid="a"`)
-	s.call(429, "GET", "/v/x/1.ts", sid, `sid="b"`) // counted here meanwhile
+	s.call(429, "GET", "/v/y/1.ts", sid, `sid="b"`) // counted here meanwhile
 	s.call(503, "GET", "/guards")
 	redistest.StartOn(t, addr)
 	there, err := redisstore.Open(redisstore.Options{Addresses: []string{addr}})
@@ -533,7 +532,7 @@ func TestRedisMayComeLater(t *testing.T) {
 		guards, err := there.List(t.Context(), "u")
 		return err == nil && len(guards) == 1
 	})
-	s.call(429, "GET", "/v/x/1.ts", sid, `sid="c"`)
+	s.call(429, "GET", "/v/z/1.ts", sid, `sid="c"`)
 }
 
 func TestConnectionOptionsReachRedis(t *testing.T) {

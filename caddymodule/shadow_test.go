@@ -110,9 +110,10 @@ func TestObservingFollowsRulesAndReplacements(t *testing.T) {
 		g.passes("would_reject 3/3", "/v/x/1.ts", sid, `sid="c"`)
 	})
 	withGate(t, Handler{Mode: "observe", Limits: []Limit{{Limit: "1", Replace: "oldest"}}}, func(g *site) {
-		g.passes("admitted 1/1", "/v/x/master.m3u8", sid, `sid="a"`)
-		g.passes("would_replace 2/1", "/v/x/master.m3u8", sid, `sid="b"`)
-		g.passes("known 1/1", "/v/x/1.ts", sid, `sid="a"`)
+		g.passes("vacant 0/1", "/v/x/master.m3u8", sid, `sid="a"`)
+		g.passes("admitted 1/1", "/v/x/1.ts", sid, `sid="a"`)
+		g.passes("would_replace 2/1", "/v/x/1.ts", sid, `sid="b"`)
+		g.passes("known 1/1", "/v/x/2.ts", sid, `sid="a"`)
 		g.holds(2)
 	})
 	withGate(t, Handler{Mode: "observe", Limits: []Limit{{Limit: "1"}}, Reclaim: "lapsed"}, func(g *site) {
@@ -180,13 +181,17 @@ func TestReportSaysWhomEachLimitWouldHaveRefused(t *testing.T) {
 	withGate(t, Handler{Mode: "observe"}, func(g *site) {
 		for user, playbacks := range map[string]int{"one": 1, "two": 2, "three": 3, "also three": 3, "twelve": 12} {
 			for n := range playbacks {
+				agent := "one"
+				if n == 11 {
+					agent = "another"
+				}
 				for range 2 { // only the first of a playback's requests counts
-					g.get(200, "/v/x/1.ts", sid, fmt.Sprintf(`sid="%d"`, n), "X-User-Id", user)
+					g.get(200, "/v/x/1.ts", sid, fmt.Sprintf(`sid="%d"`, n), "X-User-Id", user, "User-Agent", agent)
 				}
 			}
 		}
 		got := report(t, g)
-		want := gate.Report{Store: "memory", Since: got.Since, Playbacks: 21}
+		want := gate.Report{Store: "memory", Since: got.Since, Playbacks: 21, SelfRefusals: 8} // those at once from the client of what is in the way
 		for i, refused := range [][2]int64{{4, 16}, {3, 12}, {1, 9}, {1, 8}, {1, 7}, {1, 6}, {1, 5}, {1, 4}, {1, 3}, {1, 2}} {
 			want.Limits = append(want.Limits, gate.LimitReport{Limit: i + 1, Users: refused[0], Playbacks: refused[1]})
 		}

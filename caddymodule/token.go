@@ -52,7 +52,7 @@ func (Token) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (Token) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	if id := cutToken(r); id != nil {
+	if id, found := cutToken(r); found {
 		r.SetPathValue(tokenInPath, id.String())
 	}
 	return next.ServeHTTP(w, r)
@@ -65,23 +65,24 @@ const tokenInPath = "stream_guard_token"
 // somebody in front has done so. That of nobody stays where it is: no gate has
 // sent them there, and what is behind it may be for some users only. A preflight
 // of the browser's own (OPTIONS) never has a user.
-func (h *Handler) token(r *http.Request) (token *guard.ID, cut bool) {
+func (h *Handler) token(r *http.Request) (token guard.ID, found, cut bool) {
 	if s := r.PathValue(tokenInPath); s != "" {
 		if id, err := guard.ParseID(s); err == nil {
-			return &id, false
+			return id, true, false
 		}
 	}
 	if !strings.Contains(r.URL.Path, "/~") || r.Method != http.MethodOptions && h.read.user(r, r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)) == "" {
-		return nil, false
+		return token, false, false
 	}
-	token = cutToken(r)
-	return token, token != nil
+	token, cut = cutToken(r)
+	return token, cut, cut
 }
 
-// isTokened reports whether the path of a request still has a token.
+// isTokened reports whether a request came with a token in its path that no gate in
+// front has found to be somebody's.
 func isTokened(r *http.Request) bool {
-	_, _, found := playback.CutToken(r.URL.EscapedPath())
-	return found
+	_, _, found := playback.CutToken(received(r).EscapedPath())
+	return found && len(r.Header[tokenHandedOn]) == 0
 }
 
 // plainly sends a request to its URL without any token.
@@ -149,13 +150,13 @@ func place(r *http.Request) playback.Place {
 }
 
 // cutToken takes the path tokens out of the request's URL and returns the first.
-func cutToken(r *http.Request) *guard.ID {
+func cutToken(r *http.Request) (token guard.ID, found bool) {
 	if !strings.Contains(r.URL.Path, "/~") {
-		return nil
+		return token, false
 	}
-	clean, id, found := playback.CutToken(r.URL.EscapedPath())
+	clean, token, found := playback.CutToken(r.URL.EscapedPath())
 	if !found {
-		return nil
+		return token, false
 	}
 	if clean == "" {
 		clean = "/"
@@ -164,7 +165,7 @@ func cutToken(r *http.Request) *guard.ID {
 		r.URL.Path, r.URL.RawPath = path, clean
 		r.RequestURI = r.URL.RequestURI()
 	}
-	return &id
+	return token, true
 }
 
 var (

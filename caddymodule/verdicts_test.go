@@ -6,12 +6,16 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"hash/fnv"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,12 +38,17 @@ var record = flag.Bool("record", false, "write the answers in testdata/verdicts 
 //
 //	seconds user method URI [header:value...] [<body] => answer
 //
-// The seconds are those since the first request. The user is sent as X-User-Id,
-// as the cookie session and by basic_auth; "-" sends none of them. A body is JSON
-// if no header says otherwise. An answer is the status, how long it was held back,
-// the verdict and its placeholders, the URI that the origin was asked for if it is
+// The seconds are those since the first request; a request that is held back does
+// not hold up those after it. The user is sent as X-User-Id, as the cookie session
+// and by basic_auth; "-" sends none of them. A device that says its name, by the
+// cookie device or by X-Device, has an address of its own. A body is JSON if no
+// header says otherwise. An answer is the status, how long it was held back, the
+// verdict and its placeholders, the URI that the origin was asked for if it is
 // another, what the JSON says, and headers (of Cache-Control, what is not private).
 // Ids of guards are called id1, id2 and so on, in the order in which they appear.
+//
+// A redirect to another URL is followed: behind an arrow there is the answer to
+// that. Where a later request of the recording is for it, that has followed it.
 const recordingLine = "----------\n"
 
 // TestVerdictsAreAsRecorded plays the requests of each recording, in virtual
@@ -81,25 +90,51 @@ func TestVerdictsAreAsRecorded(t *testing.T) {
 func replay(t *testing.T, caddyfile, requests string) string {
 	s := newSite(t, caddyfile)
 	defer s.close()
-	var answered strings.Builder
+	var calls []*call
 	for start := time.Now(); requests != ""; {
 		var line string
 		line, requests, _ = strings.Cut(requests, "\n")
 		request, want, _ := strings.Cut(line, " => ")
-		at, call, _ := strings.Cut(request, " ")
+		at, words, _ := strings.Cut(request, " ")
 		seconds, err := strconv.ParseFloat(at, 64)
 		if err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}
 		time.Sleep(time.Until(start.Add(time.Duration(seconds * float64(time.Second)))))
-		got := s.answer(call)
-		synctest.Wait()
-		if got != want && !*record {
-			t.Errorf("%s\ngot  %s\nwant %s", request, got, want)
+		s.name(calls)
+		for !s.knows(words) {
+			if !slices.ContainsFunc(calls, func(c *call) bool { return c.got == "" }) {
+				t.Fatalf("%s: no answer before had such an id", line)
+			}
+			time.Sleep(time.Second)
+			s.name(calls)
 		}
-		fmt.Fprintf(&answered, "%s => %s\n", request, got)
+		c := &call{request: request, want: want, words: words, later: requests, answered: make(chan answer, 1)}
+		calls = append(calls, c)
+		go func() { c.answered <- s.answer(s.request(words)) }()
+		s.name(calls)
+	}
+	var answered strings.Builder
+	for _, c := range calls {
+		for c.got == "" {
+			time.Sleep(time.Second)
+			s.name(calls)
+		}
+		if c.got != c.want && !*record {
+			t.Errorf("%s\ngot  %s\nwant %s", c.request, c.got, c.want)
+		}
+		fmt.Fprintf(&answered, "%s => %s\n", c.request, c.got)
 	}
 	return answered.String()
+}
+
+// call is one request of a recording.
+type call struct {
+	request, want string
+	words         string // without its time
+	later         string // the requests after it
+	answered      chan answer
+	so, got       string // the answer to a redirect, and the whole
 }
 
 // site is the first server of a Caddyfile, without its listener.
@@ -108,7 +143,6 @@ type site struct {
 	server *caddyhttp.Server
 	routes caddyhttp.Handler
 	close  func()
-	asked  string // the URI that the origin was asked for, by the last request
 	ids    []string
 }
 
@@ -138,39 +172,111 @@ func newSite(t *testing.T, caddyfile string) *site {
 			t.Fatal(err)
 		}
 	}
-	s.routes = s.server.Routes.Compile(caddyhttp.HandlerFunc(s.origin))
+	s.routes = s.server.Routes.Compile(caddyhttp.HandlerFunc(origin))
 	return s
 }
 
-// origin has the sample media, and something under every other path.
-func (s *site) origin(w http.ResponseWriter, r *http.Request) error {
-	s.asked = r.RequestURI
+// askedKey is where a request's context has the URI that the origin was asked for.
+type askedKey struct{}
+
+// origin has the sample media, and something under every other path: a master
+// playlist by that name, another playlist of a channel under /live, or of a film.
+func origin(w http.ResponseWriter, r *http.Request) error {
+	*r.Context().Value(askedKey{}).(*string) = r.RequestURI
 	w.Header().Set("Cache-Control", "public")
 	file := path.Join("../testdata", path.Clean(r.URL.Path))
 	if info, err := os.Stat(file); err == nil && !info.IsDir() {
 		http.ServeFile(w, r, file)
 		return nil
 	}
-	_, err := w.Write([]byte("media"))
+	body := "media"
+	switch {
+	case path.Base(file) == "master.m3u8":
+		body = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000\nindex.m3u8\n"
+	case path.Ext(file) == ".m3u8":
+		body = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n1.ts\n"
+		if !strings.HasPrefix(r.URL.Path, "/live/") {
+			body += "#EXT-X-ENDLIST\n"
+		}
+	}
+	_, err := w.Write([]byte(body))
 	return err
 }
 
-// answer sends a request and says what the answer was.
-func (s *site) answer(call string) string {
-	s.asked = ""
-	r := s.request(call)
-	uri := r.RequestURI
-	w, repl, begun := httptest.NewRecorder(), caddy.NewReplacer(), time.Now()
-	r = caddyhttp.PrepareRequest(r, repl, w, s.server)
-	err := s.routes.ServeHTTP(w, r)
+// answer is what a request got.
+type answer struct {
+	*httptest.ResponseRecorder
+	request *http.Request
+	took    time.Duration
+	said    *caddy.Replacer
+	asked   string // the URI that the origin was asked for
+}
+
+func (s *site) answer(r *http.Request) answer {
+	a := answer{ResponseRecorder: httptest.NewRecorder(), request: r, said: caddy.NewReplacer()}
+	begun := time.Now()
+	r = r.WithContext(context.WithValue(r.Context(), askedKey{}, &a.asked))
+	r = caddyhttp.PrepareRequest(r, a.said, a, s.server)
+	err := s.routes.ServeHTTP(a, r)
 	if failed := err; failed != nil && s.server.Errors != nil {
 		unanswered := caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return failed })
-		err = s.server.Errors.Routes.Compile(unanswered).ServeHTTP(w, s.server.Errors.WithError(r, failed))
+		err = s.server.Errors.Routes.Compile(unanswered).ServeHTTP(a, s.server.Errors.WithError(r, failed))
 	}
 	if err != nil {
-		w.WriteHeader(err.(caddyhttp.HandlerError).StatusCode)
+		a.WriteHeader(err.(caddyhttp.HandlerError).StatusCode)
 	}
+	a.took = time.Since(begun)
+	return a
+}
 
+// name puts the answers that are there into words, those of earlier requests
+// first, and has redirects followed.
+func (s *site) name(calls []*call) {
+	synctest.Wait()
+	for _, c := range calls {
+		for c.got == "" && len(c.answered) > 0 {
+			a := <-c.answered
+			got := c.so + s.words(c, a)
+			next := s.follow(c, a)
+			if next == nil {
+				c.got = got
+				break
+			}
+			c.so = got + " -> "
+			go func() { c.answered <- s.answer(next) }()
+			synctest.Wait()
+		}
+	}
+}
+
+// follow is the request that a redirect leads to, if nobody else makes it.
+func (s *site) follow(c *call, a answer) *http.Request {
+	location := a.Header().Get("Location")
+	if a.Code != http.StatusFound && a.Code != http.StatusTemporaryRedirect || c.so != "" {
+		return nil
+	}
+	to, err := url.Parse(a.request.RequestURI)
+	if err == nil {
+		to, err = to.Parse(location)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	user, rest, _ := strings.Cut(c.words, " ")
+	method, rest, _ := strings.Cut(rest, " ")
+	_, fields, more := strings.Cut(rest, " ")
+	if strings.Contains(c.later, " "+user+" "+method+" "+s.mask(to.RequestURI())) {
+		return nil
+	}
+	words := user + " " + method + " " + s.mask(to.RequestURI())
+	if more {
+		words += " " + fields
+	}
+	return s.request(words)
+}
+
+// words says what the answer to a request was.
+func (s *site) words(c *call, w answer) string {
 	parts := []string{strconv.Itoa(w.Code)}
 	say := func(name, value string) {
 		if value != "" {
@@ -178,14 +284,14 @@ func (s *site) answer(call string) string {
 		}
 	}
 	judged := func(what string) string {
-		value, _ := repl.GetString("http.stream_guard." + what)
+		value, _ := w.said.GetString("http.stream_guard." + what)
 		return value
 	}
-	if took := time.Since(begun); took > 0 {
-		say("after=", took.String())
+	if w.took > 0 {
+		say("after=", w.took.String())
 	}
 	say("", judged("verdict"))
-	if user := judged("user"); !strings.HasPrefix(call, user+" ") {
+	if user := judged("user"); !strings.HasPrefix(c.words, user+" ") {
 		say("user=", user)
 	}
 	for _, what := range []string{"device", "stream", "guard"} {
@@ -194,8 +300,8 @@ func (s *site) answer(call string) string {
 	if held, limit := judged("held"), judged("limit"); held+limit != "" {
 		say("held=", cmp.Or(held, "?")+"/"+cmp.Or(limit, "?"))
 	}
-	if s.asked != uri || w.Code >= 400 {
-		say("origin=", s.asked)
+	if w.asked != w.request.RequestURI || w.Code >= 400 {
+		say("origin=", w.asked)
 	}
 	if strings.HasSuffix(w.Header().Get("Content-Type"), "json") {
 		say("", inJSON(s.t, w.Body.Bytes()))
@@ -284,17 +390,24 @@ func (s *site) mask(text string) string {
 	})
 }
 
-// request is the one of a line, with the ids that its names stand for.
-func (s *site) request(call string) *http.Request {
-	words := strings.Fields(idName.ReplaceAllStringFunc(call, func(name string) string {
-		i, _ := strconv.Atoi(name[2:])
-		if i < 1 || i > len(s.ids) {
-			s.t.Fatalf("%s: no answer before had an id %s", call, name)
+// knows reports whether all ids that a request names have appeared.
+func (s *site) knows(words string) bool {
+	for _, name := range idName.FindAllStringSubmatch(words, -1) {
+		if i, _ := strconv.Atoi(name[1]); i < 1 || i > len(s.ids) {
+			return false
 		}
+	}
+	return true
+}
+
+// request is the one of a line, with the ids that its names stand for.
+func (s *site) request(line string) *http.Request {
+	words := strings.Fields(idName.ReplaceAllStringFunc(line, func(name string) string {
+		i, _ := strconv.Atoi(name[2:])
 		return s.ids[i-1]
 	}))
 	if len(words) < 3 {
-		s.t.Fatalf("%s: no user, method and URI", call)
+		s.t.Fatalf("%s: no user, method and URI", line)
 	}
 	user, body := words[0], ""
 	if last := len(words) - 1; words[last][0] == '<' {
@@ -315,6 +428,15 @@ func (s *site) request(call string) *http.Request {
 			value = had + "; " + value
 		}
 		r.Header.Set(name, value)
+	}
+	device := r.Header.Get("X-Device")
+	if c, err := r.Cookie("device"); err == nil {
+		device = c.Value
+	}
+	if device != "" {
+		sum := fnv.New32a()
+		sum.Write([]byte(device))
+		r.RemoteAddr = netip.AddrPortFrom(netip.AddrFrom4([4]byte(sum.Sum(nil))), 1234).String()
 	}
 	return r
 }

@@ -28,7 +28,7 @@ function newSession() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** One device. It is known by its X-Device header, and each of its playbacks by CMCD's sid. */
+/** One device. It is known by its X-Device header, and each of its playbacks by CMCD's sid, from which its URL comes. */
 class Tile {
   constructor(device) {
     this.device = device;
@@ -115,8 +115,10 @@ class Tile {
     const { errorCode = "" } = reason.document;
     const code = element("code", `${reason.response.status} ${errorCode}`);
     if (errorCode === "REACHED_MAX_GUARDS_COUNT") this.refused(code, reason.document);
-    else if (errorCode === "GUARD_REVOKED") {
-      this.show("replaced", code, element("h3", "Ended from elsewhere"), element("p", "Another playback of this user has taken its place."));
+    else if (errorCode === "GUARD_REPLACED") {
+      this.show("replaced", code, element("h3", "Replaced"), element("p", "Another playback of this user has taken its place."));
+    } else if (errorCode === "GUARD_REVOKED") {
+      this.show("replaced", code, element("h3", "Ended from elsewhere"), element("p", "An operator has ended this playback."));
     } else this.show("failed", code, element("h3", "Cannot play"), element("p", reason.message));
   }
 

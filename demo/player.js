@@ -71,7 +71,7 @@ async function open(master, get) {
   const [videoCodec, audioCodec] = best.CODECS.split(",");
   return Promise.all([
     track(best.url, `video/mp4; codecs="${videoCodec}"`, get),
-    track(new URL(audio.attributes.URI, master), `audio/mp4; codecs="${audioCodec}"`, get),
+    track(new URL(audio.attributes.URI, audio.base), `audio/mp4; codecs="${audioCodec}"`, get),
   ]);
 }
 
@@ -79,7 +79,7 @@ async function track(playlist, type, get) {
   const segments = [];
   let init, duration = 0, length = 0;
   for (const line of await read(playlist, get)) {
-    if (line.name === "EXT-X-MAP") init = new URL(line.attributes.URI, playlist);
+    if (line.name === "EXT-X-MAP") init = new URL(line.attributes.URI, line.base);
     if (line.name === "EXTINF") duration = parseFloat(line.value);
     if (line.url) {
       segments.push({ url: line.url, start: length });
@@ -89,15 +89,17 @@ async function track(playlist, type, get) {
   return { type, init, segments, length };
 }
 
-/** Reads a playlist's lines: tags with their attributes, and URLs. */
+/** Reads a playlist's lines: tags with their attributes, and URLs. They go by where the request was sent on to. */
 async function read(playlist, get) {
-  const text = await (await get(playlist)).text();
+  const response = await get(playlist);
+  const base = response.url;
+  const text = await response.text();
   return text.split(/\r?\n/).filter(Boolean).map((line) => {
-    if (!line.startsWith("#")) return { url: new URL(line, playlist) };
+    if (!line.startsWith("#")) return { url: new URL(line, base) };
     const [, name, value] = line.match(/^#([^:]*):?(.*)$/);
     const attributes = Object.fromEntries(
       Array.from(value.matchAll(/([A-Z0-9-]+)=(?:"([^"]*)"|([^,]*))/g), ([, key, quoted, bare]) => [key, quoted ?? bare]));
-    return { name, value, attributes };
+    return { name, value, attributes, base };
   });
 }
 

@@ -94,7 +94,7 @@ func TestAdminOffBreaksNothingElse(t *testing.T) {
 func TestCommandsMeetTheirMistakesWithExitCode1(t *testing.T) {
 	t.Parallel()
 	n := start(t, site(files))
-	n.want(t, 200, "alice", "GET", "/media/cmaf/master.m3u8", "")
+	n.want(t, 200, "alice", "GET", target, "")
 	for _, c := range []struct {
 		args []string
 		says string
@@ -212,7 +212,7 @@ func TestTopRefreshesOnATerminal(t *testing.T) {
 		t.Fatalf("a terminal is needed (mount -t devpts devpts /dev/pts): %v\n%s", err, out)
 	}
 	n := start(t, site(files))
-	n.want(t, 200, "alice", "GET", "/media/cmaf/master.m3u8", "")
+	n.want(t, 200, "alice", "GET", target, "")
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +233,7 @@ func TestTopRefreshesOnATerminal(t *testing.T) {
 	}
 	screens := func(word string) int { return strings.Count(terminal.String(), word) }
 	eventually(t, "top shows alice", func() bool { return screens("alice") > 0 })
-	n.want(t, 200, "bob", "GET", "/media/cmaf/master.m3u8", "")
+	n.want(t, 200, "bob", "GET", target, "")
 	eventually(t, "top shows bob too", func() bool { return screens("bob") > 0 && screens("\x1b[2J") > 1 })
 	if _, err := stdin.Write([]byte{3}); err != nil { // Ctrl-C
 		t.Fatal(err)
@@ -277,7 +277,7 @@ func TestObservingSaysWhatALimitWouldHaveRefused(t *testing.T) {
 		// Back to enforcing: who plays goes on, one more is refused.
 		n.reloadWell(t, site(files, store, "limit 2"))
 		eventually(t, "the limit is enforced", func() bool {
-			return n.ask(t, "alice", "GET", "/media/cmaf/master.m3u8", "", "CMCD-Session", `sid="6"`).status == 429
+			return n.ask(t, "alice", "GET", "/media/cmaf/master.m3u8", "", "CMCD-Session", `sid="6"`, "User-Agent", "another").status == 429
 		})
 		n.want(t, 200, "alice", "GET", "/media/cmaf/s0/001.m4s", "", "CMCD-Session", `sid="4"`)
 		would := 0

@@ -174,6 +174,8 @@ type state struct {
 	Played   float64   `json:"played"` // seconds of it, without what was jumped over
 	Height   int       `json:"height"`
 	Refusals []refusal `json:"refusals"`
+
+	Interruptions int `json:"interruptions"` // by interstitials, that are over
 }
 
 // refusal is a problem as it reached the page, with what it tells the viewer.

@@ -1,82 +1,10 @@
 package e2e
 
 import (
-	"context"
-	"fmt"
-	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/streamguard/streamguard/redisstore/redistest"
 )
-
-// nginx runs Debian's nginx as a cache in front of a node, and returns the node
-// as it is seen through the cache. What the node says about caching goes before
-// what nginx would do by itself: keep everything for an hour.
-func nginx(t *testing.T, origin *node) *node {
-	t.Helper()
-	binary, err := exec.LookPath("nginx")
-	if err != nil {
-		binary = "/usr/sbin/nginx" // not in everybody's PATH
-	}
-	dir := t.TempDir()
-	cache := &node{addr: "127.0.0.1:" + redistest.FreePort(t), client: origin.client}
-	user := ""
-	if os.Geteuid() == 0 {
-		user = "user root;\n"
-	}
-	var temporary strings.Builder
-	for _, kind := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		fmt.Fprintf(&temporary, "%s_temp_path %s;\n", kind, filepath.Join(dir, kind))
-	}
-	config := file(t, "nginx.conf", user+`
-daemon off;
-worker_processes 1;
-error_log stderr;
-pid `+filepath.Join(dir, "pid")+`;
-events {}
-http {
-	access_log off;
-	`+temporary.String()+`
-	proxy_cache_path `+filepath.Join(dir, "cache")+` keys_zone=films:1m;
-	server {
-		listen `+cache.addr+`;
-		location / {
-			proxy_pass http://`+origin.addr+`;
-			proxy_cache films;
-			proxy_cache_key $uri$is_args$args;
-			proxy_cache_valid any 1h;
-			add_header X-Cache $upstream_cache_status always;
-		}
-	}
-}`)
-	ctx, stop := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, binary, "-e", "stderr", "-p", dir, "-c", config)
-	var log journal
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		t.Fatalf("nginx is needed (Debian: apt-get install nginx-light): %v", err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Signal(os.Interrupt)
-		cmd.Wait()
-		stop()
-		if t.Failed() {
-			t.Logf("nginx' log:\n%s", &log)
-		}
-	})
-	eventually(t, "nginx answers", func() bool {
-		resp, err := http.Get("http://" + cache.addr + "/")
-		if err == nil {
-			resp.Body.Close()
-		}
-		return err == nil
-	})
-	return cache
-}
 
 // A cache in front serves nobody what the gate said to somebody else, although
 // the site calls all of it public; and caches what the gate does not guard.
@@ -105,7 +33,13 @@ func TestACacheInFrontServesNothingAroundTheGate(t *testing.T) {
 	}
 }
 `)
-	cache := nginx(t, origin)
+	// What the node says about caching goes before what this would do by itself:
+	// keep everything for an hour.
+	cache := nginx(t, origin, "proxy_cache_path cache keys_zone=films:1m;", `
+			proxy_cache films;
+			proxy_cache_key $uri$is_args$args;
+			proxy_cache_valid any 1h;
+			add_header X-Cache $upstream_cache_status always;`)
 	const film = "/media/ts/"
 	play := func(user string) string {
 		t.Helper()

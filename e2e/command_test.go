@@ -80,7 +80,7 @@ func TestExamplePlaysAndRefusesTheFourth(t *testing.T) {
 		for range 3 {
 			three = append(three, n.watch(t, "", "/media/cmaf/master.m3u8", realTime))
 		}
-		n.playRefused(t, "", "/media/cmaf/master.m3u8")
+		n.playRefused(t, "", "/media/ts/master.m3u8")
 		refused(t, n.ask(t, "demo", "GET", "/media/ts/master.m3u8", ""), 3)
 		for _, v := range three {
 			v.playing(t)

@@ -12,9 +12,9 @@ import (
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
 
-// segment asks for media as a player that says by CMCD who it is.
+// segment asks for media as a player of its own, which says by CMCD who it is.
 func (n *node) segment(user, session string) (*answer, error) {
-	return n.send(user, "GET", "/media/cmaf/s0/001.m4s", "", "CMCD-Session", `sid="`+session+`"`)
+	return n.send(user, "GET", "/media/cmaf/s0/001.m4s", "", "CMCD-Session", `sid="`+session+`"`, "User-Agent", session)
 }
 
 // kill ends the node as a crash would.

@@ -55,7 +55,7 @@ func TestDemoPage(t *testing.T) {
 			p.press(t, "Laptop", ".replace")
 			p.shows(t, "Laptop", "playing")
 			p.shows(t, "TV", "replaced")
-			eventually(t, "the page says who was ended", func() bool { return strings.Contains(p.text(t, tile("TV")), "GUARD_REVOKED") })
+			eventually(t, "the page says who was ended", func() bool { return strings.Contains(p.text(t, tile("TV")), "GUARD_REPLACED") })
 			devices := []string{}
 			for _, g := range n.guards(t, name).Guards {
 				devices = append(devices, g.DeviceID)

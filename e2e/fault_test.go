@@ -161,7 +161,7 @@ func survives(t *testing.T, store string, newcomer int, fault func(meanwhile fun
 	n := start(t, site(files, store, "playback auto", "limit 3", "interval 3s", "ttl 60s"))
 	session := func(name string) *answer {
 		t.Helper()
-		return n.ask(t, "alice", "GET", "/media/cmaf/master.m3u8?"+name, "", "CMCD-Session", `sid="`+name+`"`)
+		return n.ask(t, "alice", "GET", target+"?"+name, "", "CMCD-Session", `sid="`+name+`"`, "User-Agent", name)
 	}
 	var held list
 	eventually(t, "a playback is in Redis", func() bool {

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -78,20 +79,19 @@ func newLenient(t *testing.T) *lenient {
 
 // shout sends bytes as they are, and a request after them that ends the
 // connection, and returns all that comes back.
-func (n *node) shout(t *testing.T, request string) string {
-	t.Helper()
+func (n *node) shout(request string) (answer string, err error) {
 	conn, err := net.Dial("tcp", n.addr)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(patience))
 	io.WriteString(conn, request+get("GET /last", "Connection: close\r\n\r\n")) // an error is its being closed already
-	answer, err := io.ReadAll(conn)
-	if len(answer) == 0 {
-		t.Fatalf("no answer to %q: %v", request, err)
+	all, err := io.ReadAll(conn)
+	if len(all) > 0 {
+		err = nil // of a connection that is reset
 	}
-	return string(answer)
+	return string(all), err
 }
 
 // statuses are those of all responses in what came back.
@@ -234,22 +234,29 @@ func TestHostileRequests(t *testing.T) {
 				n := start(t, behindLogin(t, origin, "limit 1", "store memory", "playback "+playback, "interval 10m"))
 				as := func(user string) []string { return []string{"Cookie", "session=" + user} }
 				n.want(t, 201, "", "POST", "/guards", `{"streamId":"held"}`, as("mallory")...)
+				before := o.media.Load()
+				var all sync.WaitGroup // at once: a refusal that repeats another takes a second
 				for what, request := range hostile() {
-					before := o.media.Load()
-					answer := n.shout(t, request)
-					codes := statuses(answer)
-					if len(codes) == 0 {
-						t.Errorf("%s: no answer but %q", what, answer)
-					}
-					others := name == "lenient" && byOtherMeans.MatchString(request)
-					for _, code := range codes {
-						if code[0] == '5' && code != "501" && !(others && code == "502") { // 501 is net/http's own, 502 of a body that breaks off on its way
-							t.Errorf("%s: answered %s", what, code)
+					all.Go(func() {
+						answer, err := n.shout(request)
+						codes := statuses(answer)
+						if len(codes) == 0 {
+							t.Errorf("%s: no answer but %q, %v", what, answer, err)
 						}
-					}
-					if o.media.Load() != before || !others && (bytes.Contains([]byte(answer), film[:64]) || strings.Contains(answer, secret)) {
-						t.Errorf("%s: got the film: %q", what, answer[:min(300, len(answer))])
-					}
+						others := name == "lenient" && byOtherMeans.MatchString(request)
+						for _, code := range codes {
+							if code[0] == '5' && code != "501" && !(others && code == "502") { // 501 is net/http's own, 502 of a body that breaks off on its way
+								t.Errorf("%s: answered %s", what, code)
+							}
+						}
+						if !others && (bytes.Contains([]byte(answer), film[:64]) || strings.Contains(answer, secret)) {
+							t.Errorf("%s: got the film: %q", what, answer[:min(300, len(answer))])
+						}
+					})
+				}
+				all.Wait()
+				if gave := o.media.Load() - before; gave > 0 {
+					t.Errorf("the origin was asked for the film %d times", gave)
 				}
 				if l := decode[list](t, n.want(t, 200, "", "GET", "/guards", "", as("alice")...)); len(l.Guards) != 0 {
 					t.Errorf("alice holds %+v, who was never here", l.Guards)

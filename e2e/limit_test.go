@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"path"
 	"testing"
 
 	"github.com/streamguard/streamguard/redisstore/redistest"
@@ -9,7 +10,8 @@ import (
 
 // Tabs of one title count one by one; the one too many hears why, from its
 // player and from the API, on the gate's own origin and on another; a stop and a
-// closed tab free their slots.
+// closed tab free their slots. Where its title is that of the others, it waits
+// until all of them have asked for more.
 func TestFourthTabIsToldWhyAndPlaysWhenOneStops(t *testing.T) {
 	t.Parallel()
 	s, redis := newStage(t), inRedis(redistest.Start(t))
@@ -19,17 +21,18 @@ func TestFourthTabIsToldWhyAndPlaysWhenOneStops(t *testing.T) {
 		player, media string
 		cross         bool
 		cmcd          bool
+		twin          bool // the fourth has the title of the others
 	}{
-		{"hls", hlsCMAF, false, false},
-		{"hls", hlsTS, true, true},
-		{"dash", mpd, false, true},
-		{"dash", mpd, true, false},
-		{"shaka", hlsCMAF, false, false},
-		{"shaka", mpd, true, true},
-		{"video", hlsTS, false, true},
-		{"video", mpd, true, false},
-		{"native", hlsCMAF, false, false},
-		{"native", hlsTS, true, false},
+		{"hls", hlsCMAF, false, false, true},
+		{"hls", hlsTS, true, true, false},
+		{"dash", mpd, false, true, false},
+		{"dash", mpd, true, false, false},
+		{"shaka", hlsCMAF, false, false, false},
+		{"shaka", mpd, true, true, true},
+		{"video", hlsTS, false, true, false},
+		{"video", mpd, true, false, false},
+		{"native", hlsCMAF, false, false, false},
+		{"native", hlsTS, true, false, false},
 	} {
 		user := fmt.Sprintf("%s%s,cross=%t,cmcd=%t", test.player, test.media, test.cross, test.cmcd)
 		t.Run(user, func(t *testing.T) {
@@ -52,21 +55,25 @@ func TestFourthTabIsToldWhyAndPlaysWhenOneStops(t *testing.T) {
 				}
 			}
 			three, fourth := tabs[:3], tabs[3]
+			title := gate + test.media
+			if !test.twin {
+				title = gate + "/apart/lists/" + path.Base(test.media)
+			}
 			for i, p := range three {
 				p.run(t, "reserveAndPlay", gate+test.media, map[string]any{"playbackId": ids[i]})
 				p.plays(t)
 			}
 			n.holds(t, user, 3)
 
-			fourth.run(t, "play", gate+test.media, ids[3])
+			fourth.run(t, "play", title, ids[3])
 			fourth.refused(t, 1, 3)
-			fourth.run(t, "reserveAndPlay", gate+test.media, map[string]any{"playbackId": ids[3]})
+			fourth.run(t, "reserveAndPlay", title, map[string]any{"playbackId": ids[3]})
 			fourth.refused(t, 2, 3)
 			n.holds(t, user, 3)
 
 			three[0].run(t, "stop")
 			n.holds(t, user, 2)
-			fourth.run(t, "load", gate+test.media)
+			fourth.run(t, "load", title)
 			fourth.plays(t)
 			n.holds(t, user, 3)
 			for i, way := range []string{"keepalive", "beacon"} {
@@ -86,7 +93,7 @@ func TestFourthTabIsToldWhyAndPlaysWhenOneStops(t *testing.T) {
 func TestRefusedPagePlaysByItselfWhenThereIsASlot(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	n := start(t, s.site("store memory", "limit 1", "interval 2s", "ttl 10s"))
+	n := start(t, s.site("store memory", "limit 1", "interval 1s", "ttl 5s"))
 	p := openTab(t, page("http://"+n.addr, "hls"), "alice")
 	n.want(t, 201, "alice", "POST", "/guards", `{"streamId":"old"}`)
 	p.run(t, "reserveAndPlay", hlsCMAF, map[string]any{"wait": true})

@@ -39,15 +39,15 @@ func TestScrapeEqualsTheTraffic(t *testing.T) {
 	n := start(t, monitored(store))
 	const dir = "/media/cmaf/"
 	for _, session := range []string{"a", "b", "c"} {
-		n.want(t, 200, "alice", "GET", dir+"master.m3u8", "", "CMCD-Session", `sid="`+session+`"`)
+		n.want(t, 200, "alice", "GET", dir+"s0/001.m4s", "", "CMCD-Session", `sid="`+session+`"`)
 		for range 5 {
-			n.want(t, 200, "alice", "GET", dir+"media_0.m3u8", "", "CMCD-Session", `sid="`+session+`"`)
+			n.want(t, 200, "alice", "GET", dir+"s0/002.m4s", "", "CMCD-Session", `sid="`+session+`"`)
 		}
 	}
 	for range 2 {
-		n.want(t, 429, "alice", "GET", dir+"master.m3u8", "", "CMCD-Session", `sid="d"`)
+		n.want(t, 429, "alice", "GET", dir+"master.m3u8", "", "CMCD-Session", `sid="d"`, "User-Agent", "another")
 	}
-	n.want(t, 200, "bob", "GET", dir+"master.m3u8", "", "CMCD-Session", `sid="unterminated`)
+	n.want(t, 200, "bob", "GET", dir+"s0/001.m4s", "", "CMCD-Session", `sid="unterminated`)
 	n.want(t, 401, "", "GET", dir+"master.m3u8", "")
 	guards := n.guards(t, "alice").Guards
 	n.want(t, 429, "alice", "POST", "/guards", "{}")

@@ -228,8 +228,9 @@ func (j *journal) String() string {
 
 // access is a line of the access log about a request that the gate judged.
 type access struct {
-	Status  int `json:"status"`
-	Request struct {
+	Status   int     `json:"status"`
+	Duration float64 `json:"duration"` // seconds
+	Request  struct {
 		Method  string              `json:"method"`
 		URI     string              `json:"uri"`
 		Headers map[string][]string `json:"headers"`

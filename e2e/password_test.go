@@ -29,7 +29,7 @@ func TestPasswordOfRedisChanges(t *testing.T) {
 			viewers := []*viewer{n.watch(t, "alice", mpd, endless), n.watch(t, "alice", mpd, endless)}
 			begin := func(session string) *answer {
 				t.Helper()
-				return n.ask(t, "alice", "GET", "/media/cmaf/master.m3u8?"+session, "", "CMCD-Session", `sid="`+session+`"`)
+				return n.ask(t, "alice", "GET", target+"?"+session, "", "CMCD-Session", `sid="`+session+`"`, "User-Agent", session)
 			}
 			answers := func(status int) {
 				t.Helper()

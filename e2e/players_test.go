@@ -31,10 +31,14 @@ func page(origin, player string) string { return origin + "/player/page.html?pla
 // playback is a player with something that it plays, as a user who has no other.
 type playback struct{ player, media, user string }
 
-// playbacks are all players with all that they play.
-func playbacks() (all []playback) {
+// playbacks are all players with all that they play. To playback stream a segment
+// is as good as another: there it is without MPEG-TS.
+func playbacks(way string) (all []playback) {
 	for player, list := range plays {
 		for _, media := range list {
+			if way == "stream" && strings.Contains(media, "/ts/") {
+				continue
+			}
 			user := player + strings.NewReplacer("/{channel}", "", "/", "-").Replace(media)
 			all = append(all, playback{player, tuned(media, user), user})
 		}
@@ -69,10 +73,11 @@ func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
 	t.Parallel()
 	for _, way := range []string{"auto", "stream"} {
 		t.Run(way, func(t *testing.T) {
+			t.Parallel()
 			s := newStage(t)
 			n := start(t, s.site(inRedis(redistest.Start(t)), "playback "+way))
 			t.Run("", func(t *testing.T) {
-				for _, p := range playbacks() {
+				for _, p := range playbacks(way) {
 					t.Run(p.user, func(t *testing.T) {
 						t.Parallel()
 						var id []any // that CMCD carries
@@ -83,7 +88,7 @@ func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
 					})
 				}
 			})
-			for _, p := range playbacks() {
+			for _, p := range playbacks(way) {
 				admitted := make(map[string]bool) // guards; requests at the same time share a verdict
 				n.neverHeldTwo(t, p.user)
 				for _, a := range n.accesses(t, p.user) {
@@ -94,8 +99,12 @@ func TestPlaybackInABrowserHoldsOneGuardAllTheTime(t *testing.T) {
 						admitted[a.Gate.Guard] = true
 					}
 				}
-				if len(admitted) != 1 {
-					t.Errorf("%s was admitted under the guards %v, want one", p.user, admitted)
+				want := 1
+				if p.player == "hls" && way == "stream" {
+					want = 0 // it has reserved its guard
+				}
+				if len(admitted) != want {
+					t.Errorf("%s was admitted under the guards %v, want %d", p.user, admitted, want)
 				}
 			}
 		})

@@ -28,6 +28,8 @@ func newStage(t *testing.T) *stage {
 	mux.Handle("/player/", http.StripPrefix("/player/", http.FileServer(http.Dir("browser"))))
 	mux.Handle("/media/", http.FileServer(http.Dir(root+"/testdata")))
 	mux.HandleFunc("/apart/", apart)
+	mux.HandleFunc("/interrupted/{by}/", s.interrupted)
+	mux.HandleFunc("/ads/", ad)
 	mux.Handle("/live/{channel}/", newLive())
 	mux.HandleFunc("/docs/{module}", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/javascript")

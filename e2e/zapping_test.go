@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/streamguard/streamguard/redisstore/redistest"
@@ -47,6 +49,36 @@ func zap(t *testing.T, n *node, p *tab, media, user string, id ...any) {
 	if state := p.state(t); len(state.Refusals) > 0 {
 		t.Errorf("the zapping tab was refused: %+v", state.Refusals)
 	}
+}
+
+// A box that names nothing goes through all channels with the only slot there is:
+// it replaces what the same client played before.
+func TestZappingWithoutANameReplacesTheClientsPlayback(t *testing.T) {
+	t.Parallel()
+	const user, channels = "127.0.3.1", 10
+	s := newStage(t)
+	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto", "limit 1", "limit 1 per client replace"))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := n.commandLine(ctx, t, "mpv", user, tuned(liveTS, "zap0"))
+	first := cmd.Args[len(cmd.Args)-1]
+	for i := 1; i < channels; i++ {
+		cmd.Args = append(cmd.Args, strings.Replace(first, "zap0", fmt.Sprint("zap", i), 1))
+	}
+	cmd.Args = append(cmd.Args, "--length=1") // of each
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("mpv: %v, %v\n%s", err, ctx.Err(), out)
+	}
+	n.holds(t, user, 1)
+	if g := n.guards(t, user).Guards[0]; g.StreamID != fmt.Sprint("live/zap", channels-1) {
+		t.Errorf("after zapping mpv holds %+v", g)
+	}
+	for i := range channels {
+		if s.asked(user, fmt.Sprintf("/zap%d/ts/90/0", i))+s.asked(user, fmt.Sprintf("/zap%d/ts/180/0", i)) == 0 {
+			t.Errorf("of channel %d nothing was played", i)
+		}
+	}
+	n.neverHeldTwo(t, user)
 }
 
 // neverHeldTwo insists that a user was never refused and never held two slots.

@@ -187,6 +187,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		claim.Keeps = r.Kind == playback.Media || g.manifests.isAd(claim.ID, r.Stream)
 	case r.Kind == playback.Manifest:
 		claim.Anew = r.HTTP.Method == http.MethodGet && !playback.IsPrefetch(r.HTTP)
+		claim.Reloads = !mints
 	}
 	p.ID, p.Limit, p.Redirects = claim.ID, r.Policy.Limit, mints
 	if who.primary != nil && g.interstitial(ctx, r, p, *who.primary) {
@@ -196,9 +197,20 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		p.Word, p.ID, p.Limit = Redirected, g.manifests.token(r), Unknown
 		return nil
 	}
+	if g.Naming == ByToken && claim.Nameless {
+		if id, ok := g.manifests.led.get(g.manifests.stream(claim)); ok {
+			claim.ID, p.ID = id, id
+		}
+	}
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
 		p.Word, p.Held, p.trial = Known, held, trial
 		return nil
+	}
+	if primary, ok := g.manifests.within.get(g.manifests.name(claim.ID)); ok && who.primary == nil && !who.tokened && g.interstitial(ctx, r, p, primary) {
+		return nil
+	}
+	if r.Token != nil && looks {
+		claim.Anew, claim.Reloads = g.manifests.anew(r)
 	}
 	return g.ask(ctx, r, p, *claim)
 }
@@ -215,7 +227,7 @@ func (g *Gate) policy(r *Request) *guard.Policy {
 // ask has the store decide about a playback that this node does not know.
 func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Claim) *problem.Problem {
 	d, start := &p.Decision, time.Now()
-	if claim.Keeps {
+	if claim.Keeps || claim.Stream == "" { // a playlist may not say what its master did
 		if stream, ok := g.Keeper.LookedAt(claim.ID); ok {
 			claim.Stream = stream
 		}
@@ -241,6 +253,9 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 		return nil
 	}
 	d.Word, d.Held = Word(v.Outcome.String()), v.Held
+	if v.Outcome == guard.Vacant {
+		g.manifests.leads(&claim, policy.TTL)
+	}
 	if v.Guard.ID != (guard.ID{}) {
 		d.ID = v.Guard.ID
 	}

@@ -21,7 +21,7 @@ func withGate(t *testing.T, test func(*Gate)) {
 	synctest.Test(t, func(t *testing.T) {
 		s, local := memstore.New(), memstore.New()
 		k := lease.New(s, local, nil)
-		test(&Gate{Keeper: k, Local: local, Tally: NewTally()})
+		test(New(k, local, NewTally()))
 		k.Close()
 		local.Close()
 		s.Close()
@@ -31,6 +31,9 @@ func withGate(t *testing.T, test func(*Gate)) {
 // ask is a request of a user for a URL, judged by a limit.
 func ask(user, url string, limit int) *Request {
 	r := httptest.NewRequest("GET", url, nil)
+	if clean, _, found := playback.CutToken(r.URL.Path); found {
+		r.URL.Path = clean
+	}
 	kinds, _ := playback.NewKinds(nil)
 	return &Request{
 		HTTP: r, Kind: kinds.Of(r.URL.Path), Movable: true,
@@ -59,9 +62,9 @@ func TestBegin(t *testing.T) {
 			{tokened("/vod/a/2.ts"), Known, 1},
 			{ask("u", `/vod/b/1.ts?CMCD=sid%3D%22b%22`, 1), Rejected, 1},
 			{ask("u", `/vod/b/1.ts?CMCD=sid%3D%22b%22`, 2), Admitted, 2},
-			{ask("u", "/vod/a/2.ts", 1), Refreshed, 2}, // it has lost its token
+			{ask("u", "/vod/a/2.ts", 1), Known, 1}, // it has lost its token
 			{ask("u", "/vod/c/2.ts?CMCD=sid", guard.Unlimited), Admitted, 3},
-			{ask("v", "/vod/a/~"+token.String()+"/1.ts", 0), Rejected, 0},
+			{ask("v", "/vod/a/1.ts", 0), Rejected, 0},
 		} {
 			p := g.Begin(context.Background(), c.r)
 			if p.Word != c.want || p.Held != c.held {
@@ -74,6 +77,33 @@ func TestBegin(t *testing.T) {
 		}
 		if p := g.Begin(context.Background(), ask("u", "/vod/c/3.ts?CMCD=sid", guard.Unlimited)); !p.BrokenCMCD {
 			t.Error("CMCD that names no session is not said to be broken")
+		}
+	})
+}
+
+// The media of an interstitial that says its own name are part of the playback
+// that its manifest says it interrupts.
+func TestInterstitialUnderAnotherName(t *testing.T) {
+	withGate(t, func(g *Gate) {
+		g.Naming = ByStream
+		for _, c := range []struct {
+			url  string
+			want Word
+		}{
+			{"/vod/film/1.ts?CMCD=sid%3D%22film%22", Admitted},
+			{"/ads/1/1.ts?CMCD=sid%3D%22ad%22", Rejected},
+			{"/ads/1/m.m3u8?_HLS_primary_id=film&CMCD=sid%3D%22ad%22", Known},
+			{"/ads/1/1.ts?CMCD=sid%3D%22ad%22", Known},
+			{"/ads/1/1.ts?CMCD=sid%3D%22another%22", Rejected},
+		} {
+			time.Sleep(time.Minute / 10) // a refusal is remembered
+			p := g.Begin(context.Background(), ask("u", c.url, 1))
+			if p.Word != c.want || p.Held != 1 {
+				t.Errorf("%s: %s with %d held, want %s", c.url, p.Word, p.Held, c.want)
+			}
+		}
+		if p := g.Begin(context.Background(), ask("v", "/ads/1/1.ts?CMCD=sid%3D%22ad%22", 0)); p.Word != Rejected {
+			t.Errorf("another user's ad of that name: %s", p.Word)
 		}
 	})
 }

@@ -24,6 +24,9 @@ func (g *Gate) interstitial(ctx context.Context, r *Request, p *Passage, primary
 	}
 	v, err := g.Keeper.Keep(ctx, keep, *g.policy(r))
 	if err == nil && v.Outcome.Pass() {
+		if r.Kind == playback.Manifest && !claim.Nameless && r.Token == nil { // its media say only their own name
+			m.within.put(m.name(claim.ID), primary, rememberPath)
+		}
 		p.Word, p.ID, p.Held = Word(v.Outcome.String()), primary, v.Held
 		return true
 	}
@@ -33,6 +36,16 @@ func (g *Gate) interstitial(ctx context.Context, r *Request, p *Passage, primary
 		p.ID = primary
 	}
 	return false
+}
+
+func (m *manifests) name(id guard.ID) uint64 { return m.key("name", string(id[:])) }
+
+// Interrupts says that under the token of a request manifests of this stream are
+// those of interstitials: they never move its guard.
+func (g *Gate) Interrupts(r *Request, stream string) {
+	if r.Token != nil && stream != r.Stream {
+		g.manifests.ads.put(g.manifests.ad(own(r, *r.Token), stream), true, rememberPath)
+	}
 }
 
 func (m *manifests) ad(id guard.ID, stream string) uint64 {

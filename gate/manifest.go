@@ -16,15 +16,23 @@ type manifests struct {
 	paths memory[playback.Survey] // what those of a path said last
 	long  memory[bool]            // streams whose segments are long
 	live  memory[given]           // the tokens of clients that may reload the first URL
+	sent  memory[sent]            // the manifests that the origin has sent on, by token
 	ads   memory[bool]            // streams of interstitials, under the playback they belong to
+	led   memory[guard.ID]        // what clients' last manifests of streams were asked for under
+
+	within memory[guard.ID] // which playback those of a name interrupt
 }
 
 // given is the token that a client was given for a manifest.
 type given struct {
 	id      guard.ID
-	served  bool // the manifest has been asked for under it
-	reloads int  // of the URL without it
+	served  bool      // the manifest has been asked for under it
+	reloads int       // of the URL without it,
+	at      time.Time // the last of which was then
 }
+
+// sent is a manifest, and whose, as memories know them.
+type sent struct{ path, client uint64 }
 
 const (
 	rememberPath  = time.Hour
@@ -32,6 +40,7 @@ const (
 	shortPatience = 10 * time.Second
 	longPatience  = 20 * time.Second
 	shortReload   = 10 * time.Second // the least that a client's token is remembered
+	justNow       = 2 * time.Second  // within which a client has followed a redirect
 	reloader      = 2                // reloads of who does nothing else, and may pause between them
 )
 
@@ -59,6 +68,7 @@ func (m *manifests) token(r *Request) guard.ID {
 	g, ok := m.live.get(key)
 	if ok && said.Live && r.Client != 0 {
 		g.reloads++
+		g.at = time.Now()
 	} else {
 		g = given{id: guard.NewID(r.User, r.Device)}
 	}
@@ -66,17 +76,37 @@ func (m *manifests) token(r *Request) guard.ID {
 	return g.id
 }
 
+// anew reports whether the manifest that a request asks for under a token was asked
+// for without it just before: then who was replaced starts anew, or perhaps only
+// reloads, as who has done so before.
+func (m *manifests) anew(r *Request) (anew, reloads bool) {
+	g, ok := m.live.get(m.client(r))
+	anew = ok && g.id == *r.Token && !g.at.IsZero() && time.Since(g.at) < justNow
+	return anew, anew && g.reloads >= reloader
+}
+
 // lasts is how long a client's token is remembered after it was given: for two
-// reloads, or if it reloads nothing but its first URL, for as long as its guard is.
+// reloads, so that two nodes which take turns know it, or if it reloads nothing but its first URL, for as long as its guard is.
 func (g given) lasts(said playback.Survey, ttl time.Duration) time.Duration {
 	if g.reloads >= reloader {
 		return ttl
 	}
-	return min(max(2*max(said.Period, said.Segment), shortReload), ttl)
+	period := max(said.Period, said.Segment)
+	return min(max(2*period+period/4, shortReload), ttl)
 }
 
 func (m *manifests) path(r *Request) uint64 {
 	return m.key("path", r.HTTP.Host, r.HTTP.URL.Path, r.HTTP.URL.RawQuery)
+}
+
+// leads remembers that a manifest has led to a playback. Media of its stream that
+// have lost every name are probably of that.
+func (m *manifests) leads(c *guard.Claim, ttl time.Duration) {
+	m.led.put(m.stream(c), c.ID, ttl)
+}
+
+func (m *manifests) stream(c *guard.Claim) uint64 {
+	return m.key("led", c.User, c.Device, c.Client.String(), c.Stream)
 }
 
 // patience is how long a start waits for a doubted guard: for two of its requests.
@@ -98,20 +128,39 @@ func (g *Gate) Said(r *Request) (said playback.Survey, known bool) {
 	return g.manifests.paths.get(g.manifests.path(r))
 }
 
+// learn keeps in mind what a manifest said, and that it was asked for under a token.
+func (m *manifests) learn(r *Request, of sent, said playback.Survey) {
+	m.paths.put(of.path, said, rememberPath)
+	if given, ok := m.live.get(of.client); ok && said.Live && r.Token != nil && given.id == *r.Token && !given.served {
+		given.served = true
+		m.live.put(of.client, given, given.lasts(said, r.Policy.TTL))
+	}
+}
+
+// SentOn is the moment when the origin answers a manifest request with where it is:
+// what the manifest says there is said here.
+func (p *Passage) SentOn() {
+	if r, m := p.request, p.gate.manifests; r.Token != nil {
+		m.sent.put(m.sentOn(r), sent{m.path(r), m.client(r)}, justNow)
+	}
+}
+
+func (m *manifests) sentOn(r *Request) uint64 { return m.key("sent", string(r.Token[:])) }
+
 // Manifest is the moment when the body of a manifest says what it names. Where no
 // media of it come this way the manifest stands in for them: it takes the slot, or
 // else returns what it is refused with. A list of titles passes even so.
 func (p *Passage) Manifest(ctx context.Context, said playback.Survey) *problem.Problem {
 	r, g, d := p.request, p.gate, &p.Decision
 	m := g.manifests
-	m.paths.put(m.path(r), said, rememberPath)
+	m.learn(r, sent{m.path(r), m.client(r)}, said)
 	if said.Segment > longSegment {
 		m.long.put(m.key("long", r.Stream), true, rememberPath)
 	}
-	if key := m.client(r); said.Live && r.Token != nil {
-		if given, ok := m.live.get(key); ok && given.id == *r.Token && !given.served {
-			given.served = true
-			m.live.put(key, given, given.lasts(said, r.Policy.TTL))
+	if r.Token != nil {
+		if from, ok := m.sent.get(m.sentOn(r)); ok {
+			m.learn(r, from, said)
+			m.sent.put(m.sentOn(r), sent{}, 0)
 		}
 	}
 	switch {
@@ -119,7 +168,7 @@ func (p *Passage) Manifest(ctx context.Context, said playback.Survey) *problem.P
 		return nil
 	case said.List:
 		d.Refusal, d.Would = nil, nil
-	case d.Refusal == nil && said.Elsewhere && (d.Word == Vacant || d.Word == Released):
+	case d.Refusal == nil && said.Elsewhere && !playback.IsPrefetch(r.HTTP) && (d.Word == Vacant || d.Word == Released):
 		d.StandsIn = true
 		claim := p.claim
 		claim.Intent, claim.Named, claim.Anew = guard.Play, !claim.Nameless, false

@@ -28,6 +28,9 @@ func (g *Gate) observe(ctx context.Context, r *Request, d *Decision, claim guard
 	would := g.wouldBe(ctx, claim, r.Policy, v)
 	switch {
 	case !would.Outcome.Pass():
+		if d.SelfRefused = refusesItself(&claim, &would); d.SelfRefused {
+			g.Tally.selfRefused()
+		}
 		return problem.Refused(would)
 	case len(would.Replaced) > 0:
 		d.Word = WouldReplace

@@ -25,6 +25,7 @@ type Tally struct {
 	starts   [maxReported + 2]int64 // as the user's n-th; the last is of all beyond
 	most     map[uint64]uint8       // by hash of the user: the highest n, if it is above 1
 	overflow bool                   // there was no room in most
+	selves   int64                  // playbacks that their own viewers' would have stood in the way of, perhaps
 }
 
 // NewTally returns one that has counted nothing.
@@ -60,6 +61,14 @@ func (t *Tally) start(user string, n int) {
 	}
 }
 
+// selfRefused counts a playback that would probably have been refused because of
+// its own viewer.
+func (t *Tally) selfRefused() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.selves++
+}
+
 // Report is what limits would have done to the playbacks that were only
 // observed on this node.
 type Report struct {
@@ -67,6 +76,11 @@ type Report struct {
 	Since     time.Time     `json:"since"`
 	Playbacks int64         `json:"playbacks"` // that started
 	Limits    []LimitReport `json:"limits"`
+
+	// SelfRefusals are playbacks that the configured limits would have refused, where
+	// all that stood in the way had begun less than a minute before on what may be
+	// the same client.
+	SelfRefusals int64 `json:"suspectedSelfRefusals"`
 
 	// There were more users with several playbacks than can be told apart: the
 	// numbers of users are too low.
@@ -88,7 +102,7 @@ func (t *Tally) Report(store string) (_ Report, ok bool) {
 	if t.since.IsZero() {
 		return Report{}, false
 	}
-	r := Report{Store: store, Since: t.since, UsersAtLeast: t.overflow}
+	r := Report{Store: store, Since: t.since, UsersAtLeast: t.overflow, SelfRefusals: t.selves}
 	var users [maxReported + 2]int64
 	for _, most := range t.most {
 		users[most]++

@@ -62,6 +62,9 @@ type Claim struct {
 	// Anew says that the playback starts anew, from its first request: it is no
 	// straggler of the time before its release, and a replacement no longer stops it.
 	Anew bool
+	// Reloads says that a claim Anew may also carry on: a live manifest that is asked
+	// for again. It leaves alone a replacement that has refused somebody watching.
+	Reloads bool
 	// Keeps says that a guard with a stream keeps it.
 	Keeps bool
 

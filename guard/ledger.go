@@ -73,9 +73,10 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 
 func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	// 1. A playback that was revoked is refused, and one that was replaced until it
-	// starts anew. Requests without a name are another matter (3).
-	if c.Anew {
-		l.lift(c)
+	// starts anew, or nobody is to be refused. Requests without a name are another
+	// matter (3).
+	if c.Anew || p.Observe {
+		l.lift(&c, !c.Reloads || p.Observe)
 	}
 	if mark := l.first(func(r *record) bool { return r.ID == c.ID && r.stops() }); mark != nil && !c.Nameless {
 		return l.stop(now, mark, p, v)
@@ -98,7 +99,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 			return Released
 		} else if mark != nil {
 			return l.stop(now, mark, p, v)
-		} else if c.For != (ID{}) && l.first(func(r *record) bool { return r.ID == c.For && r.kind != returned }) == nil {
+		} else if c.For != (ID{}) && l.first(func(r *record) bool { return r.ID == c.For }) == nil {
 			c.ID, c.Nameless, c.Intent = c.For, false, Resume
 		}
 	}
@@ -183,7 +184,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		mark.kind = returned
 	}
 	if mark := l.find(c.ID, replaced); mark != nil {
-		mark.flags |= lifted | parted
+		mark.flags |= lifted
 	}
 	// A guard is born here and nowhere else: every rule that counts it has room
 	// for it (6), unless its playback was admitted before and resumes; and no user
@@ -193,15 +194,16 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 }
 
 // lift has a playback that starts anew no longer be stopped by its replacement,
-// nor the media without a name of its stream and device.
-func (l *Ledger) lift(c Claim) {
+// nor the media without a name of its stream and device; where somebody was thrown
+// out who was watching, only if that is said to be no matter.
+func (l *Ledger) lift(c *Claim, evenWatched bool) {
 	for i := range l.records {
 		r := &l.records[i]
 		switch {
-		case r.kind != replaced:
+		case r.kind != replaced || r.is(watched) && !evenWatched:
 		case r.ID == c.ID:
-			r.flags |= lifted | parted
-		case r.may(&c):
+			r.flags |= lifted
+		case r.may(c):
 			r.flags |= parted
 		}
 	}
@@ -265,11 +267,13 @@ func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *re
 	return first
 }
 
-// ended is the mark of a playback that a request without a name may be part of. Of
-// one that passes it is known: who had asked before the release has filled in the rest.
+// ended is the mark of a playback that a request without a name may be part of; an
+// operator's word is about its own guard too. Of one that passes it is known: who had
+// asked before the release has filled in the rest.
 func (l *Ledger) ended(now time.Time, c *Claim) *record {
 	return l.first(func(r *record) bool {
-		return r.stops() && !r.is(parted) && r.may(c) || r.kind == released && r.serves(c) && r.precedes(now, c)
+		return r.stops() && !r.is(parted) && r.may(c) || r.kind == revoked && r.ID == c.ID ||
+			r.kind == released && r.serves(c) && r.precedes(now, c)
 	})
 }
 
@@ -288,8 +292,12 @@ func (mark *record) precedes(now time.Time, c *Claim) bool {
 // returns is how often playbacks of a guard's stream have come back, with this one.
 func (l *Ledger) returns(g *Guard) (n uint8) {
 	for _, r := range l.records {
-		if r.kind == replaced && r.is(watched) && r.Stream == g.Stream {
-			n = max(n, min(r.returns, MaxReturns)+1)
+		if r.kind == replaced && r.Stream == g.Stream {
+			times := min(r.returns, MaxReturns)
+			if r.is(watched) {
+				times++
+			}
+			n = max(n, times)
 		}
 	}
 	return n
@@ -386,9 +394,13 @@ func (l *Ledger) Undo(now time.Time, id ID, others []ID) bool {
 	if mark := l.find(id, returned); mark != nil {
 		mark.kind = released
 	}
-	l.records = slices.DeleteFunc(l.records, func(r record) bool {
-		return r.kind == held && r.ID == id || r.kind == replaced && r.CreatedAt.Equal(made) && slices.Contains(others, r.ID)
-	})
+	for i := range l.records {
+		// Their slots may be somebody else's by now: they may start, not resume.
+		if r := &l.records[i]; r.kind == replaced && r.CreatedAt.Equal(made) && slices.Contains(others, r.ID) {
+			r.flags = r.flags&^watched | lifted
+		}
+	}
+	l.drop(id, held)
 	return true
 }
 
@@ -428,18 +440,19 @@ func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind) {
 	l.forgetMarks(now)
 }
 
-// forgetMarks forgets marks beyond MaxMarks: the oldest returns, or else releases,
-// or else replacements, or else revocations. A user who starts and stops many playbacks
-// does not wash a revocation away. That an end was forgotten is remembered.
+// forgetMarks forgets marks beyond MaxMarks: the oldest of the least weight. A user
+// who starts and stops many playbacks does not wash a revocation away, nor what keeps
+// a playback that is thrown out from throwing out its successor. That an end was
+// forgotten is remembered.
 func (l *Ledger) forgetMarks(now time.Time) {
 	excess, until := l.Len()-l.held()-MaxMarks, now
-	for k := returned; k <= revoked && excess > 0; k++ {
+	for least := 1; least <= 5 && excess > 0; least++ {
 		l.records = slices.DeleteFunc(l.records, func(r record) bool {
-			if r.kind != k || excess <= 0 {
+			if r.weight() != least || excess <= 0 {
 				return false
 			}
 			excess--
-			if k >= released && r.RemovedAt.After(until) {
+			if r.kind >= released && r.RemovedAt.After(until) {
 				until = r.RemovedAt
 			}
 			return true
@@ -450,6 +463,23 @@ func (l *Ledger) forgetMarks(now time.Time) {
 	}
 	l.drop(ID{}, forgotten)
 	l.records = append(l.records, record{Guard: Guard{CreatedAt: now, RemovedAt: until}, ttl: until.Sub(now), kind: forgotten})
+}
+
+// weight orders marks by what is lost with them, from 1 to 5; 0 of what is no mark.
+func (r *record) weight() int {
+	switch {
+	case r.kind == returned:
+		return 1
+	case r.kind == released:
+		return 2
+	case r.kind == replaced && !r.is(watched):
+		return 3
+	case r.kind == replaced:
+		return 4
+	case r.kind == revoked:
+		return 5
+	}
+	return 0
 }
 
 // List is Store.List at a moment of the store's clock. It changes nothing.

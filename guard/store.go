@@ -38,8 +38,8 @@ type Store interface {
 	Revoke(ctx context.Context, user string, id ID, p Policy) (bool, error)
 
 	// Undo takes back what a claim of media made, if nothing else was asked under
-	// the guard: it is gone without a mark, and the playbacks it replaced may go on. It reports
-	// whether it did.
+	// the guard: it is gone without a mark, and the playbacks it replaced may go on,
+	// as far as there is room by then. It reports whether it did.
 	Undo(ctx context.Context, user string, id ID, replaced []ID) (bool, error)
 
 	// List returns the user's guards, active and lapsed, oldest first; ForDisplay

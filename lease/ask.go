@@ -33,6 +33,12 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 	key := fmt.Sprint(c.Intent, c.Anew, c.Waited, k.hashOf(c), ended, p)
 	result := k.asking.DoChan(key, func() (any, error) {
 		defer k.turn(c.User)()
+		if v, ok := k.vacant(&c, &p); ok { // since another has asked just now
+			return &common{verdict: v}, nil
+		}
+		if held, trial, ok := k.Known(&c, &p); ok {
+			return &common{verdict: isKnown(&c, &p, held), trial: trial}, nil
+		}
 		v, trial, err := k.acquireAnyhow(context.WithoutCancel(ctx), c, p)
 		return &common{verdict: v, trial: trial}, err
 	})
@@ -60,6 +66,11 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 		}
 		return guard.Verdict{}, nil, ctx.Err()
 	}
+}
+
+// isKnown is the verdict of a request of a playback that is.
+func isKnown(c *guard.Claim, p *guard.Policy, held int) guard.Verdict {
+	return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}
 }
 
 // common is a verdict for several requests.

@@ -58,7 +58,7 @@ func (k *Keeper) alike(d *denial, c *guard.Claim, p *guard.Policy) bool {
 	case guard.Revoked:
 		return true
 	case guard.Replaced:
-		return !c.Anew
+		return !c.Anew || c.Reloads
 	case guard.Uncounted:
 		if c.Intent == guard.Look {
 			return false

@@ -126,11 +126,11 @@ func (k *Keeper) Close() error {
 
 // Known reports whether a request's playback has a lease, and how many guards
 // its user held lately. Where the lease is due for a refresh, Known queues one,
-// in the request's words; the request does not wait for it. What starts anew is
-// not known. The trial, nil for nearly all requests, has to be ended.
+// in the request's words; the request does not wait for it. What starts anew, and
+// does not only reload the stream that it had, is not known. The trial, nil for nearly all requests, has to be ended.
 func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial, ok bool) {
 	l, ok := k.leases.get(c.ID)
-	if !ok || c.Anew {
+	if !ok || c.Anew && (!c.Reloads || k.moves(&l, c)) {
 		return 0, nil, false
 	}
 	age := k.now().since(l.at)
@@ -160,7 +160,7 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial,
 // outcome is Known. It is Known, and then Ask.
 func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, *Trial, error) {
 	if held, trial, ok := k.Known(&c, &p); ok {
-		return guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}, trial, nil
+		return isKnown(&c, &p, held), trial, nil
 	}
 	return k.Ask(ctx, c, p)
 }
@@ -179,6 +179,15 @@ func (k *Keeper) Revoke(ctx context.Context, user string, id guard.ID, p guard.P
 	k.forget(id)
 	k.forgetLocal(user, id)
 	return found, err
+}
+
+// Undo implements guard.Store.
+func (k *Keeper) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
+	undone, err := k.Store.Undo(ctx, user, id, replaced)
+	if undone {
+		k.forget(id)
+	}
+	return undone, err
 }
 
 // remember keeps in mind the answer to what was asked at a moment.
@@ -205,8 +214,11 @@ func (k *Keeper) note(at moment, c guard.Claim, p guard.Policy, v guard.Verdict,
 			k.looks.Delete(c.ID)
 		}
 		l := lease{at: at, ttl: milliseconds(slotTime(&p)), stream: k.hash(v.Guard.Stream), held: uint16(v.Held), by: by}
-		if v.Guard.ID != c.ID { // which is not refreshed by this if its own media have named themselves
-			l.by, l.ttl = byAnother, min(l.ttl, milliseconds(v.FreeIn))
+		if c.Nameless { // a guard whose own media have named themselves is not refreshed by this
+			l.ttl = min(l.ttl, milliseconds(v.FreeIn))
+		}
+		if v.Guard.ID != c.ID {
+			l.by = byAnother
 			if !k.serve(c.ID, v.Guard.ID) {
 				k.leases.delete(c.ID)
 				return

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
@@ -61,7 +62,16 @@ func (k *Keeper) refreshQueued(ctx context.Context) {
 	}
 }
 
+// refreshBatch refreshes what has a lease still. What was ended or doubted since it
+// was queued has none, and was asked for before that: it is no sign of life.
 func (k *Keeper) refreshBatch(ctx context.Context, batch []guard.Request) {
+	batch = slices.DeleteFunc(batch, func(r guard.Request) bool {
+		_, known := k.leases.get(r.Claim.ID)
+		return !known
+	})
+	if len(batch) == 0 {
+		return
+	}
 	at := k.now()
 	before := make([]grant, len(batch))
 	for i := range batch {

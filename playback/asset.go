@@ -4,19 +4,22 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"path"
+	"regexp"
 
 	"github.com/streamguard/streamguard/guard"
 )
 
 // AddTokenToAssets writes a path token into an asset list, which an interstitial
-// of HLS names as its X-ASSET-LIST (RFC 8216bis, appendix D.2): JSON such as
+// of HLS names as its X-ASSET-LIST (RFC 8216bis, appendix D): JSON such as
 // {"ASSETS": [{"URI": "ad.m3u8", "DURATION": 15}]}. Into each URI it is written as
-// AddToken would; all else stays as it is, to the byte. The answer is false where
-// this is no asset list, or where more than MaxManifest bytes would come of it.
-func (k Kinds) AddTokenToAssets(list []byte, at Place, id guard.ID) ([]byte, bool) {
+// AddToken would; all else stays as it is, to the byte. The answer has the paths of
+// those that are here, MaxAssets at most; it is false where this is no asset list,
+// or where more than MaxManifest bytes would come of it.
+func (k Kinds) AddTokenToAssets(list []byte, at Place, id guard.ID) (_ []byte, paths []string, ok bool) {
 	l := assets{tokener: k.under(at, id), text: list, read: json.NewDecoder(bytes.NewReader(list))}
 	found := false
-	ok := l.object(func(key json.Token) bool {
+	ok = l.object(func(key json.Token) bool {
 		if key != "ASSETS" {
 			return l.value() != nil
 		}
@@ -24,10 +27,41 @@ func (k Kinds) AddTokenToAssets(list []byte, at Place, id guard.ID) ([]byte, boo
 		return l.array(func() bool { return l.object(l.asset) })
 	})
 	if _, err := l.read.Token(); !ok || !found || err != io.EOF {
-		return nil, false
+		return nil, nil, false
 	}
 	edited := append(l.edited, list[l.copied:]...)
-	return edited, len(edited) <= MaxManifest
+	return edited, l.paths, len(edited) <= MaxManifest
+}
+
+// MaxAssets is how many interstitials of one playlist or list are known as such.
+const MaxAssets = 100
+
+// Assets are the paths of the interstitials here that a playlist of HLS names by
+// X-ASSET-URI, MaxAssets at most.
+func (k Kinds) Assets(playlist []byte, at Place) (paths []string) {
+	if !bytes.Contains(playlist, []byte("X-ASSET-URI")) {
+		return nil
+	}
+	t, known := k.tokener(at), make(variables)
+	for line := range bytes.Lines(playlist) {
+		if bytes.HasPrefix(line, []byte("#EXT-X-DEFINE:")) {
+			known.define(string(line), at.Query)
+		} else if m := hlsAsset.FindSubmatch(line); m != nil {
+			paths = t.addAsset(paths, known.resolve(string(m[1])))
+		}
+	}
+	return paths
+}
+
+var hlsAsset = regexp.MustCompile(`^#EXT-X-DATERANGE:(?:.*,)?\s*X-ASSET-URI="([^"]*)"`)
+
+// addAsset adds the path of an interstitial, if it is here.
+func (t tokener) addAsset(paths []string, ref string) []string {
+	at := t.follow(t.look().home, ref)
+	if at.host != "" || len(paths) == MaxAssets {
+		return paths
+	}
+	return append(paths, path.Clean(at.plain()))
 }
 
 // assets is an asset list as it is read.
@@ -37,6 +71,7 @@ type assets struct {
 	read   *json.Decoder
 	edited []byte
 	copied int // so much of the text is in edited
+	paths  []string
 }
 
 // asset reads a member of an asset, and puts the token into its URI.
@@ -46,6 +81,7 @@ func (l *assets) asset(key json.Token) bool {
 	if key != "URI" || json.Unmarshal(raw, &uri) != nil {
 		return raw != nil
 	}
+	l.paths = l.addAsset(l.paths, uri)
 	if led := l.interstitial(uri); led != uri {
 		end := int(l.read.InputOffset())
 		l.edited = append(l.edited, l.text[l.copied:end-len(raw)]...)

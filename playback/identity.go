@@ -41,7 +41,7 @@ const maxPrimaryID = 64
 
 // PrimaryID is the playback of the film, as its player names it, in a request for
 // what interrupts the film: the _HLS_primary_id query parameter (RFC 8216bis,
-// appendix D.5). It is "" where there is none, or one that is too long.
+// appendix D). It is "" where there is none, or one that is too long.
 func PrimaryID(r *http.Request) string {
 	raw, _ := rawQueryValue(r.URL.RawQuery, "_HLS_primary_id")
 	id, err := url.QueryUnescape(raw)

@@ -18,7 +18,7 @@ func (t tokener) leadOut(list []byte) []byte {
 	out := strings.Repeat("../", len(t.folders)-first) + strings.Join(append(below, ""), "/")
 	edited := make([]byte, 0, len(list)*9/8)
 	for line := range bytes.Lines(list) {
-		url := bytes.TrimSpace(line)
+		url := bytes.TrimSpace(bytes.TrimPrefix(line, bom))
 		if len(edited) > MaxManifest {
 			break
 		}

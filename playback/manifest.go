@@ -283,9 +283,10 @@ func (t tokener) anywhere(ref string) string {
 }
 
 // interstitial puts the token into the URL of an interstitial's assets, or of a
-// list of them, whatever they are named: they are fetched for the film's playback.
+// list of them, whatever they are named unless they are said to be no part of a
+// playback: they are fetched for the film's.
 func (t tokener) interstitial(ref string) string {
-	if _, here := t.here(ref); here {
+	if path, here := t.here(ref); here && (t.kinds.Of(path) != Other || !t.kinds.Knows(path)) {
 		return t.put(ref, 0)
 	}
 	return t.anywhere(ref)

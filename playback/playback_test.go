@@ -252,6 +252,25 @@ func TestExplicitID(t *testing.T) {
 	}
 }
 
+func TestPrimaryID(t *testing.T) {
+	for query, want := range map[string]string{
+		"_HLS_primary_id=3F2504E0-4F89-41D3-9A0C-0305E82C3301":                "3F2504E0-4F89-41D3-9A0C-0305E82C3301",
+		"a=1&_HLS_primary_id=a%2Bb+c&_HLS_start_offset=3":                     "a+b c",
+		"_HLS_primary_id=a&_HLS_primary_id=b":                                 "a",
+		"_HLS_primary_id=" + strings.Repeat("a", 64):                          strings.Repeat("a", 64),
+		"_HLS_primary_id=" + strings.Repeat("%61", 64):                        strings.Repeat("a", 64),
+		"_HLS_primary_id=" + strings.Repeat("a", 65):                          "",
+		"_HLS_primary_id=%zz":                                                 "",
+		"_HLS_primary_id=":                                                    "",
+		"_hls_primary_id=a&x_HLS_primary_id=a&_HLS_interstitial_id=a&_HLS_pr": "",
+		"": "",
+	} {
+		if got := PrimaryID(&http.Request{URL: &url.URL{RawQuery: query}}); got != want {
+			t.Errorf("%s: %q, want %q", query, got, want)
+		}
+	}
+}
+
 func sidOf(r *http.Request) string { return string(CMCDSessionID(nil, r)) }
 
 func TestCMCD(t *testing.T) {

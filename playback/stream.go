@@ -107,7 +107,7 @@ func titled(file string) bool {
 // FFmpeg, Apple, Wowza, Nimble, OvenMediaEngine and others. hashed are
 // MediaMTX's segments, which begin with a number of the muxer.
 var (
-	alone = regexp.MustCompile(`(?i)^((main|live|file|filesequence|data|out|output|chunks|chunklist|rendition|variant|video|audio|subs?|text|level|v|w|b)\d*|` +
+	alone = regexp.MustCompile(`(?i)^((main|live|file|filesequence|data|out|output|chunks|chunklist|rendition|variant|video|audio|subs?|text|level|v)\d*|[wb]\d+|` +
 		`prog|all|mono|llhls|ts)$`)
 	hashed = regexp.MustCompile(`^[0-9a-f]{12}_(main|(video|audio)\d+)_`)
 )

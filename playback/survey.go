@@ -2,6 +2,7 @@ package playback
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"net/url"
 	"path"
@@ -33,6 +34,7 @@ type Survey struct {
 // list of titles. What is none of these gives the zero Survey.
 func (k Kinds) Survey(manifest []byte, at Place) Survey {
 	t := k.tokener(at)
+	manifest = bytes.TrimPrefix(manifest, bom)
 	switch {
 	case isXML(manifest):
 		return t.surveyMPD(manifest)
@@ -41,6 +43,9 @@ func (k Kinds) Survey(manifest []byte, at Place) Survey {
 	}
 	return t.surveyList(manifest)
 }
+
+// bom is a byte order mark, which is no part of a playlist's first line.
+var bom = []byte("\ufeff")
 
 func isXML(manifest []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(manifest, "\ufeff \t\r\n"), []byte("<"))
@@ -67,10 +72,12 @@ func isHLS(playlist []byte) bool {
 // subtitles may come from elsewhere, or not at all. A variant that follows one of
 // the same bandwidth is its backup (RFC 8216, section 6.2.4).
 func (t tokener) surveyPlaylist(playlist []byte) (s Survey) {
-	var media, master, ended, backup bool
+	var media, ended, backup bool
 	named, known := t.look(), make(variables)
 	bandwidths := make(map[string]bool)
-	for line := range bytes.Lines(playlist) {
+	for len(playlist) > 0 {
+		var line []byte
+		line, playlist, _ = bytes.Cut(playlist, []byte("\n"))
 		line = bytes.TrimSpace(line)
 		if len(line) == 0 {
 			continue
@@ -80,6 +87,10 @@ func (t tokener) surveyPlaylist(playlist []byte) (s Survey) {
 				named.ref(known.resolve(string(line)))
 			}
 			backup = false
+			if s.Segment > 0 && named.settled() { // hours of the same may follow
+				ended = ended || bytes.Contains(playlist, []byte("#EXT-X-ENDLIST"))
+				break
+			}
 			continue
 		}
 		tag, value, _ := bytes.Cut(line, []byte(":"))
@@ -94,7 +105,6 @@ func (t tokener) surveyPlaylist(playlist []byte) (s Survey) {
 		case "#EXT-X-PLAYLIST-TYPE":
 			ended = ended || string(bytes.TrimSpace(value)) == "VOD"
 		case "#EXT-X-STREAM-INF":
-			master = true
 			if m := hlsBandwidth.FindSubmatch(line); m != nil && !named.settled() {
 				backup = bandwidths[string(m[1])]
 				bandwidths[string(m[1])] = true
@@ -110,7 +120,7 @@ func (t tokener) surveyPlaylist(playlist []byte) (s Survey) {
 		}
 	}
 	s.Elsewhere = named.elsewhere()
-	if s.Live = media && !master && !ended; s.Live {
+	if s.Live = media && !ended; s.Live {
 		s.Period = s.Segment
 	}
 	return s
@@ -121,13 +131,12 @@ var (
 	hlsURI       = regexp.MustCompile(`[:,]\s*URI="([^"]*)"`)
 )
 
-// surveyList reads a playlist that is none of HLS. It lists titles if it names
-// several streams, or manifests, or says that what it names has no end or has a
-// place in a television's guide. Else it is one title's own, and its lines are
-// what there is to play.
+// surveyList reads a playlist that is none of HLS. It lists titles if its lines
+// have several, wherever they are to be had, or if it says of one that it has no
+// end or stands in a television's guide. Else it is one title's own, and its
+// lines are what there is to play.
 func (t tokener) surveyList(list []byte) Survey {
-	named, first := t.look(), ""
-	guide, manifests := false, 0
+	named, guide, title := t.look(), false, ""
 	headed := bytes.HasPrefix(bytes.TrimLeft(list, "\ufeff \t\r\n"), []byte("#EXTM3U"))
 	for line := range bytes.Lines(list) {
 		line = bytes.TrimSpace(line)
@@ -138,30 +147,38 @@ func (t tokener) surveyList(list []byte) Survey {
 			continue
 		}
 		at := t.follow(named.home, string(line))
-		if !headed && at.kind(t.kinds) == Other && !(len(line) > 4 && bytes.EqualFold(line[:4], []byte("http"))) {
+		if !headed && (bytes.IndexByte(line, ' ') >= 0 || at.kind(t.kinds) == Other && !bytes.HasPrefix(bytes.ToLower(line[:min(4, len(line))]), []byte("http"))) {
 			return Survey{} // some other text
 		}
 		headed = true
-		stream := at.host + " " + Dir(at.plain(), math.MaxInt)
-		if first == "" {
-			first = stream
-		}
-		if t.kinds.Of(at.plain()) == Manifest {
-			manifests++
-		}
-		named.address(at)
-		switch {
-		case guide, stream != first, manifests > 0 && (named.count > 1 || named.ours):
+		another := t.kinds.title(at.plain())
+		title = cmp.Or(title, another)
+		if guide || another != "" && another != title {
 			return Survey{List: true}
-		case named.count == maxNamed:
-			return Survey{Elsewhere: named.elsewhere()}
+		}
+		if named.address(at); named.count == maxNamed {
+			break
 		}
 	}
 	return Survey{Elsewhere: named.elsewhere()}
 }
 
-// maxNamed is how many URLs of a manifest are looked at for one that comes here.
-const maxNamed = 1000
+// title tells lines of a list apart: a manifest's number is a title as any name
+// is, and a segment's says nothing, in whatever folder.
+func (k Kinds) title(p string) string {
+	file := p[strings.LastIndexByte(p, '/')+1:]
+	switch ext := path.Ext(file); {
+	case (ext == ".ts" || ext == ".m4s") && !titled(file):
+		return ""
+	case number.MatchString(strings.TrimSuffix(file, ext)) && k.Of(p) == Manifest:
+		return p
+	}
+	return Dir(p, math.MaxInt)
+}
+
+// maxNamed is how many URLs of a manifest are looked at for one that comes here,
+// or for another title.
+const maxNamed = 100
 
 // look is a search for what of a manifest comes here.
 type look struct {
@@ -220,13 +237,13 @@ func (t tokener) follow(from address, ref string) address {
 
 // plain is the path as the gate reads that of a request.
 func (a address) plain() string {
-	path, _, _ := CutToken(a.path)
-	if strings.Contains(path, "%") {
-		if plain, err := url.PathUnescape(path); err == nil {
+	p, _, _ := CutToken(a.path)
+	if strings.Contains(p, "%") {
+		if plain, err := url.PathUnescape(p); err == nil {
 			return plain
 		}
 	}
-	return path
+	return p
 }
 
 // kind is what the gate takes a request of that address for: of another host's

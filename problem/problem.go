@@ -131,6 +131,14 @@ func Refused(v guard.Verdict) *Problem {
 	return p
 }
 
+// GuardIDs are those of the guards in the way.
+func (r *Refusal) GuardIDs() (ids []string) {
+	for _, g := range r.Guards {
+		ids = append(ids, g.GuardID)
+	}
+	return ids
+}
+
 // Unavailable returns the 503 of a store that could not answer.
 func Unavailable() *Problem {
 	p := New(StoreUnavailable, "guards cannot be looked up at the moment")

@@ -3,7 +3,7 @@
 -- ARGV     1  id, guard.Intent, flags, interval, ttl, client, patience, alone, for: 16
 --             bytes, twice one byte, five times four, 16 bytes, as in guard.Claim;
 --             times in milliseconds. Flags: 1 named, 2 nameless, 4 anew, 8 keeps,
---             16 waited, 32 reclaim_lapsed, 64 observe
+--             16 waited, 32 reclaim_lapsed, 64 observe, 128 reloads
 --          2  stream, device, labels (guard.Labels)
 --          5  channel, where news of guards is published
 --          6  of each rule: per, limit, at_limit (guard.Rule; the policy's own limit is
@@ -17,21 +17,23 @@
 
 local id, intent, flags, interval, ttl, client, patience, alone, served = struct.unpack('>c16BBI4I4I4I4I4c16', ARGV[1])
 local stream, device, labels, channel, RULES = ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6
-local named, nameless = bit.band(flags, 1) ~= 0, bit.band(flags, 2) ~= 0
-local anew, keeps, bound = bit.band(flags, 4) ~= 0, bit.band(flags, 8) ~= 0, bit.band(flags, 64) ~= 0 and MAX_OBSERVED or MAX_LIMIT
+local named, nameless = band(flags, 1) ~= 0, band(flags, 2) ~= 0
+local anew, keeps, observe = band(flags, 4) ~= 0, band(flags, 8) ~= 0, band(flags, 64) ~= 0
+local bound = observe and MAX_OBSERVED or MAX_LIMIT
 
 -- Two cases, which are nearly all claims, are done on the bytes without reading the
 -- records: a guard of which only times and flags change (10), and a new guard, or a
 -- look, with room for it under every rule (6) where no mark says anything else.
-local at, after, kind = locate(id)
-if kind == 'G' and (not anew or replacements == 0) then
-  local is, streams, devices, labelled, names = struct.unpack('>I2xxxxxxBBI2xx', value, at + 41)
+local at, after, kind, another = locate(id)
+if kind == 'G' and not another and (replacements == 0 or not (anew or observe)) then
+  local is, streams, devices, labelled = struct.unpack('>I2BBI2', value, at + 37)
+  local names = at + HEADER
   local devices_at = names + streams
   local labels_at = devices_at + devices
   if (stream == '' or keeps and streams > 0 or value:sub(names, devices_at - 1) == stream)
     and (device == '' or value:sub(devices_at, labels_at - 1) == device)
     and (labels == '' or value:sub(labels_at, labels_at + labelled - 1) == labels)
-    and not (nameless and (named or bit.band(is, NAMED) ~= 0)) then
+    and not (nameless and (named or band(is, NAMED) ~= 0)) then
     return extend(at, after, interval, ttl, named and NAMED or 0, channel)
   end
 elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or value == '2' and served == NOBODY) then
@@ -41,14 +43,15 @@ elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or 
     if intent == LOOK then return { VACANT, now, held, '' } end
     local is = (named and NAMED or 0) + (nameless and NAMELESS or 0)
     if is > 0 then is = is + UNPROVEN end
-    local new = struct.pack(RECORD, 'G', id, now, now, interval, ttl, 0, is, 0, 0, client, #stream, #device, #labels, 0) .. stream .. device .. labels
+    local names = stream .. device .. labels
+    local new = struct.pack(RECORD, 'G', id, #names, now, ttl, 0, interval, is, #stream, #device, #labels, now, 0, 0, client) .. names
     value = value .. new
     write(math.max(last, now + ttl))
     return { ADMITTED, now, held + 1, new }
   end
 end
 
-local waited, reclaim = bit.band(flags, 16) ~= 0, bit.band(flags, 32) ~= 0
+local waited, reclaim = band(flags, 16) ~= 0, band(flags, 32) ~= 0
 local rules = {}
 for i = RULES, #ARGV, 3 do
   rules[#rules + 1] = { per = ARGV[i], limit = tonumber(ARGV[i + 1]), at_limit = tonumber(ARGV[i + 2]) }
@@ -77,6 +80,11 @@ local function may(r)
     and (not is(r, NAMELESS) or r.client == 0 or client == 0 or r.client == client)
 end
 
+-- Whether it is, as far as the request knows.
+local function serves(r)
+  return may(r) and r.stream == stream and (r.device == device or device == '')
+end
+
 -- Whether a request that comes without a guard belongs to the time before the
 -- release that left the mark.
 local function precedes(mark)
@@ -86,18 +94,22 @@ local function precedes(mark)
 end
 
 -- 1. A playback that was revoked is refused, and one that was replaced until it
--- starts anew.
-if anew then
+-- starts anew, or nobody is to be refused. Requests without a name are another
+-- matter (3).
+if anew or observe then
+  local even_watched = observe or band(flags, 128) == 0
   for _, r in ipairs(records) do
-    if r.kind == 'P' and r.id == id then
-      set(r, LIFTED + PARTED)
-    elseif r.kind == 'P' and may(r) then
-      set(r, PARTED)
+    if r.kind == 'P' and (even_watched or not is(r, WATCHED)) then
+      if r.id == id then
+        set(r, LIFTED)
+      elseif may(r) then
+        set(r, PARTED)
+      end
     end
   end
 end
 local mark = first(function(r) return r.id == id and stops(r) end)
-if mark then return refuse(mark) end
+if mark and not nameless then return refuse(mark) end
 
 -- 2. Its own guard stays its own. Without one,
 local own = find('G', id)
@@ -105,23 +117,25 @@ if not own and nameless then
   -- 3. a request without a name is served by the guards of its stream and device, or
   -- by one that may be on them, or is refused with the playback that was ended there.
   -- Where the store has lost the guard that served it before, it speaks for that;
-  local serves
+  local oldest
   for _, r in ipairs(records) do
-    if r.kind == 'G' and r.stream == stream and may(r) then
+    if r.kind == 'G' and serves(r) then
       if not is(r, NAMED) then also = math.max(also, refresh(r, interval, ttl)) end
-      serves = serves or r
+      oldest = oldest or r
     end
   end
-  if serves then return answer(REFRESHED, pack(serves)) end
+  if oldest then return answer(REFRESHED, pack(oldest)) end
   own = first(function(r) return r.kind == 'G' and may(r) end)
-  mark = first(function(r) return may(r) and (stops(r) and not is(r, PARTED) or r.kind == 'L' and precedes(r)) end)
+  mark = first(function(r)
+    return stops(r) and not is(r, PARTED) and may(r) or r.kind == 'R' and r.id == id or r.kind == 'L' and serves(r) and precedes(r)
+  end)
   if own then
     id = own.id
   elseif mark and mark.kind == 'L' then
     return answer(RELEASED)
   elseif mark then
     return refuse(mark)
-  elseif served ~= NOBODY and not locate(served) then
+  elseif served ~= NOBODY and not first(function(r) return r.id == served and (r.kind == 'G' or WEIGHTS[r.kind]) end) then
     id, nameless, intent = served, false, RESUME
   end
 end
@@ -129,8 +143,9 @@ if not own then
   -- 4. a request that was sent before the playback's release passes;
   mark = find('L', id)
   if mark and precedes(mark) then return answer(RELEASED) end
-  -- 5. who resumes may be one of those whose end was forgotten.
-  if intent == RESUME and find('F', NOBODY) then intent = PLAY end
+  -- 5. who resumes may be one of those whose end was forgotten, or was replaced and
+  -- has started anew since, elsewhere.
+  if intent == RESUME and (find('F', NOBODY) or find('P', id)) then intent = PLAY end
 end
 
 -- 6. What the guard will be needs room under every rule,
@@ -152,25 +167,27 @@ if own then
   end
 end
 local returns = returns_of(new)
-local going, taken, thrown_out, by, refusing = make_room(own, new)
+local going, taken, thrown_out, by, refusing, missing = make_room(own, new)
 local lately = not refusing and #thrown_out > 0 and returns > MAX_RETURNS
 if lately then refusing, also = by, 1 end
 if refusing then
   local shown, blocking, free_in = in_the_way(new, refusing)
   if lately then return answer(REJECTED, shown, fight(new), refusing, blocking) end
   local wait
-  doubted, wait = doubt(new, refusing)
+  doubted, wait = doubt(new, refusing, missing, going)
   return answer(wait and DOUBTED or REJECTED, shown, wait or free_in, refusing, blocking)
 end
 -- 7. and a new one needs room in the store, which keeps only so many of one user.
-if not own then
-  local left = held
-  for _ in pairs(going) do left = left - 1 end
-  if left >= bound then return answer(UNCOUNTED) end
-end
+local left = held
+for _ in pairs(going) do left = left - 1 end
+if not own and left >= bound then return answer(UNCOUNTED) end
 
--- 8. A look leaves all as it is.
-if not own and intent == LOOK then return answer(VACANT) end
+-- 8. A look leaves all as it is: its own guard stays where it is if another would
+-- have to go.
+if intent == LOOK then
+  if not own then return answer(VACANT) end
+  if left < held then new, going, taken, thrown_out = own, {}, {}, {} end
+end
 
 -- 9. What has to go goes. The playbacks that lose their slots to another are refused.
 for _, ids in ipairs({ taken, thrown_out }) do
@@ -192,8 +209,9 @@ new.returns = returns
 if nameless then set(new, NAMELESS) end
 if intent == PLAY and (named or nameless) then set(new, UNPROVEN) end
 mark = find('L', id)
-if mark then mark.kind, mark.interval = 'B', 0 end
-drop(function(r) return r.kind == 'P' and r.id == id end)
+if mark then mark.kind = 'B' end
+mark = find('P', id)
+if mark then set(mark, LIFTED) end
 -- A guard is born here and, in short, above, and nowhere else: every rule that counts
 -- it has room for it (6), unless its playback was admitted before and resumes; and no
 -- user has more guards than a store keeps (7).

@@ -58,7 +58,7 @@ func TestHurriedCallersDoNotOpenTheBreaker(t *testing.T) {
 				}
 			}
 			line.Set(redistest.Trouble{})
-			acquires(t, s, guard.Admitted, "1", guard.Start)
+			acquires(t, s, guard.Admitted, "1", guard.Play)
 		})
 	}
 }

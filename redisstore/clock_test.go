@@ -35,17 +35,17 @@ func TestClockThatJumpsForwardCostsAPlayingViewerNothing(t *testing.T) {
 	server := redistest.StartWithClock(t)
 	s := open(t, Options{Addresses: []string{server.Addr}})
 	for _, playback := range []string{"1", "2", "3"} {
-		acquires(t, s, guard.Admitted, playback, guard.Start)
+		acquires(t, s, guard.Admitted, playback, guard.Play)
 	}
 	server.Advance(t, time.Hour)
 	holds(t, s, 0)
 	// Somebody is faster than two of those who play: these come back all the same.
-	acquires(t, s, guard.Admitted, "new", guard.Start)
+	acquires(t, s, guard.Admitted, "new", guard.Play)
 	acquires(t, s, guard.Admitted, "1", guard.Resume)
 	acquires(t, s, guard.Admitted, "2", guard.Resume)
 	acquires(t, s, guard.Admitted, "3", guard.Resume)
 	holds(t, s, 4)
-	acquires(t, s, guard.Rejected, "newer", guard.Start)
+	acquires(t, s, guard.Rejected, "newer", guard.Play)
 }
 
 // Who has left before the clock goes back keeps the slot for ttl, and not until
@@ -65,31 +65,31 @@ func TestClockThatJumpsBackKeepsNobodyBeyondTTL(t *testing.T) {
 			t.Fatalf("%s: %v, %v", playback, found, err)
 		}
 	}
-	acquires(t, s, guard.Admitted, "left too", guard.Start)
+	acquires(t, s, guard.Admitted, "left too", guard.Play)
 	server.Advance(t, -time.Hour)
 
 	// Even a call that is refused starts the count-down.
-	if v := acquires(t, s, guard.Rejected, "new", guard.Start); v.FreeIn != policy.TTL {
+	if v := acquires(t, s, guard.Rejected, "new", guard.Play); v.FreeIn != policy.TTL {
 		t.Errorf("free in %v, want %v", v.FreeIn, policy.TTL)
 	}
 	if left := s.client.PTTL(t.Context(), s.key("u")).Val(); left != policy.TTL {
 		t.Errorf("the key lives for %v, want %v", left, policy.TTL)
 	}
-	acquires(t, s, guard.Released, "released", guard.Continue)
+	acquires(t, s, guard.Released, "released", guard.Play)
 	server.Advance(t, guard.Settle)
-	acquires(t, s, guard.Rejected, "released", guard.Continue)
+	acquires(t, s, guard.Rejected, "released", guard.Play)
 	acquires(t, s, guard.Refreshed, "plays", guard.Resume)
 	server.Advance(t, policy.TTL-guard.Settle-time.Second)
 	if v := acquires(t, s, guard.Revoked, "revoked", guard.Resume); v.FreeIn != time.Second {
 		t.Errorf("revoked for another %v, want 1s", v.FreeIn)
 	}
-	if v := acquires(t, s, guard.Rejected, "new", guard.Start); v.FreeIn != time.Second {
+	if v := acquires(t, s, guard.Rejected, "new", guard.Play); v.FreeIn != time.Second {
 		t.Errorf("free in %v, want 1s", v.FreeIn)
 	}
 	server.Advance(t, time.Second)
 	holds(t, s, 1)
-	acquires(t, s, guard.Admitted, "new", guard.Start)
-	acquires(t, s, guard.Admitted, "revoked", guard.Start)
+	acquires(t, s, guard.Admitted, "new", guard.Play)
+	acquires(t, s, guard.Admitted, "revoked", guard.Play)
 }
 
 // The replica that takes over has another idea of the time than its master had.
@@ -99,7 +99,7 @@ func TestFailoverToAClockThatIsOff(t *testing.T) {
 			master := redistest.StartWithClock(t, "--repl-diskless-sync-delay", "0")
 			s := open(t, Options{Addresses: []string{master.Addr}})
 			for _, playback := range []string{"plays", "left", "left too"} {
-				acquires(t, s, guard.Admitted, playback, guard.Start)
+				acquires(t, s, guard.Admitted, playback, guard.Play)
 			}
 			host, port, _ := net.SplitHostPort(master.Addr)
 			replica := redistest.StartWithClock(t, "--replicaof", host+" "+port)
@@ -131,9 +131,10 @@ func TestPuttingAValueRightIsLinear(t *testing.T) {
 	name := strings.Repeat("s", 255)
 	for what, refreshed := range map[string]string{"over": "\x00\x00\x00\x00\x00\x01", "ahead of the clock": ahead} {
 		record := func(refreshed string) string {
-			return "G0123456789abcdef" + refreshed + refreshed + "\x00\x00\x00\x01" + "\x00\x00\xff\xff" + "\xff\x00\x00\x00" + name
+			return "G0123456789abcdef" + "\x00\xff" + refreshed + "\x00\x00\xff\xff" + "\x00\x00\x00\x09" + "\x00\x00\x00\x01" +
+				"\x00\x00" + "\xff\x00\x00\x00" + refreshed + "\x00\x00" + "\x00\x00\x00\x00" + name
 		}
-		text := "1" + strings.Repeat(record(refreshed), guards-1) + record(ahead)
+		text := "2" + strings.Repeat(record(refreshed), guards-1) + record(ahead)
 		if err := s.client.Set(t.Context(), s.key("u"), text, time.Minute).Err(); err != nil {
 			t.Fatal(err)
 		}

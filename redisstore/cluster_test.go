@@ -82,7 +82,7 @@ func TestWalkAndProbeKnowTheWholeCluster(t *testing.T) {
 	ended := make(chan guard.ID, 1000)
 	go s.Watch(t.Context(), func(id guard.ID) { ended <- id })
 	until(t, "an end at another server is heard of", func() bool {
-		acquires(t, all, guard.Admitted, "1", guard.Start)
+		acquires(t, all, guard.Admitted, "1", guard.Play)
 		_, err := all.Release(t.Context(), "u", claim("u", "1").ID, guard.Policy{TTL: time.Millisecond})
 		return err == nil && len(ended) > 0
 	})

@@ -30,7 +30,7 @@ func TestHistoriesAreThoseOfOneLedger(t *testing.T) {
 	const round = 20_000
 	for n := 0; n*round < *operations && !t.Failed(); n++ {
 		h := guardtest.History{Limit: policy.Limit, Round: n, Broken: broken,
-			Verbs: []string{"acquire", "acquire", "continue", "continue", "resume", "refresh", "release", "release", "revoke", "list"}}
+			Verbs: []string{"acquire", "acquire", "continue", "continue", "look", "resume", "refresh", "release", "release", "revoke", "undo", "list"}}
 		h.Run(clients, min(round, *operations-n*round), func(client int, c guardtest.Call) (guardtest.Told, bool) {
 			return ask(t.Context(), stores[client], c)
 		})
@@ -46,15 +46,17 @@ func ask(ctx context.Context, s *Store, c guardtest.Call) (told guardtest.Told, 
 		err  error
 	)
 	switch c.Verb {
-	case "acquire", "continue", "resume":
-		intent := map[string]guard.Intent{"continue": guard.Continue, "resume": guard.Resume}[c.Verb]
-		v, err = s.Acquire(ctx, guard.Claim{User: c.User, ID: c.ID(), Intent: intent}, policy)
+	case "acquire", "continue", "look", "resume":
+		intent := map[string]guard.Intent{"look": guard.Look, "resume": guard.Resume}[c.Verb]
+		v, err = s.Acquire(ctx, guard.Claim{User: c.User, ID: c.ID(), Intent: intent, Anew: c.Verb == "acquire", Named: c.Verb == "continue"}, policy)
 	case "refresh":
 		v, err = s.Refresh(ctx, c.User, c.ID(), policy)
 	case "release":
 		told.Found, err = s.Release(ctx, c.User, c.ID(), policy)
 	case "revoke":
 		told.Found, err = s.Revoke(ctx, c.User, c.ID(), policy)
+	case "undo":
+		told.Found, err = s.Undo(ctx, c.User, c.ID(), nil)
 	case "list":
 		held, err = s.List(ctx, c.User)
 	}

@@ -4,21 +4,25 @@ local records
 local changed = false -- whether they are to be written,
 local news = {}       -- and the ids that are to be published
 
--- Reads the records of a value that is right.
+-- Reads the records of a value that is right: start and after are where each of them
+-- stands there.
 local function read()
   records = {}
   local at = 2
   while at <= #value do
-    local r, stream, device, labels, extra, names = {}
-    r.kind, r.id, r.created, r.refreshed, r.interval, r.ttl, r.doubted, r.flags, r.returns, r.reason, r.client,
-      stream, device, labels, extra, names = struct.unpack(RECORD, value, at)
-    local function take(length)
-      names = names + length
-      return value:sub(names - length, names - 1)
-    end
-    r.stream, r.device, r.labels, r.extra = take(stream), take(device), take(labels), take(extra)
-    records[#records + 1] = r
-    at = names
+    local kind, id, length, refreshed, ttl, doubted, interval, flags, stream, device, labels, created, returns, reason, client, names = struct.unpack(RECORD, value, at)
+    local devices_at = names + stream
+    local labels_at = devices_at + device
+    local extra_at = labels_at + labels
+    local start = at
+    at = names + length
+    records[#records + 1] = {
+      start = start, after = at,
+      kind = kind, id = id, refreshed = refreshed, ttl = ttl, doubted = doubted, interval = interval, flags = flags,
+      created = created, returns = returns, reason = reason, client = client,
+      stream = value:sub(names, devices_at - 1), device = value:sub(devices_at, labels_at - 1),
+      labels = value:sub(labels_at, extra_at - 1), extra = value:sub(extra_at, at - 1),
+    }
   end
 end
 
@@ -42,13 +46,14 @@ local function drop(where)
   records = kept
 end
 
-local function is(r, flag) return bit.band(r.flags, flag) ~= 0 end
-local function set(r, flag) r.flags, changed = bit.bor(r.flags, flag), true end
+local function is(r, flag) return band(r.flags, flag) ~= 0 end
+local function set(r, flag) r.flags, changed = bor(r.flags, flag), true end
 local function over(r) return r.refreshed + r.ttl end
 
 local function pack(r)
-  return struct.pack(RECORD, r.kind, r.id, r.created, r.refreshed, r.interval, r.ttl, r.doubted, r.flags, r.returns, r.reason, r.client,
-    #r.stream, #r.device, #r.labels, #r.extra) .. r.stream .. r.device .. r.labels .. r.extra
+  local names = r.stream .. r.device .. r.labels .. r.extra
+  return struct.pack(RECORD, r.kind, r.id, #names, r.refreshed, r.ttl, r.doubted, r.interval, r.flags,
+    #r.stream, #r.device, #r.labels, r.created, r.returns, r.reason, r.client) .. names
 end
 
 -- Writes the records, if they have changed, and tells the news.
@@ -71,7 +76,7 @@ end
 local function refresh(r, interval, ttl)
   local answered = r.doubted > 0
   r.interval, r.ttl = extended(r.refreshed, r.interval, r.ttl, interval, ttl)
-  r.refreshed, r.doubted, r.flags, changed = now, 0, bit.band(r.flags, bit.bnot(UNPROVEN)), true
+  r.refreshed, r.doubted, r.flags, changed = now, 0, without(r.flags, UNPROVEN), true
   if answered then news[#news + 1] = r.id end
   return answered and 1 or 0
 end
@@ -94,23 +99,25 @@ local function stop(mark, ttl)
   return REPLACED, over(mark) - now
 end
 
-local FORGETS = { 'B', 'L', 'P', 'R' } -- in this order, the oldest of a kind first
+-- Marks by what is lost with them.
+local WEIGHTS = { B = 1, L = 2, P = 3, R = 5 }
+local function weight(r) return (WEIGHTS[r.kind] or 0) + (r.kind == 'P' and is(r, WATCHED) and 1 or 0) end
 
--- Forgets marks beyond MAX_MARKS, and remembers that an end was forgotten.
+-- Forgets marks beyond MAX_MARKS, the oldest of the least weight first, and remembers
+-- that an end was forgotten.
 local function forget_marks()
   local excess, until_then = -MAX_MARKS, now
   for _, r in ipairs(records) do
-    if r.kind == 'B' or r.kind == 'L' or r.kind == 'P' or r.kind == 'R' then excess = excess + 1 end
+    if WEIGHTS[r.kind] then excess = excess + 1 end
   end
-  for _, kind in ipairs(FORGETS) do
-    if excess > 0 then
-      drop(function(r)
-        if r.kind ~= kind or excess <= 0 then return false end
-        excess = excess - 1
-        if kind ~= 'B' then until_then = math.max(until_then, over(r)) end
-        return true
-      end)
-    end
+  for least = 1, 5 do
+    if excess <= 0 then break end
+    drop(function(r)
+      if weight(r) ~= least or excess <= 0 then return false end
+      excess = excess - 1
+      if r.kind ~= 'B' then until_then = math.max(until_then, over(r)) end
+      return true
+    end)
   end
   local before = find('F', NOBODY)
   if until_then == now or before and over(before) >= until_then then return end
@@ -121,14 +128,16 @@ local function forget_marks()
   }
 end
 
--- Turns guards into marks of this kind. A mark lives for ttl, or for the guard's
--- own if that is longer; with a ttl of 0 there is none.
+-- Turns guards into marks of this kind, the only ones of their playbacks. A mark
+-- lives for ttl, or for the guard's own if that is longer; with a ttl of 0 there is
+-- none.
 local function finish(kind, ids, ttl)
   local ends, guards, again = {}, {}, {}
   for _, id in ipairs(ids) do ends[id] = true end
   drop(function(r)
-    if not ends[r.id] or r.kind ~= 'G' and r.kind ~= 'B' then return false end
-    if r.kind == 'G' then guards[r.id] = r else again[r.id] = true end
+    if not ends[r.id] or r.kind ~= 'G' and not WEIGHTS[r.kind] then return false end
+    if r.kind == 'G' then guards[r.id] = r end
+    if r.kind == 'B' then again[r.id] = true end
     return true
   end)
   for _, id in ipairs(ids) do

@@ -36,7 +36,7 @@ func bytesPerGuard(tb testing.TB, guards int) float64 {
 	ctx := context.Background()
 	long := policy // nothing may expire meanwhile
 	long.Interval, long.TTL = 1000*policy.Interval, 1000*policy.TTL
-	if err := s.scripts.acquire.Load(ctx, s.client).Err(); err != nil {
+	if err := scripts.acquire.Load(ctx, s.client).Err(); err != nil {
 		tb.Fatal(err)
 	}
 	before := usedMemory(tb, s)
@@ -45,7 +45,7 @@ func bytesPerGuard(tb testing.TB, guards int) float64 {
 		user := fmt.Sprintf("user-%011d", n*100/155)
 		id := guard.DeriveID(user, "", strconv.Itoa(n))
 		claim := guard.Claim{User: user, ID: id, Stream: fmt.Sprintf("stream-%017d", n)}
-		s.scripts.acquire.EvalSha(ctx, pipe, []string{s.key(user)}, s.acquireArgs(claim, long)...)
+		scripts.acquire.EvalSha(ctx, pipe, []string{s.key(user)}, s.acquireArgs(claim, long)...)
 		if pipe.Len() == 1000 || n == guards-1 {
 			if _, err := pipe.Exec(ctx); err != nil {
 				tb.Fatal(err)

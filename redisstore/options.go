@@ -118,7 +118,6 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		given:   o,
-		scripts: own,
 		prefix:  o.KeyPrefix,
 		channel: "ended:" + o.KeyPrefix,
 		timeout: o.Timeout,

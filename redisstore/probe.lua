@@ -4,5 +4,5 @@
 
 redis.call('TIME')
 redis.call('GET', KEYS[1])
-redis.call('SET', KEYS[1], '1', 'PX', 1000)
+redis.call('SET', KEYS[1], '2', 'PX', 1000)
 return 1

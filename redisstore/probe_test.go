@@ -51,7 +51,7 @@ func TestProbeDoesWhatTheVerbsDo(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := tell(t, "+info")
 			s := open(t, Options{Addresses: []string{server.Addr}, Username: "gate", Password: "secret"})
-			acquires(t, s, guard.Admitted, "1", guard.Start)
+			acquires(t, s, guard.Admitted, "1", guard.Play)
 			if probed := s.Probe(t.Context()); len(probed) != 1 || probed[0].Err != nil || probed[0].Took == 0 {
 				t.Errorf("probe: %+v", probed)
 			}

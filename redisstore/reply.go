@@ -133,14 +133,19 @@ func parseRecords(now int64, records, user string) (*ledgerView, error) {
 		kind := r.take(1)
 		g := guard.Guard{User: user}
 		copy(g.ID[:], r.take(16))
-		created, refreshed := min(r.number(6), now), min(r.number(6), now)
-		g.CreatedAt, g.ExpiresAt, g.RemovedAt = moment(created), moment(refreshed+r.number(4)), moment(refreshed+r.number(4))
-		r.take(8) // doubted, flags, returns, reason
+		length := int(r.number(2))
+		refreshed := min(r.number(6), now)
+		g.RemovedAt = moment(refreshed + r.number(4))
+		r.take(4) // doubted
+		g.ExpiresAt = moment(refreshed + r.number(4))
+		r.take(2) // flags
+		stream, device, labels := int(r.number(1)), int(r.number(1)), int(r.number(2))
+		g.CreatedAt = moment(min(r.number(6), now))
+		r.take(2) // returns, reason
 		g.Client = guard.Client(r.number(4))
-		stream, device, labels, extra := int(r.number(1)), int(r.number(1)), int(r.number(2)), int(r.number(2))
-		g.Stream, g.Device, g.Labels = r.take(stream), r.take(device), guard.Labels(r.take(labels))
-		r.take(extra)
-		if r.short {
+		names := reader{rest: r.take(length)}
+		g.Stream, g.Device, g.Labels = names.take(stream), names.take(device), guard.Labels(names.take(labels))
+		if r.short || names.short {
 			return nil, errReply
 		}
 		if !g.RemovedAt.After(moment(now)) {

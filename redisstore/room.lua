@@ -30,7 +30,7 @@ end
 -- lose their slots, then those that were doubted for long enough, then the oldest
 -- where a start replaces them. It changes nothing. Returns what goes, of those the
 -- ids that were doubted in vain, those that a rule replaces, the last such rule, and
--- where all that is not enough the rule that refuses.
+-- where all that is not enough the rule that refuses, and how many are missing.
 local function make_room(own, new)
   local going, taken, thrown_out, by = {}, {}, {}
   if not own and intent == RESUME then return going, taken, thrown_out end -- an admitted viewer stays admitted
@@ -68,7 +68,7 @@ local function make_room(own, new)
           by = n
         end
       end
-      if excess > 0 then return going, taken, thrown_out, by, n end
+      if excess > 0 then return going, taken, thrown_out, by, n, excess end
     end
   end
   return going, taken, thrown_out, by
@@ -81,7 +81,7 @@ local function in_the_way(new, n)
   local ends, shown, free_in = {}, {}, ttl
   for i, r in ipairs(guards) do
     ends[i] = reclaim and expires(r) or over(r)
-    if i <= MAX_IN_THE_WAY then shown[i] = pack(r) end
+    if i <= MAX_IN_THE_WAY then shown[i] = value:sub(r.start, r.after - 1) end
   end
   if limit >= 1 and limit <= #ends then
     table.sort(ends)
@@ -94,8 +94,8 @@ end
 local function returns_of(new)
   local returns = 0
   for _, r in ipairs(records) do
-    if r.kind == 'P' and is(r, WATCHED) and r.stream == new.stream then
-      returns = math.max(returns, math.min(r.returns, MAX_RETURNS) + 1)
+    if r.kind == 'P' and r.stream == new.stream then
+      returns = math.max(returns, math.min(r.returns, MAX_RETURNS) + (is(r, WATCHED) and 1 or 0))
     end
   end
   return returns
@@ -115,20 +115,22 @@ local function fight(new)
 end
 
 -- Doubts the guards in the way of the guard new that may be the same viewer's, and
--- over. Returns their ids, as far as they were not doubted before, and for how many
--- milliseconds the start has to wait, or nil.
-local function doubt(new, n)
-  local ids, wait = {}
-  if patience == 0 or new.client == 0 or new.stream == '' or rules[n].limit == 0 then return ids end
+-- over, unless all of them are fewer than are missing. Returns the ids of those that
+-- were not doubted before, and for how many milliseconds the start has to wait, or nil.
+local function doubt(new, n, missing, going)
+  local perhaps, ids, waits = {}, {}, {}
+  if patience == 0 or new.client == 0 or new.stream == '' then return ids end
   for _, r in ipairs(beside(new, n)) do
-    if same(r, new) then
-      if r.doubted == 0 and not waited then
-        r.doubted, changed = now - r.refreshed + 1, true
-        ids[#ids + 1], news[#news + 1] = r.id, r.id
-      end
-      local left = r.doubted > 0 and doubted_at(r) + patience - now or 0
-      if left > 0 and left < (wait or math.huge) then wait = left end
-    end
+    if same(r, new) and not going[r] and (r.doubted > 0 or not waited) then perhaps[#perhaps + 1] = r end
   end
-  return ids, wait
+  if #perhaps < missing then return ids end
+  for i, r in ipairs(perhaps) do
+    if r.doubted == 0 then
+      r.doubted, changed = now - r.refreshed + 1, true
+      ids[#ids + 1], news[#news + 1] = r.id, r.id
+    end
+    waits[i] = doubted_at(r) + patience - now
+  end
+  table.sort(waits)
+  return ids, waits[missing]
 end

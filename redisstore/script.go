@@ -28,28 +28,24 @@ var (
 	undoLua string
 	//go:embed list.lua
 	listLua string
-
-	own = newScripts(valueLua)
 )
 
-// scripts are those of one version.
-type scripts struct{ acquire, refresh, release, revoke, undo, list *redis.Script }
+// scripts are one for each verb.
+var scripts = struct{ acquire, refresh, release, revoke, undo, list *redis.Script }{
+	acquire: script(acquireLua),
+	refresh: script(refreshLua),
+	release: script("local KIND = 'L'\n" + finishLua),
+	revoke:  script("local KIND = 'R'\n" + finishLua),
+	undo:    script(undoLua),
+	list:    script(listLua),
+}
 
-// newScripts puts each script together: guard's numbers, the user's value, and the
-// verb, in two parts: nearly every call needs only the first, and has no time for
-// the making of functions.
-func newScripts(value string) scripts {
-	value = constants + value
+// script puts a script together: guard's numbers, the user's value, and the verb, in
+// two parts: nearly every call needs only the first, and has no time for the making
+// of functions.
+func script(verb string) *redis.Script {
 	parts := strings.NewReplacer("--- ledger.lua and room.lua: ", ledgerLua+roomLua+"-- ", "--- ledger.lua: ", ledgerLua+"-- ")
-	script := func(verb string) *redis.Script { return redis.NewScript(value + parts.Replace(verb)) }
-	return scripts{
-		acquire: script(acquireLua),
-		refresh: script(refreshLua),
-		release: script("local KIND = 'L'\n" + finishLua),
-		revoke:  script("local KIND = 'R'\n" + finishLua),
-		undo:    script(undoLua),
-		list:    script(listLua),
-	}
+	return redis.NewScript(constants + valueLua + parts.Replace(verb))
 }
 
 // constants gives guard's numbers the names that they have in Lua.

@@ -28,7 +28,6 @@ var ErrLayout = errors.New("unknown layout of a user's value")
 
 // Store keeps one ledger for each user under one key. Create it with Open.
 type Store struct {
-	scripts scripts
 	client  redis.UniversalClient
 	cluster atomic.Pointer[redis.ClusterClient] // in place of client, if its one server turns out to be of a Cluster
 	prefix  string
@@ -79,7 +78,7 @@ func (s *Store) Timeout() time.Duration { return s.timeout }
 
 // Acquire implements guard.Store.
 func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	answer, err := s.run(ctx, s.scripts.acquire, c.User, s.acquireArgs(c, p)...)
+	answer, err := s.run(ctx, scripts.acquire, c.User, s.acquireArgs(c, p)...)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
 	}
@@ -96,7 +95,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 		cmds := make([]*redis.Cmd, len(theirs))
 		for i, at := range theirs {
 			r := requests[at]
-			cmds[i] = s.scripts.acquire.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, s.acquireArgs(r.Claim, r.Policy)...)
+			cmds[i] = scripts.acquire.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, s.acquireArgs(r.Claim, r.Policy)...)
 		}
 		pipe.Exec(timed) // each command has its own error
 		for i, at := range theirs {
@@ -123,7 +122,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 // acquireArgs are acquire.lua's ARGV.
 func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
 	var flags byte
-	for i, is := range [...]bool{c.Named, c.Nameless, c.Anew, c.Keeps, c.Waited, p.ReclaimLapsed, p.Observe} {
+	for i, is := range [...]bool{c.Named, c.Nameless, c.Anew, c.Keeps, c.Waited, p.ReclaimLapsed, p.Observe, c.Reloads} {
 		if is {
 			flags |= 1 << i
 		}
@@ -164,7 +163,7 @@ func acquired(answer any, c guard.Claim, p guard.Policy) (guard.Verdict, error) 
 
 // Refresh implements guard.Store.
 func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
-	answer, err := s.run(ctx, s.scripts.refresh, user, id[:], milliseconds(p.Interval), milliseconds(p.TTL), s.channel)
+	answer, err := s.run(ctx, scripts.refresh, user, id[:], milliseconds(p.Interval), milliseconds(p.TTL), s.channel)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
 	}
@@ -181,7 +180,7 @@ func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Release implements guard.Store.
 func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, s.scripts.release, user, id[:], milliseconds(p.TTL), s.channel)
+	found, err := s.run(ctx, scripts.release, user, id[:], milliseconds(p.TTL), s.channel)
 	if err != nil {
 		return false, fmt.Errorf("releasing a guard: %w", err)
 	}
@@ -190,7 +189,7 @@ func (s *Store) Release(ctx context.Context, user string, id guard.ID, p guard.P
 
 // Revoke implements guard.Store.
 func (s *Store) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
-	found, err := s.run(ctx, s.scripts.revoke, user, id[:], milliseconds(p.TTL), s.channel)
+	found, err := s.run(ctx, scripts.revoke, user, id[:], milliseconds(p.TTL), s.channel)
 	if err != nil {
 		return false, fmt.Errorf("revoking a guard: %w", err)
 	}
@@ -203,7 +202,7 @@ func (s *Store) Undo(ctx context.Context, user string, id guard.ID, replaced []g
 	for _, other := range replaced {
 		ids = append(ids, other[:]...)
 	}
-	undone, err := s.run(ctx, s.scripts.undo, user, id[:], ids, s.channel)
+	undone, err := s.run(ctx, scripts.undo, user, id[:], ids, s.channel)
 	if err != nil {
 		return false, fmt.Errorf("undoing a claim: %w", err)
 	}
@@ -219,7 +218,7 @@ func (s *Store) List(ctx context.Context, user string) ([]guard.Guard, error) {
 			return guards, nil
 		}
 	}
-	answer, err := s.run(ctx, s.scripts.list, user)
+	answer, err := s.run(ctx, scripts.list, user)
 	if err != nil {
 		return nil, fmt.Errorf("listing guards: %w", err)
 	}

@@ -133,7 +133,7 @@ func TestAnswersAndWritesAreSmall(t *testing.T) {
 		fmt.Sscan(rest, &n)
 		return n
 	}
-	one := 41 + 2*guard.MaxLabel
+	one := 55 + 2*guard.MaxLabel
 	for verb, c := range map[string]struct {
 		most int
 		call func() error
@@ -200,6 +200,9 @@ func TestRedisAwayIsAnErrorNeverARefusal(t *testing.T) {
 	if _, err := s.Revoke(ctx, "u", guard.ID{}, policy); err == nil {
 		t.Error("revoke: no error")
 	}
+	if _, err := s.Undo(ctx, "u", guard.ID{}, nil); err == nil {
+		t.Error("undo: no error")
+	}
 	if _, err := s.List(ctx, "u"); err == nil {
 		t.Error("list: no error")
 	}
@@ -208,8 +211,8 @@ func TestRedisAwayIsAnErrorNeverARefusal(t *testing.T) {
 func TestAnswersThatAreNotOursAreErrors(t *testing.T) {
 	for _, reply := range []any{
 		nil, "OK", []any{}, []any{int64(1)}, []any{int64(1), "x"}, []any{"1", "1"},
-		[]any{int64(1), "1G"}, []any{int64(1), "1" + strings.Repeat("G", 30)},
-		[]any{int64(1), ""}, []any{int64(1), "1", int64(0)},
+		[]any{int64(1), "2G"}, []any{int64(1), "2" + strings.Repeat("G", 54)},
+		[]any{int64(1), ""}, []any{int64(1), "1"}, []any{int64(1), "2", int64(0)},
 	} {
 		if _, err := parse(reply, "u"); err == nil {
 			t.Errorf("parse(%q): no error", reply)
@@ -219,20 +222,22 @@ func TestAnswersThatAreNotOursAreErrors(t *testing.T) {
 		nil,
 		[]any{int64(0), int64(1), int64(0), ""},
 		[]any{int64(guard.Known), int64(1), int64(0), ""},
-		[]any{int64(guard.Uncounted) + 1, int64(1), int64(0), ""},
+		[]any{int64(guard.Doubted) + 1, int64(1), int64(0), ""},
 		[]any{int64(guard.Admitted) + 256, int64(1), int64(0), ""},
 		[]any{int64(1), int64(1), int64(-1), ""},
 		[]any{int64(1), int64(1), "1", ""},
 		[]any{int64(1), int64(1), int64(1), int64(1)},
 		[]any{int64(1), int64(1), int64(1), "G"},
-		[]any{int64(1), int64(1), int64(1), "", int64(0), int64(0), int64(0), "short"},
+		[]any{int64(1), int64(1), int64(1), "", "0"},
+		[]any{int64(1), int64(1), int64(1), "", int64(0), int64(0), int64(0), int64(0), "short", ""},
+		[]any{int64(1), int64(1), int64(1), "", int64(0), int64(0), int64(0), int64(0), "", "short"},
 	} {
 		if _, err := readReply(answer, "u"); err == nil {
 			t.Errorf("readReply(%q): no error", answer)
 		}
 	}
-	for _, r := range []reply{{outcome: guard.Admitted}, {outcome: guard.Rejected, rule: 2}} {
-		if _, err := r.verdict(policy.AllRules()); err == nil {
+	for _, r := range []reply{{outcome: guard.Admitted}, {outcome: guard.Rejected, rule: 2}, {outcome: guard.Doubted}} {
+		if _, err := r.verdict(&policy); err == nil {
 			t.Errorf("%+v is a verdict", r)
 		}
 	}
@@ -394,6 +399,67 @@ func TestWatchHearsOfEndingsAndOutlivesTheServer(t *testing.T) {
 	<-done
 }
 
+// A node that hears of a guard asks the store about it: what it remembers of that
+// guard may be over, and a start that waits for an answer has one.
+func TestNewsIsOfEndingsDoubtsAndAnswers(t *testing.T) {
+	server := redistest.Start(t)
+	s := open(t, Options{Addresses: []string{server.Addr}})
+	news := make(chan guard.ID, 1000)
+	go s.Watch(t.Context(), func(id guard.ID) { news <- id })
+	until(t, "it hears", func() bool { return !s.Deaf() })
+	of := func(playback string) guard.Claim {
+		c := claim("u", playback)
+		c.Client, c.Patience = 1, 10*time.Second
+		return c
+	}
+	one, replace := policy, policy
+	one.Limit, replace.Limit, replace.AtLimit = 1, 1, guard.ReplaceOldest
+	acquire := func(p guard.Policy, c guard.Claim) func() error {
+		return func() error { _, err := s.Acquire(t.Context(), c, p); return err }
+	}
+	named, nameless := of("named"), of("nameless")
+	named.Named, nameless.Nameless = true, true
+	for _, c := range []struct {
+		what string
+		call func() error
+		want []string
+	}{
+		{"a guard", acquire(one, of("1")), nil},
+		{"a doubt", acquire(one, of("2")), []string{"1"}},
+		{"the same doubt", acquire(one, of("3")), nil},
+		{"an answer by a claim", acquire(one, of("1")), []string{"1"}},
+		{"no answer, for no doubt", acquire(one, of("1")), nil},
+		{"a doubt", acquire(one, of("2")), []string{"1"}},
+		{"an answer by a refresh", func() error { _, err := s.Refresh(t.Context(), "u", claim("u", "1").ID, one); return err }, []string{"1"}},
+		{"a doubt", acquire(one, of("2")), []string{"1"}},
+		{"an answer by a request without a name", acquire(one, nameless), []string{"1"}},
+		{"a replacement", acquire(replace, named), []string{"1"}},
+		{"a claim taken back", func() error {
+			_, err := s.Undo(t.Context(), "u", named.ID, []guard.ID{claim("u", "1").ID})
+			return err
+		}, []string{"named"}},
+		{"a guard", acquire(one, of("1")), nil},
+		{"a release", func() error { _, err := s.Release(t.Context(), "u", claim("u", "1").ID, one); return err }, []string{"1"}},
+		{"a guard", acquire(one, of("4")), nil},
+		{"a revocation", func() error { _, err := s.Revoke(t.Context(), "u", claim("u", "4").ID, one); return err }, []string{"4"}},
+	} {
+		if err := c.call(); err != nil {
+			t.Fatal(err)
+		}
+		// What comes before this is all that was told.
+		s.client.Publish(t.Context(), s.channel, string(make([]byte, 16)))
+		for _, playback := range append(c.want, "") {
+			want := claim("u", playback).ID
+			if playback == "" {
+				want = guard.ID{}
+			}
+			if got := <-news; got != want {
+				t.Fatalf("after %s it hears of %v, want %q, %v", c.what, got, playback, want)
+			}
+		}
+	}
+}
+
 func TestWatchHearsFromThenOnThatItMay(t *testing.T) {
 	server := tell(t, "-subscribe")
 	deaf := make(chan error, 1000)
@@ -410,7 +476,7 @@ func TestWatchHearsFromThenOnThatItMay(t *testing.T) {
 	}
 	server.do(t, "ACL", "SETUSER", "gate", "+subscribe")
 	until(t, "the end of a guard is heard of", func() bool {
-		acquires(t, s, guard.Admitted, "1", guard.Start)
+		acquires(t, s, guard.Admitted, "1", guard.Play)
 		if found, err := s.Release(t.Context(), "u", claim("u", "1").ID, policy); err != nil || !found {
 			t.Fatal(found, err)
 		}
@@ -471,7 +537,7 @@ func TestWalkKeepsToItsPrefixAndPassesOverWhatIsNoGuard(t *testing.T) {
 		}
 	}
 	s := open(t, Options{Addresses: []string{server.Addr}, KeyPrefix: "ab:"})
-	s.client.Set(t.Context(), "ab:layout", "2tomorrow", 0)
+	s.client.Set(t.Context(), "ab:layout", "3tomorrow", 0)
 	s.client.LPush(t.Context(), "ab:list", "x")
 	met := 0
 	err := s.Walk(t.Context(), func(string, []guard.Guard) { met++ })

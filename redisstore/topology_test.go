@@ -61,9 +61,10 @@ func works(t *testing.T, s *Store) {
 		}
 	}
 	deadline := time.After(time.Minute)
-	for heard := false; !heard; {
-		s.Acquire(ctx, claim("f", "1"), policy)
-		if found, err := s.Revoke(ctx, "f", claim("f", "1").ID, guard.Policy{TTL: time.Millisecond}); err != nil {
+	for n, heard := 0, false; !heard; n++ { // each time another: one that was revoked stays so
+		c := claim("f", strconv.Itoa(n))
+		s.Acquire(ctx, c, policy)
+		if found, err := s.Revoke(ctx, "f", c.ID, guard.Policy{TTL: time.Millisecond}); err != nil {
 			t.Fatalf("revoke: %v, %v", found, err)
 		}
 		select {
@@ -200,7 +201,7 @@ func TestLeastRightsSufficeWhileASlotMoves(t *testing.T) {
 			t.Errorf("%s: %v, %v, %v; %v", when, v.Outcome, a.Verdict.Outcome, guards, err)
 		}
 	}
-	acquires(t, s, guard.Admitted, "1", guard.Start)
+	acquires(t, s, guard.Admitted, "1", guard.Play)
 	slot := servers[0].ClusterKeySlot(ctx, key).Val()
 	from := int(slot*3) / 16384
 	to := (from + 1) % 3

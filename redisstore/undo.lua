@@ -13,9 +13,17 @@ if kind ~= 'G' then return 0 end
 read()
 local made = find('G', id)
 if not is(made, UNPROVEN) then return 0 end
-local free = {}
-for at = 1, #replaced, 16 do free[replaced:sub(at, at + 15)] = true end
-drop(function(r) return r == made or r.kind == 'P' and r.created == made.created and free[r.id] end)
+local mark = find('B', id)
+if mark then mark.kind = 'L' end
+-- The slots of those that it replaced may be somebody else's by now: they may start,
+-- not resume.
+for at = 1, #replaced, 16 do
+  mark = find('P', replaced:sub(at, at + 15))
+  if mark and mark.created == made.created then
+    mark.flags = bor(without(mark.flags, WATCHED), LIFTED)
+  end
+end
+drop(function(r) return r == made end)
 changed, news = true, { id }
 save(channel)
 return 1

@@ -7,12 +7,13 @@
 --    0  kind      1 byte   'G' guard; marks: 'R' revoked, 'P' replaced, 'L' released, 'B' released
 --                          and back; 'F' some ends were forgotten (its id is all zeros)
 --    1  id       16 bytes
---   17  created   6 bytes  milliseconds since 1970; of a mark: when it was made
---   23  refreshed 6 bytes  the same; of a mark: when it was made, or was last to stay
---   29  interval  4 bytes  milliseconds that it is active from then on; of 'L': that stragglers pass; of others: 0
---   33  ttl       4 bytes  milliseconds that it exists from then on
---   37  doubted   4 bytes  0, or of a guard that is doubted: 1 + milliseconds from refreshed until it was
---   41  flags     2 bytes  those of a guard stay on its mark:
+--   17  length    2 bytes  of what follows offset 55
+--   19  refreshed 6 bytes  milliseconds since 1970; of a mark: when it was made, or was last to stay
+--   25  ttl       4 bytes  milliseconds that it exists from then on
+--   29  doubted   4 bytes  0, or of a guard that is doubted: 1 + milliseconds from refreshed until it was
+--   33  interval  4 bytes  milliseconds from refreshed on that it is active; of 'L' and 'B': that
+--                          stragglers pass; of others: 0
+--   37  flags     2 bytes  those of a guard stay on its mark:
 --                            1  media of its own have come under its id
 --                            2  it was made for a request without a name
 --                            4  nothing was asked under it but what made it
@@ -23,11 +24,13 @@
 --                           64  the client has closed its last connection
 --                          128  that connections are closed means nothing
 --                          256  its requests are long ones
---   43  returns   1 byte   how often playbacks of its stream have come back from a replacement
---   44  reason    1 byte   0; reserved: why it ended
---   45  client    4 bytes  guard.Client of what made it
---   49  lengths   1, 1, 2 and 2 bytes, of
---   55  stream, device, labels ('\31name=value\31…\31'), and what later versions add to a record
+--   39  lengths   1, 1 and 2 bytes, of stream, device and labels
+--   43  created   6 bytes  milliseconds since 1970; of a mark: when it was made
+--   49  returns   1 byte   how often playbacks of its stream have come back from a replacement
+--   50  reason    1 byte   0; reserved: why it ended
+--   51  client    4 bytes  guard.Client of what made it
+--   55  stream, device, labels ('\31name=value\31…\31'), and what later versions
+--                          add to a record (60,000 bytes at most)
 --
 -- From here on a version changes this by addition only. Records of other kinds are
 -- a later version's: they are kept as they are, and count for nothing; and so are
@@ -44,20 +47,24 @@ if value:byte() ~= 50 then
   return redis.error_reply('LAYOUT version byte ' .. tostring(value:byte()) .. ' is ' .. whose)
 end
 
-local RECORD = '>c1c16I6I6I4I4I4I2BBI4BBI2I2'
+local RECORD, HEADER = '>c1c16I2I6I4I4I4I2BBI2I6BBI4', 55
 local NAMED, NAMELESS, UNPROVEN, WATCHED, LIFTED, PARTED = 1, 2, 4, 8, 16, 32 -- flags
-local NOBODY = ('\0'):rep(16)
+local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+local band, bor = bit.band, bit.bor
+
+local function without(flags, flag) return flags - band(flags, flag) end
 
 -- Drops what is over, and has nothing be ahead of the clock.
 local function put_right()
   local parts, at = { '2' }, 2
   while at <= #value do
-    local created, before, ttl, doubted, stream, device, labels, extra, names = struct.unpack('>I6I6xxxxI4I4xxxxxxxxBBI2I2', value, at + 17)
-    local after, refreshed = names + stream + device + labels + extra, math.min(before, now)
+    local length, before, ttl, doubted = struct.unpack('>I2I6I4I4', value, at + 17)
+    local after, refreshed = at + HEADER + length, math.min(before, now)
     if refreshed + ttl > now then
+      local created = struct.unpack('>I6', value, at + 43)
       if doubted > 0 then doubted = math.min(before + doubted, now + 1) - refreshed end
-      parts[#parts + 1] = value:sub(at, at + 16) .. struct.pack('>I6I6', math.min(created, now), refreshed)
-        .. value:sub(at + 29, at + 36) .. struct.pack('>I4', doubted) .. value:sub(at + 41, after - 1)
+      parts[#parts + 1] = value:sub(at, at + 18) .. struct.pack('>I6I4I4', refreshed, ttl, doubted) .. value:sub(at + 33, at + 42)
+        .. struct.pack('>I6', math.min(created, now)) .. value:sub(at + 49, after - 1)
     end
     at = after
   end
@@ -68,33 +75,32 @@ local held -- guards of the user
 local replacements -- marks of those that were replaced
 local last -- when the last record is over, leaving out the one located
 
--- Where a playback's record starts, where the next one does, and its kind; nil
--- without one. A playback has one record besides 'B', which is not located. The
--- value is put right on the way.
+-- Where a playback's record starts, where the next one does, its kind, and whether
+-- there is another; nil without one. A guard comes after the marks of its playback;
+-- 'B' is not located. The value is put right on the way.
 local function locate(id, right)
   held, replacements, last = 0, 0, now
-  local at, found, found_after, found_kind, found_over = 2
+  local at, over_then, found, found_after, found_kind, another = 2
   while at <= #value do
-    local kind, own, refreshed, ttl, doubted, stream, device, labels, extra, names = struct.unpack('>c1c16xxxxxxI6xxxxI4I4xxxxxxxxBBI2I2', value, at)
-    local after, over = names + stream + device + labels + extra, refreshed + ttl
+    local kind, own, length, refreshed, ttl, doubted = struct.unpack('>c1c16I2I6I4I4', value, at)
+    local after, over = at + HEADER + length, refreshed + ttl
     if refreshed > now or refreshed + doubted > now + 1 or over <= now then
       put_right()
       return locate(id, true)
     end
     if kind == 'G' then held = held + 1 elseif kind == 'P' then replacements = replacements + 1 end
     if own == id and (kind == 'G' or kind == 'R' or kind == 'P' or kind == 'L') then
-      found, found_after, found_kind, found_over = at, after, kind, over
-    elseif over > last then
-      last = over
+      found, found_after, found_kind, another, over_then, over = at, after, kind, found ~= nil, over, over_then or now
     end
+    if over > last then last = over end
     at = after
   end
   -- This is written even if the call changes nothing. If Redis is full it is not,
   -- and a later call does it.
   if right then
-    redis.pcall('SET', KEYS[1], value, 'PX', math.max(last, found_over or 0, now + 1) - now)
+    redis.pcall('SET', KEYS[1], value, 'PX', math.max(last, over_then or 0, now + 1) - now)
   end
-  return found, found_after, found_kind
+  return found, found_after, found_kind, another
 end
 
 -- Writes the value, whose last record is over at that time.
@@ -114,10 +120,10 @@ end
 -- Refreshes the guard that starts there, and adds flags to it. Returns what the
 -- script does then.
 local function extend(at, after, interval, ttl, more, channel)
-  local refreshed, old_interval, old_ttl, doubted, flags = struct.unpack('>I6I4I4I4I2', value, at + 23)
+  local refreshed, old_ttl, doubted, old_interval, flags = struct.unpack('>I6I4I4I4I2', value, at + 19)
   interval, ttl = extended(refreshed, old_interval, old_ttl, interval, ttl)
-  flags = bit.band(bit.bor(flags, more), bit.bnot(UNPROVEN))
-  value = value:sub(1, at + 22) .. struct.pack('>I6I4I4I4I2', now, interval, ttl, 0, flags) .. value:sub(at + 43)
+  flags = without(bor(flags, more), UNPROVEN)
+  value = value:sub(1, at + 18) .. struct.pack('>I6I4I4I4I2', now, ttl, 0, interval, flags) .. value:sub(at + 39)
   write(math.max(last, now + ttl))
   if doubted > 0 then publish(channel, value:sub(at + 1, at + 16)) end
   return { REFRESHED, now, held, value:sub(at, after - 1), doubted > 0 and 1 or 0 }

@@ -18,23 +18,32 @@ import (
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
 
-// What a later version might do: beside each guard it keeps records of a kind
-// of its own, more of them than there may be marks, some of which outlive it.
-const laterWrite = `local function write(over)
-  local at, guards, noted = 2, {}, {}
-  while at <= #value do
-    local kind, id, _, _, _, _, stream, device, labels, rest = struct.unpack('>c1c16I6I6I4I4BBI2', value, at)
-    if kind == 'G' then guards[#guards + 1] = id end
-    if kind == 'X' then noted[id] = true end
-    at = rest + stream + device + labels
-  end
-  for _, id in ipairs(guards) do
+// What a later version might do after its calls: beside each guard it keeps records
+// of a kind of its own, more of them than there may be marks, some of which outlive
+// it; and on the guard a flag, a reason and a text.
+var laterScript = redis.NewScript(constants + valueLua + `
+local parts, more, changed, at, noted = { '2' }, {}, false, 2, {}
+while at <= #value do
+  local kind, id, length, refreshed, ttl, doubted, interval, flags, stream, device, labels, created, returns, reason, client, names = struct.unpack(RECORD, value, at)
+  local start = at
+  at = names + length
+  if kind == 'X' then noted[id] = true end
+  if kind == 'G' and length == stream + device + labels then
+    local text = 'since ' .. created
+    parts[#parts + 1] = struct.pack(RECORD, kind, id, length + #text, refreshed, ttl, doubted, interval, bit.bor(flags, 0x8040), stream, device, labels,
+      created, returns, 7, client) .. value:sub(names, at - 1) .. text
     for n = 1, noted[id] and 0 or 12 do
-      value = value .. struct.pack('>c1c16I6I6I4I4BBI2', 'X', id, now, now, n, n * 10000, 3, 0, 5) .. 'abc' .. '\31x=1\31'
+      more[#more + 1] = struct.pack(RECORD, 'X', id, 10, now, n * 10000, 1, n, n, 3, 0, 5, now, n, n, n) .. 'abc' .. '\31x=1\31' .. '++'
     end
+    changed = true
+  else
+    parts[#parts + 1] = value:sub(start, at - 1)
   end
-  redis.call('SET', KEYS[1], value, 'PX', math.max(over - now, 120000))
-end`
+end
+if changed then
+  redis.call('SET', KEYS[1], table.concat(parts) .. table.concat(more), 'PX', math.max(redis.call('PTTL', KEYS[1]), 120000))
+end
+return 1`)
 
 const (
 	laterLabel = "later=1\x1f"
@@ -45,59 +54,84 @@ const (
 // at random as their arguments are, on the same values.
 type versions struct {
 	*testing.T
-	this, later *Store
-	most        int // records of the later version's that a call of this version met
-}
-
-func newVersions(t *testing.T, addr string) *versions {
-	t.Helper()
-	ours := valueLua[strings.Index(valueLua, "local function write(over)"):]
-	ours, _, _ = strings.Cut(ours, "\n\n")
-	v := &versions{t, open(t, Options{Addresses: []string{addr}}), open(t, Options{Addresses: []string{addr}}), 0}
-	v.later.scripts = newScripts(strings.Replace(valueLua, ours, laterWrite, 1))
-	return v
+	*Store
+	most   int // records of the later version's that a call of this version met
+	marked int // marks that this version made of guards which the later one had noted something on
 }
 
 // by chooses who makes a call. Afterwards all is there that the later version
 // had added and whose time is not over.
-func (v *versions) by(user string, p guard.Policy, call func(*Store)) {
+func (v *versions) by(user string, p guard.Policy, call func(isLater bool)) {
 	if p.Interval/time.Second%2 == 0 {
-		call(v.later)
+		call(true)
+		if err := laterScript.Run(context.Background(), v.client, []string{v.key(user)}).Err(); err != nil {
+			v.Fatal(err)
+		}
 		return
 	}
-	before := v.added(user)
+	before, notes := v.added(user)
 	v.most = max(v.most, len(before))
-	call(v.this)
-	after := v.added(user)
+	call(false)
+	after, now := v.added(user)
 	for _, record := range before {
 		if !slices.Contains(after, record) {
 			v.Errorf("%q is gone, there are\n%q", record, after)
 		}
 	}
+	for _, n := range now {
+		var same, guards []string // what was noted on the same record, or on the guard that it was
+		for _, was := range notes {
+			switch {
+			case was.id != n.id:
+			case was.isGuard == n.isGuard:
+				same = append(same, was.note)
+			case was.isGuard:
+				guards = append(guards, was.note)
+			}
+		}
+		switch {
+		case n.isGuard && same == nil && n.note == "0 0 ": // a new one
+		case slices.Contains(same, n.note):
+		case slices.Contains(guards, n.note):
+			v.marked++
+		default:
+			v.Errorf("%+v was noted on %q, %q", n, same, guards)
+		}
+	}
 }
 
-// added are the live records of the later version under a user. Where the clock
-// has gone back their times are not told.
-func (v *versions) added(user string) (records []string) {
-	now := v.this.client.(*redis.Client).Time(context.Background()).Val().UnixMilli()
-	value := v.this.client.Get(context.Background(), v.this.key(user)).Val()
+// noted is what the later version noted on a record.
+type noted struct {
+	id      string
+	isGuard bool
+	note    string
+}
+
+// added are the live records of the later version under a user, and its notes on
+// others. Where the clock has gone back their times are not told.
+func (v *versions) added(user string) (records []string, notes []noted) {
+	now := v.client.(*redis.Client).Time(context.Background()).Val().UnixMilli()
+	value := v.client.Get(context.Background(), v.key(user)).Val()
 	if value == "" {
-		return nil
+		return nil, nil
 	}
 	for r := (reader{rest: value[1:]}); len(r.rest) > 0; {
-		kind, id := r.take(1), r.take(16)
-		created, refreshed := min(r.number(6), now), min(r.number(6), now)
-		interval, ttl := r.number(4), r.number(4)
-		stream, device, labels := int(r.number(1)), int(r.number(1)), int(r.number(2))
-		names := r.take(stream + device + labels)
-		if r.short {
+		kind, id, length := r.take(1), r.take(16), int(r.number(2))
+		refreshed, ttl, doubted, interval, flags := min(r.number(6), now), r.number(4), r.number(4), r.number(4), r.number(2)
+		named := int(r.number(1) + r.number(1) + r.number(2))
+		created, returns, reason, client := min(r.number(6), now), r.number(1), r.number(1), r.number(4)
+		names, more := r.take(named), r.take(length-named)
+		switch {
+		case r.short:
 			v.Fatalf("%q is broken", value)
-		}
-		if kind == "X" && refreshed+ttl > now {
-			records = append(records, fmt.Sprint(id, created, refreshed, interval, ttl, names))
+		case refreshed+ttl <= now || kind == "F":
+		case kind == "X":
+			records = append(records, fmt.Sprint(id, created, refreshed, interval, ttl, doubted, flags, returns, reason, client, names, more))
+		default:
+			notes = append(notes, noted{id, kind == "G", fmt.Sprintf("%x %d %s", flags&^63, reason, more)})
 		}
 	}
-	return records
+	return records, notes
 }
 
 // without takes the later version's label out of guards.
@@ -112,11 +146,11 @@ func without(guards ...*guard.Guard) {
 
 func (v *versions) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (verdict guard.Verdict, err error) {
 	labelled := v.labelled(c.User)
-	v.by(c.User, p, func(s *Store) {
-		if s == v.later {
+	v.by(c.User, p, func(isLater bool) {
+		if isLater {
 			c.Labels = c.Labels.With(later, "1")
 		}
-		verdict, err = s.Acquire(ctx, c, p)
+		verdict, err = v.Store.Acquire(ctx, c, p)
 	})
 	g := &verdict.Guard
 	if verdict.Outcome == guard.Refreshed && labelled[g.ID] && g.Labels.Get(later) == "" {
@@ -131,7 +165,7 @@ func (v *versions) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (
 
 // labelled are the guards that have the later version's label.
 func (v *versions) labelled(user string) map[guard.ID]bool {
-	guards, err := v.this.List(context.Background(), user)
+	guards, err := v.Store.List(context.Background(), user)
 	if err != nil {
 		v.Fatal(err)
 	}
@@ -143,23 +177,28 @@ func (v *versions) labelled(user string) map[guard.ID]bool {
 }
 
 func (v *versions) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (verdict guard.Verdict, err error) {
-	v.by(user, p, func(s *Store) { verdict, err = s.Refresh(ctx, user, id, p) })
+	v.by(user, p, func(bool) { verdict, err = v.Store.Refresh(ctx, user, id, p) })
 	without(&verdict.Guard)
 	return verdict, err
 }
 
 func (v *versions) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (found bool, err error) {
-	v.by(user, p, func(s *Store) { found, err = s.Release(ctx, user, id, p) })
+	v.by(user, p, func(bool) { found, err = v.Store.Release(ctx, user, id, p) })
 	return found, err
 }
 
 func (v *versions) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (found bool, err error) {
-	v.by(user, p, func(s *Store) { found, err = s.Revoke(ctx, user, id, p) })
+	v.by(user, p, func(bool) { found, err = v.Store.Revoke(ctx, user, id, p) })
 	return found, err
 }
 
+func (v *versions) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (undone bool, err error) {
+	v.by(user, guard.Policy{Interval: time.Duration(id[0]) * time.Second}, func(bool) { undone, err = v.Store.Undo(ctx, user, id, replaced) })
+	return undone, err
+}
+
 func (v *versions) List(ctx context.Context, user string) ([]guard.Guard, error) {
-	guards, err := v.this.List(ctx, user)
+	guards, err := v.Store.List(ctx, user)
 	for i := range guards {
 		without(&guards[i])
 	}
@@ -171,17 +210,17 @@ func (v *versions) List(ctx context.Context, user string) ([]guard.Guard, error)
 func TestLaterVersionMayAddRecordsAndLabels(t *testing.T) {
 	fewerChecks(t)
 	server := redistest.StartWithClock(t)
-	v := newVersions(t, server.Addr)
+	v := &versions{T: t, Store: open(t, Options{Addresses: []string{server.Addr}})}
 	guardtest.Model(t, guardtest.Harness{Store: v, Advance: func(d time.Duration) { server.Advance(t, d) }})
-	if v.most <= guard.MaxMarks {
-		t.Errorf("the later version has never added more than %d records", v.most)
+	if v.most <= guard.MaxMarks || v.marked == 0 {
+		t.Errorf("the later version has never added more than %d records; %d marks were made of its guards", v.most, v.marked)
 	}
 }
 
 // Records of a later version are no marks, and are forgotten like all others.
 func TestRecordsOfALaterVersionAreNoMarks(t *testing.T) {
 	server := redistest.StartWithClock(t)
-	v := newVersions(t, server.Addr)
+	v := &versions{T: t, Store: open(t, Options{Addresses: []string{server.Addr}})}
 	even, odd := policy, policy
 	odd.Interval += time.Second
 	for n := range 3 {
@@ -190,8 +229,8 @@ func TestRecordsOfALaterVersionAreNoMarks(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := len(v.added("u")); got != 36 {
-		t.Fatalf("the later version has added %d records", got)
+	if added, _ := v.added("u"); len(added) != 36 {
+		t.Fatalf("the later version has added %d records", len(added))
 	}
 	// More records than marks may be, and no mark to forget.
 	server.Advance(t, guard.Settle)
@@ -199,7 +238,6 @@ func TestRecordsOfALaterVersionAreNoMarks(t *testing.T) {
 	if found, err := v.Release(t.Context(), "u", c.ID, odd); err != nil || !found {
 		t.Fatal(found, err)
 	}
-	c.Intent = guard.Continue
 	if verdict, err := v.Acquire(t.Context(), c, odd); err != nil || verdict.Outcome != guard.Released {
 		t.Errorf("a straggler: %v, %v", verdict.Outcome, err)
 	}
@@ -207,13 +245,13 @@ func TestRecordsOfALaterVersionAreNoMarks(t *testing.T) {
 	if _, err := v.Acquire(t.Context(), claim("u", "now"), odd); err != nil {
 		t.Fatal(err)
 	}
-	if n := v.this.client.StrLen(t.Context(), v.this.key("u")).Val(); n > 60 {
+	if n := v.client.StrLen(t.Context(), v.key("u")).Val(); n > 80 {
 		t.Errorf("what is over is kept: the value has %d bytes", n)
 	}
 }
 
-// A value of another layout is an error, be it a newer version's, and stays as
-// it is. Nobody is refused for it.
+// A value of another layout is an error, be it an earlier checkout's or a newer
+// version's, and stays as it is. Nobody is refused for it.
 func TestUnknownLayoutIsTheStoreAwayForItsUser(t *testing.T) {
 	server := redistest.Start(t)
 	s := open(t, Options{Addresses: []string{server.Addr}})
@@ -231,29 +269,33 @@ func TestUnknownLayoutIsTheStoreAwayForItsUser(t *testing.T) {
 	ctx := t.Context()
 	check := func(want guard.Outcome, user, playback string) {
 		t.Helper()
-		c := claim(user, playback)
-		c.Intent = guard.Continue
-		if v, err := k.Check(ctx, c, p); err != nil || v.Outcome != want {
+		if v, _, err := k.Check(ctx, claim(user, playback), p); err != nil || v.Outcome != want {
 			t.Fatalf("%s of %s: %v, %v, want %v", playback, user, v.Outcome, err, want)
 		}
 	}
 	check(guard.Admitted, "u", "plays")
 
-	const newer = "2tomorrow"
-	s.client.Set(ctx, s.key("u"), newer, 0)
-	_, acquired := s.Acquire(ctx, claim("u", "1"), policy)
-	_, refreshed := s.Refresh(ctx, "u", claim("u", "plays").ID, policy)
-	_, released := s.Release(ctx, "u", claim("u", "plays").ID, policy)
-	_, revoked := s.Revoke(ctx, "u", claim("u", "plays").ID, policy)
-	_, listed := s.List(ctx, "u")
-	batch := s.AcquireAll(ctx, []guard.Request{{Claim: claim("u", "1"), Policy: policy}, {Claim: claim("other", "1"), Policy: policy}})
-	for verb, err := range map[string]error{"acquire": acquired, "refresh": refreshed, "release": released, "revoke": revoked, "list": listed, "batch": batch[0].Err} {
-		if !errors.Is(err, ErrLayout) {
-			t.Errorf("%s: %v", verb, err)
+	const newer = "3tomorrow"
+	for _, value := range []string{"1of an earlier checkout", newer} {
+		s.client.Set(ctx, s.key("u"), value, 0)
+		_, acquired := s.Acquire(ctx, claim("u", "1"), policy)
+		_, refreshed := s.Refresh(ctx, "u", claim("u", "plays").ID, policy)
+		_, released := s.Release(ctx, "u", claim("u", "plays").ID, policy)
+		_, revoked := s.Revoke(ctx, "u", claim("u", "plays").ID, policy)
+		_, undone := s.Undo(ctx, "u", claim("u", "plays").ID, nil)
+		_, listed := s.List(ctx, "u")
+		_, parsed := parse([]any{int64(1), value}, "u")
+		batch := s.AcquireAll(ctx, []guard.Request{{Claim: claim("u", "1"), Policy: policy}, {Claim: claim("other", "1"), Policy: policy}})
+		for verb, err := range map[string]error{
+			"acquire": acquired, "refresh": refreshed, "release": released, "revoke": revoked, "undo": undone, "list": listed, "parse": parsed, "batch": batch[0].Err,
+		} {
+			if !errors.Is(err, ErrLayout) || strings.Contains(err.Error(), "an earlier checkout's") != (value != newer) {
+				t.Errorf("%s of %q: %v", verb, value, err)
+			}
 		}
-	}
-	if batch[1].Err != nil || batch[1].Verdict.Outcome != guard.Admitted {
-		t.Errorf("another user in the batch: %+v", batch[1])
+		if batch[1].Err != nil || !batch[1].Verdict.Outcome.Pass() {
+			t.Errorf("another user in the batch: %+v", batch[1])
+		}
 	}
 
 	// Who plays is known, and stays so when the refresh fails.
@@ -274,7 +316,7 @@ func TestUnknownLayoutIsTheStoreAwayForItsUser(t *testing.T) {
 	check(guard.Rejected, "u", "new")
 	deny := p
 	deny.CountLocally = false
-	if v, err := k.Check(ctx, claim("u", "newer"), deny); !errors.Is(err, ErrLayout) {
+	if v, _, err := k.Check(ctx, claim("u", "newer"), deny); !errors.Is(err, ErrLayout) {
 		t.Errorf("deny: %v, %v", v.Outcome, err)
 	}
 	check(guard.Admitted, "another", "plays") // the breaker is closed

@@ -84,7 +84,7 @@ func TestDeafStoreSaysSoOnce(t *testing.T) {
 			} else if err := <-deaf; !strings.Contains(err.Error(), c.want) || !s.Deaf() {
 				t.Errorf("deaf: %t, as %v, want %q", s.Deaf(), err, c.want)
 			}
-			acquires(t, s, guard.Admitted, "1", guard.Start)
+			acquires(t, s, guard.Admitted, "1", guard.Play)
 			if n := s.Nodes(t.Context())[0]; n.Err != nil {
 				t.Errorf("it is not up: %v", n.Err)
 			}

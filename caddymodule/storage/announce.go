@@ -65,7 +65,7 @@ func announce(event string, data func() map[string]any) {
 // announceVerdict tells of what a claim has changed, with the user as logs have it.
 func announceVerdict(c guard.Claim, v guard.Verdict, logged func(user string) string) {
 	if v.Outcome == guard.Admitted {
-		c.ID = v.Guard.ID // which with guard.Share may be another
+		c.ID = v.Guard.ID // which for a request without a name may be another
 	}
 	limit := any(v.Limit)
 	if v.Limit == guard.Unlimited {
@@ -79,7 +79,7 @@ func announceVerdict(c guard.Claim, v guard.Verdict, logged func(user string) st
 	switch v.Outcome {
 	case guard.Admitted:
 		announce(guardCreated, data)
-	case guard.Rejected, guard.Revoked:
+	case guard.Rejected, guard.Revoked, guard.Replaced:
 		announce(guardRefused, func() map[string]any {
 			d := data()
 			d["code"] = string(problem.Refused(v).ErrorCode)

@@ -141,13 +141,14 @@ func get(url string) (string, error) {
 	return string(b), err
 }
 
-// ask makes a user's request. What is answered shows in the metrics.
-func (n *node) ask(user, path string) {
+// ask makes a user's request with a player. What is answered shows in the metrics.
+func (n *node) ask(user, player, path string) {
 	r, err := http.NewRequest(http.MethodGet, "http://"+n.site+path, nil)
 	if err != nil {
 		return
 	}
 	r.Header.Set("X-User-Id", user)
+	r.Header.Set("User-Agent", player)
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return // Caddy has gone
@@ -158,7 +159,7 @@ func (n *node) ask(user, path string) {
 
 // traffic is what viewers do all the time, ten of them a second: start, play,
 // list their guards. One in ten starts a playback too many; in a crowd all do,
-// several times.
+// several times, and with one and the same player.
 func (n *node) traffic(t *testing.T) (crowd chan<- bool) {
 	crowds, stop, stopped := make(chan bool), make(chan struct{}), make(chan struct{})
 	t.Cleanup(func() { close(stop); <-stopped })
@@ -183,11 +184,15 @@ func (n *node) traffic(t *testing.T) (crowd chan<- bool) {
 			}
 			user := fmt.Sprintf("user-%d", i)
 			for p := range playbacks {
-				n.ask(user, fmt.Sprintf("/vod/film/master.m3u8?CMCD=sid%%3D%%22%d%%22", p))
+				player := "player"
+				if !crowded {
+					player += fmt.Sprint(p)
+				}
+				n.ask(user, player, fmt.Sprintf("/vod/film-%d/1.ts?CMCD=sid%%3D%%22%d%%22", p, p))
 			}
-			n.ask(user, "/guards")
-			n.ask("watcher", "/vod/film/1.ts?CMCD=sid%3D%22one%22")
-			n.ask("watcher", "/vod/film/1.ts?CMCD=sid%3D%22")
+			n.ask(user, "page", "/guards")
+			n.ask("watcher", "player", "/vod/film/1.ts?CMCD=sid%3D%22one%22")
+			n.ask("watcher", "player", "/vod/film/1.ts?CMCD=sid%3D%22")
 		}
 	}()
 	return crowds
@@ -445,7 +450,7 @@ func TestDashboardHasDataAndAlertsFire(t *testing.T) {
 	p.calm(t)
 
 	crowd <- true
-	fires("StreamguardRefusalsRising")
+	fires("StreamguardRefusalsRising", "StreamguardSelfRefusals")
 	crowd <- false
 	p.calm(t)
 

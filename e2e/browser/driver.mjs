@@ -72,6 +72,11 @@ const calls = {
 		} else await page.cdp.send('Debugger.disable')
 		await page.cdp.send('Page.setWebLifecycleState', { state: frozen ? 'frozen' : 'active' })
 	},
+	// As the user does it, with F5.
+	async reload(tab) {
+		await tabs.get(tab).reload()
+		await ready(tab)
+	},
 	// As the user does it.
 	async close(tab) {
 		const page = tabs.get(tab)

@@ -14,19 +14,31 @@ const name = query.get('player')
 if (libraries[name]) await loadScript('node_modules/' + libraries[name])
 const { play } = await import(`/docs/${name}.js`)
 
-const video = () => document.querySelector('video') // video.js makes new ones
+let started // of those that wait
+const video = () => started ?? document.querySelector('video') // video.js makes new ones
 const refusals = []
 const absolute = (url) => new URL(url, location).href
 let playing // what play returned
 let held // the guard that was reserved, and the URL it was for
+let interruptions = 0 // of the film, that are over
+let waiting // how players are started that wait for it
 
 // Calls of the tests. A call waits for the page to be ready.
 Object.assign(window, {
 	async play(url, playbackId) {
 		playing = await play(video(), absolute(url), playbackId, (problem) => refusals.push({ ...problem, reason: reason(problem) }))
+		playing.hls?.on(Hls.Events.INTERSTITIALS_PRIMARY_RESUMED, () => interruptions++)
 	},
+	// Players that show nothing before they are started.
+	async wait(...urls) { waiting = await Promise.all(urls.map((url) => waits[name](newVideo(), absolute(url)))) },
+	async begin(index) { started = await waiting[index]() },
 	// The app's way: a slot first. Without one it waits, if it is told to.
 	async reserveAndPlay(url, { playbackId, wait } = {}) {
+		if (playbackId && name === 'hls') { // it reserves what it plays under by itself
+			await window.play(url, playbackId)
+			held = { url, ...playing.guard }
+			return
+		}
 		try {
 			held = { url, ...await reserve(url, playbackId) }
 		} catch (problem) {
@@ -50,7 +62,7 @@ Object.assign(window, {
 	quality: (index) => switches[name].quality(index),
 	seek: (time) => { video().currentTime = time },
 	text: () => switches[name].text(),
-	state: () => ({ time: video().currentTime, played: seconds(video().played), height: video().videoHeight, refusals }),
+	state: () => ({ time: video().currentTime, played: seconds(video().played), height: video().videoHeight, refusals, interruptions }),
 })
 document.title = 'ready'
 
@@ -90,6 +102,48 @@ const switches = {
 		quality() {}, // it does not let itself be told
 		text: () => { video().textTracks[0].mode = 'showing' },
 	},
+}
+
+// How each player waits with a manifest at most, and starts.
+const waits = {
+	hls(video, url) {
+		const hls = new Hls({ autoStartLoad: false })
+		hls.loadSource(url)
+		hls.attachMedia(video)
+		return () => {
+			hls.startLoad()
+			return video
+		}
+	},
+	async shaka(video, url) {
+		const player = new shaka.Player()
+		await player.attach(video)
+		let begun
+		const beginning = new Promise((resolve) => { begun = resolve })
+		// It would preload segments, too.
+		player.getNetworkingEngine().registerRequestFilter((type) => {
+			if (type === shaka.net.NetworkingEngine.RequestType.SEGMENT) return beginning
+		})
+		const preloaded = await player.preload(url)
+		return async () => {
+			begun()
+			await player.load(preloaded)
+			return video
+		}
+	},
+	native(video, url) {
+		Object.assign(video, { autoplay: false, preload: 'none', src: url })
+		return async () => {
+			await video.play()
+			return video
+		}
+	},
+}
+
+function newVideo() {
+	const video = Object.assign(document.createElement('video'), { muted: true, autoplay: true })
+	document.body.append(video)
+	return video
 }
 
 function seconds(ranges) {

@@ -21,7 +21,7 @@ import (
 type History struct {
 	Limit int      // guards that a user may hold
 	Round int      // tells its users from those of other histories on the same store
-	Verbs []string // what clients ask, each as often as it stands here; by default all but continue and resume
+	Verbs []string // what clients ask, each as often as it stands here; by default those of the API
 	// Broken counts how often a client's line broke so far. A call that saw it
 	// break may have been made twice.
 	Broken func(client int) int64
@@ -34,7 +34,7 @@ type History struct {
 // Call is what a client asks.
 type Call struct {
 	User     string
-	Verb     string // acquire, continue, resume, refresh, release, revoke or list
+	Verb     string // acquire (which starts anew), continue (named media), look, resume, refresh, release, revoke, undo or list
 	Playback int
 }
 
@@ -44,7 +44,7 @@ func (c Call) ID() guard.ID { return guard.DeriveID(c.User, "", fmt.Sprint(c.Pla
 // Told is what it is told.
 type Told struct {
 	Outcome guard.Outcome // of a claim and of refresh
-	Found   bool          // of release and revoke
+	Found   bool          // of release, revoke and undo
 	Held    int           // of the others; Untold where it is not said
 }
 
@@ -127,6 +127,7 @@ type account struct {
 	held, revoked, released uint
 	returned                uint // held, and released before
 	settling                uint // released, and had not been before: for a moment stragglers pass
+	unproven                uint // held, and nothing was asked since the media that made it
 }
 
 // step is what a call may be told, and what the user has then.
@@ -141,20 +142,32 @@ func (a account) does(c Call, limit int) []step {
 	var told Told
 	switch c.Verb {
 	case "release", "revoke":
-		if told.Found = is(a.held); told.Found && c.Verb == "revoke" {
-			a.revoked |= it
-		} else if told.Found {
-			a.released |= it
-			a.settling |= it &^ a.returned
+		if told.Found = is(a.held); told.Found {
+			a.settling &^= it
+			if c.Verb == "revoke" {
+				a.revoked |= it
+			} else {
+				a.released |= it
+				a.settling |= it &^ a.returned
+			}
 		}
 		a.held &^= it
 		a.returned &^= it
+		a.unproven &^= it
+		return []step{{a, told}}
+	case "undo":
+		if told.Found = is(a.unproven); told.Found {
+			a.held &^= it
+			a.unproven &^= it
+			a.released |= it & a.returned
+			a.returned &^= it
+		}
 		return []step{{a, told}}
 	case "list":
 		return []step{{a, Told{Held: bits.OnesCount(a.held)}}}
 	}
 	var steps []step
-	if c.Verb == "continue" && is(a.settling) {
+	if c.Verb == "continue" && is(a.settling&^a.held) {
 		steps = append(steps, step{a, Told{Outcome: guard.Released, Held: bits.OnesCount(a.held)}})
 		a.settling &^= it // or that is over
 	}
@@ -163,18 +176,23 @@ func (a account) does(c Call, limit int) []step {
 		told.Outcome = guard.Revoked
 	case is(a.held):
 		told.Outcome = guard.Refreshed
+		a.unproven &^= it
 	case c.Verb == "refresh":
 		told.Outcome = guard.Absent
 	case c.Verb == "resume" && is(a.released):
 		told.Outcome = guard.Released
 	case c.Verb != "resume" && bits.OnesCount(a.held) >= limit:
 		told.Outcome = guard.Rejected
+	case c.Verb == "look":
+		told.Outcome = guard.Vacant
 	default:
 		told.Outcome = guard.Admitted
 		a.held |= it
 		a.returned |= it & a.released
 		a.released &^= it
-		a.settling &^= it
+		if c.Verb == "continue" {
+			a.unproven |= it
+		}
 	}
 	told.Held = bits.OnesCount(a.held)
 	return append(steps, step{a, told})

@@ -1,0 +1,52 @@
+package guardtest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+// rules is a Store of nothing but ledgers, whose clock goes where it is told to.
+type rules struct {
+	now     time.Time
+	ledgers map[string]*guard.Ledger
+}
+
+func (r *rules) of(user string) *guard.Ledger {
+	if r.ledgers[user] == nil {
+		r.ledgers[user] = new(guard.Ledger)
+	}
+	return r.ledgers[user]
+}
+
+func (r *rules) Acquire(_ context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	return r.of(c.User).Acquire(r.now, c, p), nil
+}
+
+func (r *rules) Refresh(_ context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
+	return r.of(user).Refresh(r.now, id, p), nil
+}
+
+func (r *rules) Release(_ context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	return r.of(user).Release(r.now, id, p), nil
+}
+
+func (r *rules) Revoke(_ context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
+	return r.of(user).Revoke(r.now, id, p), nil
+}
+
+func (r *rules) Undo(_ context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
+	return r.of(user).Undo(r.now, id, replaced), nil
+}
+
+func (r *rules) List(_ context.Context, user string) ([]guard.Guard, error) {
+	return r.of(user).List(r.now), nil
+}
+
+// The rules keep what is promised of every answer, and other stores are held to.
+func TestRulesKeepTheirPromises(t *testing.T) {
+	r := &rules{now: time.UnixMilli(1_800_000_000_000).UTC(), ledgers: make(map[string]*guard.Ledger)}
+	Model(t, Harness{Store: r, Advance: func(d time.Duration) { r.now = r.now.Add(d) }})
+}
