@@ -475,7 +475,11 @@ func (w *world) begin(ctx context.Context, rng *rand.Rand, n *simNode, c guard.C
 	defer w.mu.Unlock()
 	h := fnv.New64a()
 	binary.Write(h, binary.LittleEndian, time.Since(w.begun))
-	h.Write(append(c.ID[:], byte(v.Outcome)))
+	told := v.Outcome
+	if told == guard.Admitted { // which any of those is told who share a call
+		told = guard.Refreshed
+	}
+	h.Write(append(c.ID[:], byte(told)))
 	w.trace += h.Sum64()
 	w.tell("%s %v intent %d at %d: %v, held %d %v", c.User, c.ID, c.Intent, slices.Index(w.nodes[:], n), v.Outcome, v.Held, err)
 	if err == nil && v.Limit != p.Limit {
