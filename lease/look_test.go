@@ -123,7 +123,7 @@ func TestVacanciesEvictNoRefusal(t *testing.T) {
 		defer s.Store.Close()
 		k := node{New(s, s.Store, nil), t}
 		defer k.Close()
-		const perMillisecond, refused, seconds = 33, 500, 6
+		const perMillisecond, refused, seconds = 33, 500, 4
 		before, stream := heap(), strings.Repeat("s", guard.MaxLabel)
 		for ms := range seconds * 1000 {
 			for n := range perMillisecond {

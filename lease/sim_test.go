@@ -422,6 +422,7 @@ func (w *world) acquired(l *link, c guard.Claim, p guard.Policy, v guard.Verdict
 	if _, freed := w.freed[id]; freed && resumes {
 		w.wrong("%s has %s restored, which was released", c.User, id)
 	}
+	e, taken := w.taken[id]
 	delete(w.freed, id)
 	delete(w.taken, id)
 	if c.Nameless && id == c.ID && w.unsure[w.viewer(id)] && !w.knows(l, c, p) {
@@ -430,7 +431,7 @@ func (w *world) acquired(l *link, c guard.Claim, p guard.Policy, v guard.Verdict
 	if len(v.Replaced) > 0 {
 		w.swaps[c.User]++
 	}
-	restored := resumes && (w.unsure[id] || endsElsewhere(c.User) && w.store.losses > 0)
+	restored := resumes && (w.unsure[id] || taken && e.losses < w.store.losses)
 	if v.Held > p.Limit && !restored {
 		w.wrong("%s is admitted to %d of %d with intent %d", c.User, v.Held, p.Limit, c.Intent)
 	}
@@ -451,13 +452,13 @@ func (w *world) knows(l *link, c guard.Claim, p guard.Policy) bool {
 
 // ask is a request of a playback, which is delivered.
 func (w *world) ask(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	v, trial, err := w.begin(rng, n, c, p)
+	v, trial, err := w.begin(context.Background(), rng, n, c, p)
 	trial.End(true)
 	return v, err
 }
 
 // begin is a request of a playback, as the gate makes it.
-func (w *world) begin(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (v guard.Verdict, trial *Trial, err error) {
+func (w *world) begin(ctx context.Context, rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (v guard.Verdict, trial *Trial, err error) {
 	n.link.pauseBy(rng.Int64N, time.Microsecond)
 	w.asks(c.ID)
 	held, trial, known := n.Known(&c, &p)
@@ -467,20 +468,24 @@ func (w *world) begin(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy)
 		if stream, ok := n.LookedAt(c.ID); ok && c.Keeps {
 			c.Stream = stream
 		}
-		v, trial, err = w.waitOut(rng, n, c, p)
+		v, trial, err = w.waitOut(ctx, rng, n, c, p)
 	}
 	n.link.pauseBy(rng.Int64N, time.Microsecond)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := fnv.New64a()
 	binary.Write(h, binary.LittleEndian, time.Since(w.begun))
-	h.Write(append(c.ID[:], byte(v.Outcome)))
+	told := v.Outcome
+	if told == guard.Admitted { // which any of those is told who share a call
+		told = guard.Refreshed
+	}
+	h.Write(append(c.ID[:], byte(told)))
 	w.trace += h.Sum64()
 	w.tell("%s %v intent %d at %d: %v, held %d %v", c.User, c.ID, c.Intent, slices.Index(w.nodes[:], n), v.Outcome, v.Held, err)
 	if err == nil && v.Limit != p.Limit {
 		w.wrong("%s is judged by a limit of %d, not %d", c.User, v.Limit, p.Limit)
 	}
-	if _, taken := w.taken[w.viewer(c.ID)]; known && w.faults == 0 && !w.holds(c) && !taken && !endsElsewhere(c.User) {
+	if _, taken := w.taken[w.viewer(c.ID)]; known && w.faults == 0 && !w.holds(c) && !taken {
 		w.wrong("%s plays %s without a slot", c.User, c.ID)
 	}
 	if err == nil && v.Outcome.Pass() && c.Intent != guard.Look {
@@ -509,16 +514,16 @@ func (w *world) goesOn(n *simNode, c guard.Claim, v guard.Verdict) {
 	first, again := w.overdue[m]
 	if !again {
 		w.overdue[m] = time.Now()
-	} else if late := time.Since(first); late > 3*time.Second+4*n.link.Timeout() && time.Since(e.at) < 45*time.Second {
+	} else if late := time.Since(first); late > 3*time.Second+4*n.link.Timeout() {
 		w.wrong("%s is %v under %s %v after it should have stopped", c.User, v.Outcome, c.ID, late)
 	}
 }
 
 // waitOut is what the gate does with a start that is in doubt.
-func (w *world) waitOut(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (v guard.Verdict, trial *Trial, err error) {
+func (w *world) waitOut(ctx context.Context, rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (v guard.Verdict, trial *Trial, err error) {
 	ask := func() {
 		asked := time.Now()
-		v, trial, err = n.Ask(context.Background(), c, p)
+		v, trial, err = n.Ask(ctx, c, p)
 		w.toldAgain(n, c, p, asked, v)
 	}
 	ask()
@@ -575,16 +580,6 @@ func (w *world) toldAgain(n *simNode, c guard.Claim, p guard.Policy, asked time.
 	} else if asked.Sub(anew) > time.Millisecond {
 		w.wrong("%s is told what was over %v ago", c.User, asked.Sub(anew))
 	}
-}
-
-// endsElsewhere reports whether a user's guards are ended by another node than
-// the one that plays.
-func endsElsewhere(user string) bool {
-	switch user {
-	case "revoked", "zapping", "crowding", "fighting":
-		return true
-	}
-	return false
 }
 
 func (w *world) asks(id guard.ID) {

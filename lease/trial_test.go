@@ -256,3 +256,19 @@ func TestATrialMayOutliveARefresh(t *testing.T) {
 		a.check(guard.Known, claim(1), one)
 	})
 }
+
+// A refresh that is under way when the guard is undone does not bring it back.
+func TestAnUndoneGuardIsNotRestoredByARefreshUnderWay(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		trial := a.begin(guard.Admitted, claim(1), one)
+		time.Sleep(one.Interval / 3)
+		a.begin(guard.Known, claim(1), one).End(false)
+		s.delay.Store(int64(time.Second)) // of the refresh
+		time.Sleep(2 * linger)
+		s.delay.Store(0)
+		trial.End(false)
+		b.check(guard.Admitted, claim(2), one)
+		time.Sleep(2 * time.Second)
+		s.holds(t, 2)
+	})
+}

@@ -66,4 +66,8 @@ func (willing) Revoke(context.Context, string, guard.ID, guard.Policy) (bool, er
 	return false, nil
 }
 
+func (willing) Undo(context.Context, string, guard.ID, []guard.ID) (bool, error) {
+	return false, nil
+}
+
 func (willing) List(context.Context, string) ([]guard.Guard, error) { return nil, nil }

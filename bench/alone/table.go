@@ -72,16 +72,18 @@ func heap() uint64 {
 
 func fill(k *lease.Keeper, from, to int, p guard.Policy) error {
 	for n := from; n < to; n++ {
-		if _, err := k.Check(context.Background(), claim(uint64(n)), p); err != nil {
+		_, trial, err := k.Check(context.Background(), claim(uint64(n)), p)
+		if err != nil {
 			return err
 		}
+		trial.End(true)
 	}
 	return nil
 }
 
 // claim makes ids that are as random as the real ones and cost nothing.
 func claim(n uint64) guard.Claim {
-	c := guard.Claim{User: "user", Stream: "vod/movie", Intent: guard.Continue}
+	c := guard.Claim{User: "user", Stream: "vod/movie", Named: true}
 	rng := rand.NewPCG(n, n)
 	binary.NativeEndian.PutUint64(c.ID[:], rng.Uint64())
 	binary.NativeEndian.PutUint64(c.ID[8:], rng.Uint64())

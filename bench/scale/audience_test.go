@@ -64,7 +64,6 @@ type viewer struct {
 	burst   int // requests of the start that are left
 	crowd   bool
 	ends    time.Time // zero: not playing
-	intent  guard.Intent
 }
 
 // audience is viewers at gates before one store.
@@ -153,7 +152,7 @@ func (a *audience) step(v *viewer) time.Duration {
 		binary.NativeEndian.PutUint64(v.id[:], a.rng.Uint64())
 		binary.NativeEndian.PutUint64(v.id[8:], a.rng.Uint64())
 		v.ends = time.Now().Add(30*time.Second + time.Duration(a.rng.ExpFloat64()*float64(session)))
-		v.burst, v.refused, v.intent, v.channel = 20+a.rng.IntN(154), 0, guard.Start, a.rng.Uint32()
+		v.burst, v.refused, v.channel = 20+a.rng.IntN(154), 0, a.rng.Uint32()
 	}
 	if time.Now().After(v.ends) {
 		v.ends = time.Time{}
@@ -165,7 +164,7 @@ func (a *audience) step(v *viewer) time.Duration {
 	if !a.ask(v) {
 		return a.afterRefusal(v)
 	}
-	v.intent, v.refused = guard.Continue, 0
+	v.refused = 0
 	if v.burst > 0 {
 		v.burst--
 		return 60 * time.Millisecond
@@ -195,12 +194,13 @@ func (a *audience) ask(v *viewer) (pass bool) {
 	if !a.affinity {
 		g = a.rng.IntN(len(a.gates))
 	}
-	c := guard.Claim{User: v.user, ID: v.id, Stream: fmt.Sprintf("stream-%017d", v.channel), Intent: v.intent}
+	c := guard.Claim{User: v.user, ID: v.id, Stream: fmt.Sprintf("stream-%017d", v.channel), Named: true}
 	for range n {
-		verdict, err := a.gates[g].Check(context.Background(), c, p)
+		verdict, trial, err := a.gates[g].Check(context.Background(), c, p)
 		if err != nil {
 			panic(err)
 		}
+		trial.End(true)
 		pass = verdict.Outcome.Pass()
 	}
 	a.store.mu.Lock()
