@@ -266,6 +266,36 @@ func init() {
 			pc /v/x/1.ts Device=b -> 429
 			holds 1 v/x`},
 
+		{name: "a tokened URL that was passed on", steps: `
+			tv POST /guards body={} -> 201
+			tv /v/x/m.m3u8?guard=$id -> 200
+			tv #1 -> 200
+			pc /v/x/~$id/1.ts -> 200
+			tv #1 -> 200
+			pc /v/x/~$id/2.ts -> 200
+			silent take turns
+			tv #2 -> 200
+			logged two clients take turns under one token
+			holds 1 v/x`},
+		{name: "a phone that changes networks", steps: `
+			wifi POST /guards body={} -> 201
+			wifi /v/x/m.m3u8?guard=$id -> 200
+			wifi #1 -> 200
+			lte /v/x/~$id/1.ts -> 200
+			lte /v/x/~$id/2.ts -> 200
+			wifi #1 -> 200
+			wifi #2 -> 200
+			lte /v/x/~$id/1.ts -> 200
+			hotel /v/x/~$id/1.ts -> 200
+			silent take turns`},
+		{name: "a viewer who is refused by himself", steps: `
+			tv /v/x/m.m3u8 -> 200
+			tv #1 -> 200
+			pc /v/y/m.m3u8 -> 429
+			silent refused by himself
+			tv#2 /v/y/m.m3u8 -> 429
+			logged a viewer is probably refused by himself`},
+
 		// Doubt
 		{name: "a page that reserves is loaded again", steps: `
 			page POST /guards body={"streamId":"v/x"} -> 201
@@ -298,6 +328,32 @@ func init() {
 			holds 1 v/x`},
 
 		// Marks
+		{name: "what was replaced goes on when the start has failed, though it asked meanwhile", options: "limit 1 replace", origin: map[string]string{"/v/y/1.ts": "3s 404"}, steps: `
+			tv /v/x/m.m3u8 -> 200
+			tv #1 -> 200
+			pc /v/y/m.m3u8 -> 200
+			pc #1 -> 404 within 4s
+			tv #2 -> 200
+			tv m.m3u8 -> 200
+			holds 1 v/x`},
+		{name: "another manifest under the token moves the guard with its next refresh", options: "limit 1", steps: `
+			tv POST /guards body={} -> 201
+			tv /v/x/m.m3u8?guard=$id -> 200
+			tv #1 -> 200
+			tv /v/y/~$id/m.m3u8 -> 200
+			holds 1 v/x
+			wait 2s
+			tv #1 -> 200
+			tv m.m3u8 -> 200
+			wait 1s
+			holds 1 v/y`},
+		{name: "an untokened manifest moves the guard at once", options: "limit 1", steps: `
+			tv /v/x/m.m3u8 sid=a -> 200
+			tv #1 sid=a -> 200
+			tv /v/y/m.m3u8 sid=a -> 200
+			holds 1 v/y
+			tv #1 sid=a -> 200
+			holds 1 v/y`},
 		{name: "zapping back while the other plays", options: "limit 1 replace", steps: `
 			tv /v/x/m.m3u8 -> 200
 			tv #1 -> 200

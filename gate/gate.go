@@ -31,12 +31,22 @@ type Gate struct {
 	// Ending is closed when nothing is to wait any more.
 	Ending <-chan struct{}
 
-	manifests *manifests
+	*Memory
 }
 
+// Memory is what a node remembers of requests, beside the Keeper's leases. Gates of
+// one Keeper share it, and those of its next configuration.
+type Memory struct {
+	manifests *manifests
+	clients   *clients
+}
+
+// NewMemory returns one that remembers nothing.
+func NewMemory() *Memory { return &Memory{newManifests(), newClients()} }
+
 // New returns a gate that decides by the guards of a Keeper's store.
-func New(keeper *lease.Keeper, local guard.Store, tally *Tally) *Gate {
-	return &Gate{Keeper: keeper, Local: local, Tally: tally, manifests: newManifests()}
+func New(keeper *lease.Keeper, local guard.Store, tally *Tally, memory *Memory) *Gate {
+	return &Gate{Keeper: keeper, Local: local, Tally: tally, Memory: memory}
 }
 
 // Naming is how a playback is known that does not say who it is.
@@ -183,6 +193,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	mints := g.Naming == ByToken && r.Kind == playback.Manifest && r.Movable && !who.tokened
 	switch {
 	case who.tokened:
+		p.Alternates = g.clients.alternate(claim.ID, r.Client)
 		// Its manifest says the stream, unless that is an interstitial's.
 		claim.Keeps = r.Kind == playback.Media || g.manifests.isAd(claim.ID, r.Stream)
 	case r.Kind == playback.Manifest:
