@@ -190,6 +190,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	if looks {
 		claim.Intent = guard.Look
 	}
+	asks := r.HTTP.Method == http.MethodGet && !playback.IsPrefetch(r.HTTP)
 	mints := g.Naming == ByToken && r.Kind == playback.Manifest && r.Movable && !who.tokened
 	switch {
 	case who.tokened:
@@ -197,8 +198,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		// Its manifest says the stream, unless that is an interstitial's.
 		claim.Keeps = r.Kind == playback.Media || g.manifests.isAd(claim.ID, r.Stream)
 	case r.Kind == playback.Manifest:
-		claim.Anew = r.HTTP.Method == http.MethodGet && !playback.IsPrefetch(r.HTTP)
-		claim.Reloads = !mints
+		claim.Anew, claim.Reloads = asks, !mints
 	}
 	p.ID, p.Limit, p.Redirects = claim.ID, r.Policy.Limit, mints
 	if who.primary != nil && g.interstitial(ctx, r, p, *who.primary) {
@@ -220,7 +220,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	if primary, ok := g.manifests.within.get(g.manifests.name(claim.ID)); ok && who.primary == nil && !who.tokened && g.interstitial(ctx, r, p, primary) {
 		return nil
 	}
-	if r.Token != nil && looks {
+	if r.Token != nil && looks && asks {
 		claim.Anew, claim.Reloads = g.manifests.anew(r)
 	}
 	return g.ask(ctx, r, p, *claim)

@@ -27,8 +27,8 @@ type manifests struct {
 type given struct {
 	id      guard.ID
 	served  bool      // the manifest has been asked for under it
-	reloads int       // of the URL without it,
-	at      time.Time // the last of which was then
+	reloads int       // of the URL without it
+	at      time.Time // when it was given last
 }
 
 // sent is a manifest, and whose, as memories know them.
@@ -68,10 +68,10 @@ func (m *manifests) token(r *Request) guard.ID {
 	g, ok := m.live.get(key)
 	if ok && said.Live && r.Client != 0 {
 		g.reloads++
-		g.at = time.Now()
 	} else {
 		g = given{id: guard.NewID(r.User, r.Device)}
 	}
+	g.at = time.Now()
 	m.live.put(key, g, g.lasts(said, r.Policy.TTL))
 	return g.id
 }
@@ -81,12 +81,13 @@ func (m *manifests) token(r *Request) guard.ID {
 // reloads, as who has done so before.
 func (m *manifests) anew(r *Request) (anew, reloads bool) {
 	g, ok := m.live.get(m.client(r))
-	anew = ok && g.id == *r.Token && !g.at.IsZero() && time.Since(g.at) < justNow
+	anew = ok && g.id == *r.Token && time.Since(g.at) < justNow
 	return anew, anew && g.reloads >= reloader
 }
 
 // lasts is how long a client's token is remembered after it was given: for two
-// reloads, so that two nodes which take turns know it, or if it reloads nothing but its first URL, for as long as its guard is.
+// reloads, so that two nodes which take turns know it; or if it reloads nothing but
+// its first URL, for as long as its guard is.
 func (g given) lasts(said playback.Survey, ttl time.Duration) time.Duration {
 	if g.reloads >= reloader {
 		return ttl
