@@ -209,8 +209,9 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		return nil
 	}
 	if g.Naming == ByToken && claim.Nameless {
-		if id, ok := g.manifests.led.get(g.manifests.stream(claim)); ok {
-			claim.ID, p.ID = id, id
+		if to, ok := g.manifests.led.get(g.manifests.stream(claim)); ok {
+			claim.ID, p.ID = to.id, to.id
+			claim.Nameless = !to.over // nothing else can be meant
 		}
 	}
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
@@ -246,8 +247,9 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 	if r.Mode != Observe {
 		claim.Patience = g.manifests.patience(r)
 	}
-	policy := g.policy(r)
+	policy, waited := g.policy(r), false
 	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, func(c guard.Claim) (v guard.Verdict, err error) {
+		waited = c.Waited
 		v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
 		return v, err
 	})
@@ -265,7 +267,7 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 	}
 	d.Word, d.Held = Word(v.Outcome.String()), v.Held
 	if v.Outcome == guard.Vacant {
-		g.manifests.leads(&claim, policy.TTL)
+		g.manifests.leads(&claim, waited, policy.TTL)
 	}
 	if v.Guard.ID != (guard.ID{}) {
 		d.ID = v.Guard.ID

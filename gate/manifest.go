@@ -18,7 +18,7 @@ type manifests struct {
 	live  memory[given]           // the tokens of clients that may reload the first URL
 	sent  memory[sent]            // the manifests that the origin has sent on, by token
 	ads   memory[bool]            // streams of interstitials, under the playback they belong to
-	led   memory[guard.ID]        // what clients' last manifests of streams were asked for under
+	led   memory[led]             // what clients' last manifests of streams were asked for under
 
 	within memory[guard.ID] // which playback those of a name interrupt
 }
@@ -29,6 +29,12 @@ type given struct {
 	served  bool      // the manifest has been asked for under it
 	reloads int       // of the URL without it
 	at      time.Time // when it was given last
+}
+
+// led is the playback that a manifest has led to.
+type led struct {
+	id   guard.ID
+	over bool // what the client had there before is over: the playback has waited for that
 }
 
 // sent is a manifest, and whose, as memories know them.
@@ -102,8 +108,8 @@ func (m *manifests) path(r *Request) uint64 {
 
 // leads remembers that a manifest has led to a playback. Media of its stream that
 // have lost every name are probably of that.
-func (m *manifests) leads(c *guard.Claim, ttl time.Duration) {
-	m.led.put(m.stream(c), c.ID, ttl)
+func (m *manifests) leads(c *guard.Claim, waited bool, ttl time.Duration) {
+	m.led.put(m.stream(c), led{c.ID, waited}, ttl)
 }
 
 func (m *manifests) stream(c *guard.Claim) uint64 {
