@@ -311,6 +311,26 @@ func init() {
 			page /v/x/m.m3u8?guard=$id -> 200
 			page #1 -> 200
 			page#2 POST /guards body={} -> 429`},
+		{name: "a page whose segments have lost their token is loaded again", steps: `
+			page /v/x/m.m3u8 -> 200
+			page /v/x/1.ts -> 200
+			page#2 /v/x/m.m3u8 -> 200 within 11s
+			page#2 /v/x/1.ts -> 200
+			page#2 #1 -> 200
+			page#2 /v/x/2.ts -> 200
+			holds 1 v/x
+			wait 40s
+			page#2 /v/x/2.ts -> 200
+			page#2 #2 -> 200
+			holds 1 v/x`},
+		{name: "a page whose segments have lost their token, and whose guard is its client's", steps: `
+			page /v/x/m.m3u8 -> 200
+			page /v/x/1.ts -> 200
+			page /v/x/2.ts -> 200
+			holds 1 v/x
+			pc /v/x/3.ts -> 429
+			page#2 /v/x/3.ts -> 200
+			holds 1 v/x`},
 		{name: "another client does not wait", steps: `
 			tv /v/x/m.m3u8 -> 200
 			tv #1 -> 200
