@@ -211,7 +211,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	if g.Naming == ByToken && claim.Nameless {
 		if to, ok := g.manifests.led.get(g.manifests.stream(claim)); ok {
 			claim.ID, p.ID = to.id, to.id
-			claim.Nameless = !to.over // nothing else can be meant
+			claim.Nameless = !to.begins()
 		}
 	}
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {

@@ -33,9 +33,13 @@ type given struct {
 
 // led is the playback that a manifest has led to.
 type led struct {
-	id   guard.ID
-	over bool // what the client had there before is over: the playback has waited for that
+	id     guard.ID
+	waited time.Time // until when, if it has: until what the client had there before was over
 }
+
+// begins reports whether media without a name can only be the playback's first, and
+// not what its client had there before.
+func (l led) begins() bool { return time.Since(l.waited) < shortPatience }
 
 // sent is a manifest, and whose, as memories know them.
 type sent struct{ path, client uint64 }
@@ -109,7 +113,11 @@ func (m *manifests) path(r *Request) uint64 {
 // leads remembers that a manifest has led to a playback. Media of its stream that
 // have lost every name are probably of that.
 func (m *manifests) leads(c *guard.Claim, waited bool, ttl time.Duration) {
-	m.led.put(m.stream(c), led{c.ID, waited}, ttl)
+	to := led{id: c.ID}
+	if waited {
+		to.waited = time.Now()
+	}
+	m.led.put(m.stream(c), to, ttl)
 }
 
 func (m *manifests) stream(c *guard.Claim) uint64 {
