@@ -266,6 +266,36 @@ func init() {
 			pc /v/x/1.ts Device=b -> 429
 			holds 1 v/x`},
 
+		{name: "a tokened URL that was passed on", steps: `
+			tv POST /guards body={} -> 201
+			tv /v/x/m.m3u8?guard=$id -> 200
+			tv #1 -> 200
+			pc /v/x/~$id/1.ts -> 200
+			tv #1 -> 200
+			pc /v/x/~$id/2.ts -> 200
+			silent take turns
+			tv #2 -> 200
+			logged two clients take turns under one token
+			holds 1 v/x`},
+		{name: "a phone that changes networks", steps: `
+			wifi POST /guards body={} -> 201
+			wifi /v/x/m.m3u8?guard=$id -> 200
+			wifi #1 -> 200
+			lte /v/x/~$id/1.ts -> 200
+			lte /v/x/~$id/2.ts -> 200
+			wifi #1 -> 200
+			wifi #2 -> 200
+			lte /v/x/~$id/1.ts -> 200
+			hotel /v/x/~$id/1.ts -> 200
+			silent take turns`},
+		{name: "a viewer who is refused by himself", steps: `
+			tv /v/x/m.m3u8 -> 200
+			tv #1 -> 200
+			pc /v/y/m.m3u8 -> 429
+			silent refused by himself
+			tv#2 /v/y/m.m3u8 -> 429
+			logged a viewer is probably refused by himself`},
+
 		// Doubt
 		{name: "a page that reserves is loaded again", steps: `
 			page POST /guards body={"streamId":"v/x"} -> 201
@@ -281,6 +311,26 @@ func init() {
 			page /v/x/m.m3u8?guard=$id -> 200
 			page #1 -> 200
 			page#2 POST /guards body={} -> 429`},
+		{name: "a page whose segments have lost their token is loaded again", steps: `
+			page /v/x/m.m3u8 -> 200
+			page /v/x/1.ts -> 200
+			page#2 /v/x/m.m3u8 -> 200 within 11s
+			page#2 /v/x/1.ts -> 200
+			page#2 #1 -> 200
+			page#2 /v/x/2.ts -> 200
+			holds 1 v/x
+			wait 40s
+			page#2 /v/x/2.ts -> 200
+			page#2 #2 -> 200
+			holds 1 v/x`},
+		{name: "a page whose segments have lost their token, and whose guard is its client's", steps: `
+			page /v/x/m.m3u8 -> 200
+			page /v/x/1.ts -> 200
+			page /v/x/2.ts -> 200
+			holds 1 v/x
+			pc /v/x/3.ts -> 429
+			page#2 /v/x/3.ts -> 200
+			holds 1 v/x`},
 		{name: "another client does not wait", steps: `
 			tv /v/x/m.m3u8 -> 200
 			tv #1 -> 200
@@ -298,6 +348,32 @@ func init() {
 			holds 1 v/x`},
 
 		// Marks
+		{name: "what was replaced goes on when the start has failed, though it asked meanwhile", options: "limit 1 replace", origin: map[string]string{"/v/y/1.ts": "3s 404"}, steps: `
+			tv /v/x/m.m3u8 -> 200
+			tv #1 -> 200
+			pc /v/y/m.m3u8 -> 200
+			pc #1 -> 404 within 4s
+			tv #2 -> 200
+			tv m.m3u8 -> 200
+			holds 1 v/x`},
+		{name: "another manifest under the token moves the guard with its next refresh", options: "limit 1", steps: `
+			tv POST /guards body={} -> 201
+			tv /v/x/m.m3u8?guard=$id -> 200
+			tv #1 -> 200
+			tv /v/y/~$id/m.m3u8 -> 200
+			holds 1 v/x
+			wait 2s
+			tv #1 -> 200
+			tv m.m3u8 -> 200
+			wait 1s
+			holds 1 v/y`},
+		{name: "an untokened manifest moves the guard at once", options: "limit 1", steps: `
+			tv /v/x/m.m3u8 sid=a -> 200
+			tv #1 sid=a -> 200
+			tv /v/y/m.m3u8 sid=a -> 200
+			holds 1 v/y
+			tv #1 sid=a -> 200
+			holds 1 v/y`},
 		{name: "zapping back while the other plays", options: "limit 1 replace", steps: `
 			tv /v/x/m.m3u8 -> 200
 			tv #1 -> 200

@@ -373,3 +373,26 @@ func TestTwoServersInARow(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// While a start is under way that has replaced another playback, that is refused;
+// when the start has failed it goes on at once.
+func TestWhatAFailedStartReplacedGoesOnAtOnce(t *testing.T) {
+	onEachStore(t, gateSite("limit 1 replace", ""), func(w *world) {
+		w.answers(map[string]string{"/v/y/1.ts": "3s down"})
+		w.play("tv " + film + " -> 200\ntv #1 -> 200\npc /v/y/m.m3u8 -> 200")
+		var failing sync.WaitGroup
+		failing.Go(func() { w.step("pc #1 -> 502 within 4s") })
+		w.play("wait 500ms\ntv #2 -> 429 GUARD_REPLACED\nwait 2s\ntv #1 -> 429 GUARD_REPLACED")
+		failing.Wait()
+		w.play("wait 10ms\ntv #2 -> 200\ntv m.m3u8 -> 200\nholds 1 v/x")
+	})
+}
+
+// A new configuration forgets nothing of what its viewers watch.
+func TestGStreamerOverAReload(t *testing.T) {
+	onEachStore(t, gateSite("", ""), func(w *world) {
+		w.play("gst /live/x/m.m3u8 -> 200\ngst #1 -> 200\nwait 4s\ngst /live/x/m.m3u8 -> 200\ngst #1 -> 200")
+		defer w.provision(strings.ReplaceAll(gateSite("interval 59s", ""), "store test.shared", "store test.shared 0"))()
+		w.play("wait 4s\ngst@1 /live/x/m.m3u8 -> 200\ngst@1 #2 -> 200\nholds 1 live/x")
+	})
+}

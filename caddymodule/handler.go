@@ -205,7 +205,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		return zapcore.NewSamplerWithOptions(c, time.Second, 10, 100)
 	}))
 	h.logged = srv != nil && srv.Logs != nil
-	if err := registerMetrics(ctx.GetMetricsRegistry(), append(storage.Collectors(), verdicts, apiDuration, decisionDuration, brokenCMCD, crowdedStreams, standIns, selfRefusals, panics)...); err != nil {
+	if err := registerMetrics(ctx.GetMetricsRegistry(), append(storage.Collectors(), verdicts, apiDuration, decisionDuration, brokenCMCD, crowdedStreams, standIns, selfRefusals, alternating, panics)...); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	h.provisionLastWord(ctx)
@@ -234,7 +234,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	h.private = h.CacheControl == "private"
 	h.tarpit = newTarpit(srv)
 	h.neighbours = joinServer(srv)
-	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Tally)
+	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Tally, h.store.Memory)
 	h.gate.Ending = h.tarpit.ending
 	switch {
 	case h.Playback == "stream":

@@ -191,6 +191,8 @@ type rule struct {
 	name       string // the option with its placeholder
 }
 
+// newRules reads limits. First come those that replace: what they make room for,
+// others need not refuse.
 func newRules(limits []Limit) (rules []rule) {
 	for _, l := range limits {
 		r := rule{Rule: guard.Rule{Per: l.Per, Limit: guard.DefaultLimit}}
@@ -209,5 +211,14 @@ func newRules(limits []Limit) (rules []rule) {
 		}
 		rules = append(rules, r)
 	}
+	slices.SortStableFunc(rules, func(a, b rule) int {
+		switch replaces := a.AtLimit != guard.Reject; {
+		case replaces == (b.AtLimit != guard.Reject):
+			return 0
+		case replaces:
+			return -1
+		}
+		return 1
+	})
 	return rules
 }

@@ -453,7 +453,7 @@ func FuzzManifest(f *testing.F) {
 	f.Cleanup(func() { keeper.Close() })
 	h := &Handler{
 		read: reader{kinds: kinds}, logger: zap.NewNop(), reports: new(sometimes), unwritten: &unwritten{seed: maphash.MakeSeed()},
-		gate: gate.New(keeper, store, gate.NewTally()),
+		gate: gate.New(keeper, store, gate.NewTally(), gate.NewMemory()),
 	}
 	f.Fuzz(func(t *testing.T, text string, coding uint8, accept string) {
 		name := []string{"", "gzip", "zstd", "broken"}[coding%4]

@@ -45,6 +45,10 @@ var (
 		Name: "caddy_stream_guard_suspected_self_refusals_total",
 		Help: "Refusals where all that stands in the way began less than a minute before on what may be the same client: probably a viewer refused by himself.",
 	})
+	alternating = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_stream_guard_alternating_tokens_total",
+		Help: "Tokens under which two clients took turns: probably a URL that was passed on.",
+	})
 
 	panics = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_stream_guard_panics_total",
@@ -73,6 +77,9 @@ func countDecision(d *gate.Decision) {
 	}
 	if d.BrokenCMCD {
 		brokenCMCD.Inc()
+	}
+	if d.Alternates {
+		alternating.Inc()
 	}
 	if d.SelfRefused {
 		selfRefusals.Inc()

@@ -163,6 +163,10 @@ func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) 
 	if p.Unavailable != nil {
 		h.storeFailed(r, p.Unavailable)
 	}
+	if p.Alternates {
+		h.logger.Warn("two clients take turns under one token: perhaps a URL was passed on, which all who have it play as one",
+			zap.String("request_id", requestID(r)), zap.String("path", r.URL.Path), zap.Object("stream_guard", v))
+	}
 	if p.SelfRefused {
 		h.logger.Warn("a viewer is probably refused by himself: all that stands in the way began less than a minute ago on what may be the same client",
 			zap.String("request_id", requestID(r)), zap.String("path", r.URL.Path), zap.Strings("in_the_way", p.Problem().GuardIDs()), zap.Object("stream_guard", v))

@@ -47,6 +47,7 @@ type Decision struct {
 	Repeated bool             // the refusal was remembered, the store was not asked
 
 	Redirects   bool // it is a manifest, to be sent to the URL of its playback
+	Alternates  bool // clients have taken turns under its token: perhaps its URL was passed on
 	SelfRefused bool // what stands in the way began a moment ago, perhaps on the same client
 	StandsIn    bool // a manifest of whose media none come this way: it takes the slot itself
 

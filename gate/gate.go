@@ -31,12 +31,22 @@ type Gate struct {
 	// Ending is closed when nothing is to wait any more.
 	Ending <-chan struct{}
 
-	manifests *manifests
+	*Memory
 }
 
+// Memory is what a node remembers of requests, beside the Keeper's leases. Gates of
+// one Keeper share it, and those of its next configuration.
+type Memory struct {
+	manifests *manifests
+	clients   *clients
+}
+
+// NewMemory returns one that remembers nothing.
+func NewMemory() *Memory { return &Memory{newManifests(), newClients()} }
+
 // New returns a gate that decides by the guards of a Keeper's store.
-func New(keeper *lease.Keeper, local guard.Store, tally *Tally) *Gate {
-	return &Gate{Keeper: keeper, Local: local, Tally: tally, manifests: newManifests()}
+func New(keeper *lease.Keeper, local guard.Store, tally *Tally, memory *Memory) *Gate {
+	return &Gate{Keeper: keeper, Local: local, Tally: tally, Memory: memory}
 }
 
 // Naming is how a playback is known that does not say who it is.
@@ -180,14 +190,15 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	if looks {
 		claim.Intent = guard.Look
 	}
+	asks := r.HTTP.Method == http.MethodGet && !playback.IsPrefetch(r.HTTP)
 	mints := g.Naming == ByToken && r.Kind == playback.Manifest && r.Movable && !who.tokened
 	switch {
 	case who.tokened:
+		p.Alternates = g.clients.alternate(claim.ID, r.Client)
 		// Its manifest says the stream, unless that is an interstitial's.
 		claim.Keeps = r.Kind == playback.Media || g.manifests.isAd(claim.ID, r.Stream)
 	case r.Kind == playback.Manifest:
-		claim.Anew = r.HTTP.Method == http.MethodGet && !playback.IsPrefetch(r.HTTP)
-		claim.Reloads = !mints
+		claim.Anew, claim.Reloads = asks, !mints
 	}
 	p.ID, p.Limit, p.Redirects = claim.ID, r.Policy.Limit, mints
 	if who.primary != nil && g.interstitial(ctx, r, p, *who.primary) {
@@ -198,8 +209,9 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		return nil
 	}
 	if g.Naming == ByToken && claim.Nameless {
-		if id, ok := g.manifests.led.get(g.manifests.stream(claim)); ok {
-			claim.ID, p.ID = id, id
+		if to, ok := g.manifests.led.get(g.manifests.stream(claim)); ok {
+			claim.ID, p.ID = to.id, to.id
+			claim.Nameless = !to.over // nothing else can be meant
 		}
 	}
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
@@ -209,7 +221,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	if primary, ok := g.manifests.within.get(g.manifests.name(claim.ID)); ok && who.primary == nil && !who.tokened && g.interstitial(ctx, r, p, primary) {
 		return nil
 	}
-	if r.Token != nil && looks {
+	if r.Token != nil && looks && asks {
 		claim.Anew, claim.Reloads = g.manifests.anew(r)
 	}
 	return g.ask(ctx, r, p, *claim)
@@ -235,8 +247,9 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 	if r.Mode != Observe {
 		claim.Patience = g.manifests.patience(r)
 	}
-	policy := g.policy(r)
+	policy, waited := g.policy(r), false
 	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, func(c guard.Claim) (v guard.Verdict, err error) {
+		waited = c.Waited
 		v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
 		return v, err
 	})
@@ -254,7 +267,7 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 	}
 	d.Word, d.Held = Word(v.Outcome.String()), v.Held
 	if v.Outcome == guard.Vacant {
-		g.manifests.leads(&claim, policy.TTL)
+		g.manifests.leads(&claim, waited, policy.TTL)
 	}
 	if v.Guard.ID != (guard.ID{}) {
 		d.ID = v.Guard.ID

@@ -21,7 +21,7 @@ func withGate(t *testing.T, test func(*Gate)) {
 	synctest.Test(t, func(t *testing.T) {
 		s, local := memstore.New(), memstore.New()
 		k := lease.New(s, local, nil)
-		test(New(k, local, NewTally()))
+		test(New(k, local, NewTally(), NewMemory()))
 		k.Close()
 		local.Close()
 		s.Close()

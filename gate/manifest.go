@@ -18,7 +18,7 @@ type manifests struct {
 	live  memory[given]           // the tokens of clients that may reload the first URL
 	sent  memory[sent]            // the manifests that the origin has sent on, by token
 	ads   memory[bool]            // streams of interstitials, under the playback they belong to
-	led   memory[guard.ID]        // what clients' last manifests of streams were asked for under
+	led   memory[led]             // what clients' last manifests of streams were asked for under
 
 	within memory[guard.ID] // which playback those of a name interrupt
 }
@@ -27,8 +27,14 @@ type manifests struct {
 type given struct {
 	id      guard.ID
 	served  bool      // the manifest has been asked for under it
-	reloads int       // of the URL without it,
-	at      time.Time // the last of which was then
+	reloads int       // of the URL without it
+	at      time.Time // when it was given last
+}
+
+// led is the playback that a manifest has led to.
+type led struct {
+	id   guard.ID
+	over bool // what the client had there before is over: the playback has waited for that
 }
 
 // sent is a manifest, and whose, as memories know them.
@@ -68,10 +74,10 @@ func (m *manifests) token(r *Request) guard.ID {
 	g, ok := m.live.get(key)
 	if ok && said.Live && r.Client != 0 {
 		g.reloads++
-		g.at = time.Now()
 	} else {
 		g = given{id: guard.NewID(r.User, r.Device)}
 	}
+	g.at = time.Now()
 	m.live.put(key, g, g.lasts(said, r.Policy.TTL))
 	return g.id
 }
@@ -81,12 +87,13 @@ func (m *manifests) token(r *Request) guard.ID {
 // reloads, as who has done so before.
 func (m *manifests) anew(r *Request) (anew, reloads bool) {
 	g, ok := m.live.get(m.client(r))
-	anew = ok && g.id == *r.Token && !g.at.IsZero() && time.Since(g.at) < justNow
+	anew = ok && g.id == *r.Token && time.Since(g.at) < justNow
 	return anew, anew && g.reloads >= reloader
 }
 
 // lasts is how long a client's token is remembered after it was given: for two
-// reloads, so that two nodes which take turns know it, or if it reloads nothing but its first URL, for as long as its guard is.
+// reloads, so that two nodes which take turns know it; or if it reloads nothing but
+// its first URL, for as long as its guard is.
 func (g given) lasts(said playback.Survey, ttl time.Duration) time.Duration {
 	if g.reloads >= reloader {
 		return ttl
@@ -101,8 +108,8 @@ func (m *manifests) path(r *Request) uint64 {
 
 // leads remembers that a manifest has led to a playback. Media of its stream that
 // have lost every name are probably of that.
-func (m *manifests) leads(c *guard.Claim, ttl time.Duration) {
-	m.led.put(m.stream(c), c.ID, ttl)
+func (m *manifests) leads(c *guard.Claim, waited bool, ttl time.Duration) {
+	m.led.put(m.stream(c), led{c.ID, waited}, ttl)
 }
 
 func (m *manifests) stream(c *guard.Claim) uint64 {

@@ -124,6 +124,11 @@ const (
 // shorter; and not at all if it had come back within ttl of another release.
 const Settle = 5 * time.Second
 
+// MaxGraces is how many releases of a user within ttl have all of Settle. After so
+// many, stragglers pass for as long as Watched only: who starts, stops and plays on
+// in turn would watch more than he may.
+const MaxGraces = 3
+
 // Watched is how long after its replacement a playback asks only because it has
 // not heard of it. Whoever asks later is watched, and its viewer thrown out.
 const Watched = time.Second

@@ -52,7 +52,7 @@ const (
 	named    flag = 1 << iota // media of the guard's own have come under its id
 	nameless                  // it was made for a request without a name: it is its client's
 	unproven                  // nothing was asked under it but what made it
-	watched                   // of replaced: it has refused somebody who was watching
+	watched                   // of replaced: somebody was watching, for it has refused him, or another client took his slot
 	lifted                    // of replaced: its playback has started anew
 	parted                    // of replaced: requests without a name are another start's now
 )
@@ -152,7 +152,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 
 	// 9. What has to go goes. The playbacks that lose their slots to another are refused.
 	if v.Replaced = append(room.taken, room.thrownOut...); len(v.Replaced) > 0 {
-		l.finish(now, v.Replaced, p, replaced)
+		l.finish(now, v.Replaced, p, replaced, c.Client)
 	}
 	l.records = slices.DeleteFunc(l.records, func(r record) bool { return r.kind == held && room.going[r.ID] })
 
@@ -379,7 +379,7 @@ func (l *Ledger) end(now time.Time, id ID, p Policy, k kind) bool {
 	if l.find(id, held) == nil {
 		return false
 	}
-	l.finish(now, []ID{id}, p, k)
+	l.finish(now, []ID{id}, p, k, 0)
 	return true
 }
 
@@ -404,9 +404,10 @@ func (l *Ledger) Undo(now time.Time, id ID, others []ID) bool {
 	return true
 }
 
-// finish turns guards into marks of this kind. A mark lives for the policy's ttl, or the guard's if that is longer: for so
-// long a node that has not heard of the end may take the guard for lost.
-func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind) {
+// finish turns guards into marks of this kind, because of a client where they are
+// replaced. A mark lives for the policy's ttl, or the guard's if that is longer: for
+// so long a node that has not heard of the end may take the guard for lost.
+func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind, by Client) {
 	place := make(map[ID]int, len(ids))
 	for i, id := range ids {
 		place[id] = i
@@ -426,14 +427,26 @@ func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind) {
 		return true
 	})
 	slices.SortFunc(guards, func(a, b record) int { return place[a.ID] - place[b.ID] })
+	releases := 0
+	for _, r := range l.records {
+		if r.kind == released {
+			releases++
+		}
+	}
 	for _, r := range guards {
 		grace := min(Settle, now.Sub(r.CreatedAt))
+		if releases >= MaxGraces {
+			grace = min(grace, Watched)
+		}
 		if again[r.ID] || k != released {
 			grace = 0
 		}
 		if p.TTL > 0 {
 			r.kind, r.ttl, r.Labels, r.doubtedAt = k, max(p.TTL, r.ttl), "", time.Time{}
 			r.CreatedAt, r.ExpiresAt, r.RemovedAt = now, now.Add(grace), now.Add(r.ttl)
+			if k == replaced && by != 0 && r.Client != 0 && by != r.Client {
+				r.flags |= watched
+			}
 			l.records = append(l.records, r)
 		}
 	}

@@ -48,9 +48,10 @@ func slotTime(p *guard.Policy) time.Duration {
 	return p.TTL
 }
 
-// moves reports whether a claim is about another stream than the lease.
+// moves reports whether a claim is about another stream than the lease, or the
+// first that says which.
 func (k *Keeper) moves(l *lease, c *guard.Claim) bool {
-	return c.Stream != "" && !c.Keeps && l.stream != k.hash(c.Stream)
+	return c.Stream != "" && l.stream != k.hash(c.Stream) && (!c.Keeps || l.stream == k.hash(""))
 }
 
 // moment is in milliseconds since the Keeper's start. It starts again every 49

@@ -34,7 +34,7 @@ var Codes = []struct {
 }{
 	{ReachedMaxGuards, http.StatusTooManyRequests},
 	{ReplacedLately, http.StatusTooManyRequests},
-	{GuardRevoked, http.StatusGone}, // Refused makes it a 429 where media was asked for
+	{GuardRevoked, http.StatusGone},  // Refused makes it a 429 where media was asked for
 	{GuardReplaced, http.StatusGone}, // likewise
 	{GuardDoesNotExist, http.StatusNotFound},
 	{NotFound, http.StatusNotFound},

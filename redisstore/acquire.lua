@@ -193,7 +193,7 @@ end
 for _, ids in ipairs({ taken, thrown_out }) do
   for _, other in ipairs(ids) do replaced[#replaced + 1] = other end
 end
-if #replaced > 0 then finish('P', replaced, ttl) end
+if #replaced > 0 then finish('P', replaced, ttl, client) end
 drop(function(r) return r.kind == 'G' and going[r] end)
 
 -- 10. Its own guard is refreshed, or a guard is born.

@@ -131,8 +131,8 @@ end
 -- Turns guards into marks of this kind, the only ones of their playbacks. A mark
 -- lives for ttl, or for the guard's own if that is longer; with a ttl of 0 there is
 -- none.
-local function finish(kind, ids, ttl)
-  local ends, guards, again = {}, {}, {}
+local function finish(kind, ids, ttl, by)
+  local ends, guards, again, releases = {}, {}, {}, 0
   for _, id in ipairs(ids) do ends[id] = true end
   drop(function(r)
     if not ends[r.id] or r.kind ~= 'G' and not WEIGHTS[r.kind] then return false end
@@ -140,10 +140,15 @@ local function finish(kind, ids, ttl)
     if r.kind == 'B' then again[r.id] = true end
     return true
   end)
+  for _, r in ipairs(records) do
+    if r.kind == 'L' then releases = releases + 1 end
+  end
+  local settle = releases >= MAX_GRACES and WATCHED_AFTER or SETTLE
   for _, id in ipairs(ids) do
     local r = guards[id]
     r.kind, r.ttl, r.doubted, r.labels = kind, math.max(ttl, r.ttl), 0, ''
-    r.interval = kind == 'L' and not again[id] and math.min(SETTLE, now - r.created) or 0
+    r.interval = kind == 'L' and not again[id] and math.min(settle, now - r.created) or 0
+    if kind == 'P' and by ~= 0 and r.client ~= 0 and by ~= r.client then set(r, WATCHED) end
     r.created, r.refreshed = now, now
     if ttl > 0 then records[#records + 1] = r end
     news[#news + 1] = id

@@ -75,6 +75,7 @@ var constants = locals([]constant{
 	{"MAX_LABELS", guard.MaxLabels},
 	{"MAX_RETURNS", guard.MaxReturns},
 	{"SETTLE", guard.Settle.Milliseconds()},
+	{"MAX_GRACES", guard.MaxGraces},
 	{"WATCHED_AFTER", guard.Watched.Milliseconds()},
 })
 

@@ -53,6 +53,7 @@ type Pooled struct {
 	Store  guard.Store     // behind the Keeper, not metered
 	Local  *memstore.Store // where the Keeper counts while the store is away
 	Tally  *gate.Tally     // what handlers with mode observe have seen
+	Memory *gate.Memory    // what their gates remember
 
 	key       any
 	ttl       atomic.Int64 // the longest of the handlers'
@@ -80,7 +81,7 @@ func Open(ctx caddy.Context, handler any, field string, ttl time.Duration, users
 	}
 	key := opener.Key()
 	v, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) {
-		p := &Pooled{Name: opener.String(), Local: memstore.New(), Tally: gate.NewTally(), key: key}
+		p := &Pooled{Name: opener.String(), Local: memstore.New(), Tally: gate.NewTally(), Memory: gate.NewMemory(), key: key}
 		if p.Store, err = opener.Open(sayAway(p.Name)); err != nil {
 			p.Local.Close()
 			return nil, err

@@ -78,6 +78,8 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"LookReplacesNobody", (*suite).lookReplacesNobody},
 		{"LookThatMovesReplacesNobody", (*suite).lookThatMovesReplacesNobody},
 		{"ReplacedPlaybackCannotCarryOn", (*suite).replacedPlaybackCannotCarryOn},
+		{"AnotherClientThrowsOutWhoIsWatching", (*suite).anotherClientThrowsOutWhoIsWatching},
+		{"AfterManyReleasesStragglersPassForAMoment", (*suite).afterManyReleasesStragglersPassForAMoment},
 		{"WhoStartsAnewMay", (*suite).whoStartsAnewMay},
 		{"ReloadTakesBackOnlyWhatNobodyWatched", (*suite).reloadTakesBackOnlyWhatNobodyWatched},
 		{"StartingAnewIsNoLeaveToResume", (*suite).startingAnewIsNoLeaveToResume},
@@ -710,6 +712,21 @@ func (s *suite) playbackThatCameBackHasNoStragglers() {
 
 // Somebody with one slot plays twenty channels at once, each of which
 // gives the slot back every four seconds, under one id or under a new one each time.
+// Nor does giving it back under a new id each time.
+func (s *suite) afterManyReleasesStragglersPassForAMoment() {
+	for n := range guard.MaxGraces + 1 {
+		s.acquire(guard.Admitted, named(claim(n)), policy)
+		s.Advance(guard.Settle)
+		s.release(true, n)
+		s.acquire(guard.Released, named(claim(n)), policy)
+		s.Advance(guard.Watched)
+		if n < guard.MaxGraces {
+			s.acquire(guard.Released, named(claim(n)), policy)
+		}
+	}
+	s.acquire(guard.Admitted, named(claim(guard.MaxGraces)), policy)
+}
+
 func (s *suite) givingTheSlotBackDoesNotVoidTheLimit() {
 	one := policy
 	one.Limit = 1

@@ -2,6 +2,7 @@ package guardtest
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
@@ -79,6 +80,25 @@ func (s *suite) whoStartsAnewMay() {
 	s.revoke(true, 1)
 	s.acquire(guard.Revoked, with(anew(claim(1)), guard.Look), replacing)
 	s.acquire(guard.Revoked, anew(claim(1)), replacing)
+}
+
+// Two that start anew before they could be refused throw each other out as well.
+func (s *suite) anotherClientThrowsOutWhoIsWatching() {
+	outcomes := make([]guard.Outcome, 0, 8)
+	for n := range 8 {
+		c := anew(by(guard.Client(n%2+1), claim(n)))
+		c.Stream = []string{"tv", "phone"}[n%2]
+		v, err := s.Store.Acquire(s.Context(), c, replacing)
+		if err != nil {
+			s.Fatal(err)
+		}
+		outcomes = append(outcomes, v.Outcome)
+		s.Advance(guard.Watched / 2)
+	}
+	want := []guard.Outcome{guard.Admitted, guard.Admitted, guard.Admitted, guard.Admitted, guard.Admitted, guard.Admitted, guard.Rejected}
+	if !slices.Equal(outcomes[:7], want) {
+		s.Errorf("%v, want %v", outcomes, want)
+	}
 }
 
 // A live manifest without a token is asked for again and again: who has zapped back
