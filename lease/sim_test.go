@@ -512,7 +512,7 @@ func (w *world) goesOn(n *simNode, c guard.Claim, v guard.Verdict) {
 		return
 	}
 	first, again := w.overdue[m]
-	if !again {
+	if !again || first.Before(e.at) {
 		w.overdue[m] = time.Now()
 	} else if late := time.Since(first); late > 3*time.Second+4*n.link.Timeout() {
 		w.wrong("%s is %v under %s %v after it should have stopped", c.User, v.Outcome, c.ID, late)

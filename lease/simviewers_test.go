@@ -548,7 +548,7 @@ func (w *world) sharing(rng *rand.Rand, user string) {
 			if n > 0 {
 				its.lives[which].shows(v)
 			}
-			w.plays(user, c.ID, p.Limit, !revoked)
+			w.plays(user, c.ID, p.Limit, kept && !revoked)
 		}
 		if n == 15 && rng.IntN(2) == 0 {
 			w.revoke(rng, user, begins.ID, p)
