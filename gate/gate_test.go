@@ -127,3 +127,29 @@ func TestObserving(t *testing.T) {
 		}
 	})
 }
+
+// A player may say what it runs on in some of its requests only.
+func TestADeviceThatIsNotAlwaysSaid(t *testing.T) {
+	withGate(t, func(g *Gate) {
+		tv, unsaid := guard.NewID("u", "tv"), guard.NewID("u", "")
+		for _, token := range []guard.ID{tv, unsaid} {
+			for n, device := range []string{"tv", "", "tv", ""} {
+				r := ask("u", fmt.Sprintf("/vod/a/%d.ts", n), 1)
+				r.Token, r.Device = &token, device
+				if p := g.Begin(context.Background(), r); p.Refusal != nil || p.ID != token {
+					t.Errorf("%v: request %d: %s of %v", token, n, p.Word, p.ID)
+				}
+			}
+			g.Keeper.Release(context.Background(), "u", token, ask("u", "/", 1).Policy)
+			time.Sleep(10 * time.Second)
+		}
+		// What is another user's, or another device's, is none of this one.
+		for _, who := range [][2]string{{"v", ""}, {"u", "phone"}} {
+			r := ask(who[0], "/vod/a/1.ts", 1)
+			r.Token, r.Device = &tv, who[1]
+			if p := g.Begin(context.Background(), r); p.ID == tv {
+				t.Errorf("%q has the television's playback", who)
+			}
+		}
+	})
+}

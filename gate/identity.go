@@ -22,11 +22,11 @@ func (g *Gate) identify(r *Request) (who identity) {
 		who.primary = new(guard.DeriveID(r.User, r.Device, primary))
 	}
 	if r.Token != nil {
-		who.id, who.named, who.tokened = own(r, *r.Token), true, true
+		who.id, who.named, who.tokened = g.own(r, *r.Token), true, true
 		return who
 	}
 	if id, ok := playback.ExplicitID(r.HTTP); ok {
-		who.id, who.named, who.tokened = own(r, id), true, r.Behind
+		who.id, who.named, who.tokened = g.own(r, id), true, r.Behind
 		return who
 	}
 	var buf [64]byte
@@ -50,14 +50,26 @@ func (g *Gate) identify(r *Request) (who identity) {
 	return who
 }
 
-// own is the playback that an id means in a request: that itself if it was made
-// for the request's user and device, otherwise one derived from it.
-func own(r *Request, id guard.ID) guard.ID {
-	if id.Of(r.User, r.Device) {
+// own is the playback that an id means in a request: that itself if it was made for
+// the request's user and device, otherwise one derived from it. A device that is not
+// known, now or when the id was made, may be any.
+func (g *Gate) own(r *Request, id guard.ID) guard.ID {
+	switch {
+	case id.Of(r.User, r.Device), id.Of(r.User, ""):
+		if r.Device != "" {
+			g.manifests.ids.put(g.manifests.id(r, id), true, rememberPath)
+		}
 		return id
+	case r.Device == "":
+		if seen, _ := g.manifests.ids.get(g.manifests.id(r, id)); seen {
+			return id
+		}
 	}
 	return guard.DeriveID(r.User, r.Device, id.String())
 }
+
+// id is the key of an id that a user's device has shown.
+func (m *manifests) id(r *Request, id guard.ID) uint64 { return m.key("id", r.User, string(id[:])) }
 
 // Named is the playback that a request names, if it names one. Requests for
 // media that name it alike are part of it.

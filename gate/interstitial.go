@@ -44,7 +44,7 @@ func (m *manifests) name(id guard.ID) uint64 { return m.key("name", string(id[:]
 // those of interstitials: they never move its guard.
 func (g *Gate) Interrupts(r *Request, stream string) {
 	if r.Token != nil && stream != r.Stream {
-		g.manifests.ads.put(g.manifests.ad(own(r, *r.Token), stream), true, rememberPath)
+		g.manifests.ads.put(g.manifests.ad(g.own(r, *r.Token), stream), true, rememberPath)
 	}
 }
 

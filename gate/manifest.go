@@ -20,6 +20,7 @@ type manifests struct {
 	ads   memory[bool]            // streams of interstitials, under the playback they belong to
 	led   memory[led]             // what clients' last manifests of streams were asked for under
 
+	ids    memory[bool]     // ids that requests of a known device have shown
 	within memory[guard.ID] // which playback those of a name interrupt
 }
 
