@@ -181,7 +181,6 @@ func (w *world) provision(config string) (stop func()) {
 // by where its last manifest came from.
 type player struct {
 	user, address, agent string
-	node                 int
 	base                 *url.URL
 	named                []string // the URLs in its last manifest
 	variants             []string // and in its last master playlist, whose
@@ -193,7 +192,7 @@ type player struct {
 func (w *world) player(name string) *player {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	who, node, _ := strings.Cut(name, "@")
+	who, _, _ := strings.Cut(name, "@")
 	p := w.players[who]
 	if p == nil {
 		user, client, other := strings.Cut(who, "/")
@@ -207,11 +206,15 @@ func (w *world) player(name string) *player {
 		p = &player{user: user, agent: client, address: fmt.Sprintf("10.%d.%d.%d", n>>16&255, n>>8&255, n&255), base: &url.URL{Scheme: "http", Host: "video.example", Path: "/"}}
 		w.players[who] = p
 	}
-	p.node = 0
-	if node != "" {
-		p.node, _ = strconv.Atoi(node)
-	}
 	return p
+}
+
+// nodeOf is where a player of such a name asks.
+func nodeOf(name string) (node int) {
+	if _, at, ok := strings.Cut(name, "@"); ok {
+		node, _ = strconv.Atoi(at)
+	}
+	return node
 }
 
 // reply is the last answer to a request and to where it was sent on.
@@ -290,7 +293,7 @@ func (w *world) send(ctx context.Context, who, method, ref, body string, follow 
 		resp := &reply{httptest.NewRecorder(), at, 0, hops}
 		time.Sleep(time.Millisecond) // no request comes in no time
 		w.trace("  %s asks %s", who, at)
-		server := w.nodes[p.node][cmp.Or(at.Port(), "80")]
+		server := w.nodes[nodeOf(who)][cmp.Or(at.Port(), "80")]
 		if server == nil {
 			w.t.Errorf("nobody listens at %s", at)
 			return resp
