@@ -331,6 +331,14 @@ func init() {
 			pc /v/x/3.ts -> 429
 			page#2 /v/x/3.ts -> 200
 			holds 1 v/x`},
+		{name: "what was replaced, and segments without a name that another's guard serves", options: "limit 1 replace", steps: `
+			tv /v/x/m.m3u8 -> 200
+			tv #1 -> 200
+			pc /v/x/m.m3u8 -> 200
+			pc #1 -> 200
+			tv #2 -> 429 GUARD_REPLACED
+			tv /v/x/2.ts -> 200
+			holds 1 v/x`},
 		{name: "another client does not wait", steps: `
 			tv /v/x/m.m3u8 -> 200
 			tv #1 -> 200

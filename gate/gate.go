@@ -190,7 +190,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	if looks {
 		claim.Intent = guard.Look
 	}
-	asks := r.HTTP.Method == http.MethodGet && !playback.IsPrefetch(r.HTTP)
+	asks := asksFor(r)
 	mints := g.Naming == ByToken && r.Kind == playback.Manifest && r.Movable && !who.tokened
 	switch {
 	case who.tokened:
@@ -225,6 +225,11 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		claim.Anew, claim.Reloads = g.manifests.anew(r)
 	}
 	return g.ask(ctx, r, p, *claim)
+}
+
+// asksFor reports whether a request is to get something now, and not only to see.
+func asksFor(r *Request) bool {
+	return r.HTTP.Method == http.MethodGet && !playback.IsPrefetch(r.HTTP)
 }
 
 // policy is what a request is asked about by.
@@ -266,7 +271,7 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 		return nil
 	}
 	d.Word, d.Held = Word(v.Outcome.String()), v.Held
-	if v.Outcome == guard.Vacant {
+	if v.Outcome == guard.Vacant && asksFor(r) {
 		g.manifests.leads(&claim, waited, policy.TTL)
 	}
 	if v.Guard.ID != (guard.ID{}) {

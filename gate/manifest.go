@@ -184,7 +184,7 @@ func (p *Passage) Manifest(ctx context.Context, said playback.Survey) *problem.P
 		return nil
 	case said.List:
 		d.Refusal, d.Would = nil, nil
-	case d.Refusal == nil && said.Elsewhere && !playback.IsPrefetch(r.HTTP) && (d.Word == Vacant || d.Word == Released):
+	case d.Refusal == nil && said.Elsewhere && asksFor(r) && (d.Word == Vacant || d.Word == Released):
 		d.StandsIn = true
 		claim := p.claim
 		claim.Intent, claim.Named, claim.Anew = guard.Play, !claim.Nameless, false

@@ -32,6 +32,8 @@ type denial struct {
 	claim   uint64        // hash of all that was judged,
 	policy  guard.Policy  // and what by
 	verdict *guard.Verdict
+
+	nameless bool // the claim was of a request without a name
 }
 
 func newDenials() denials { return denials{byID: xsync.NewMap[guard.ID, denial]()} }
@@ -58,6 +60,9 @@ func (k *Keeper) alike(d *denial, c *guard.Claim, p *guard.Policy) bool {
 	case guard.Revoked:
 		return true
 	case guard.Replaced:
+		if c.Nameless && !d.nameless { // what is without a name others may serve
+			return false
+		}
 		return !c.Anew || c.Reloads
 	case guard.Uncounted:
 		if c.Intent == guard.Look {
@@ -83,7 +88,7 @@ func (k *Keeper) deny(at moment, c guard.Claim, p guard.Policy, v guard.Verdict)
 	if lasts <= 0 || k.denials.len() >= MaxDenials || k.denials.inTheWay.Load() >= maxInTheWay {
 		return
 	}
-	d := denial{at, lasts, k.hashOf(c), p, detached(v)}
+	d := denial{at, lasts, k.hashOf(c), p, detached(v), c.Nameless}
 	k.denials.inTheWay.Add(int64(len(v.InTheWay)))
 	if before, there := k.denials.byID.LoadAndStore(c.ID, d); there {
 		k.denials.inTheWay.Add(-int64(len(before.verdict.InTheWay)))
