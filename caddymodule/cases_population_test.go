@@ -199,14 +199,14 @@ func TestAPopulation(t *testing.T) {
 			test := func(w *world) {
 				var all []*household
 				var households sync.WaitGroup
-				for n := range 20 {
+				for n := range 5 {
 					h := &household{world: w, user: fmt.Sprintf("h%d", n), rand: newDice(uint64(n)), active: make(map[int]time.Time)}
 					all = append(all, h)
 					for client := range 4 {
 						kind := kinds[h.rand.IntN(len(kinds))]
 						households.Go(func() {
 							time.Sleep(time.Duration(h.rand.IntN(60_000)) * time.Millisecond)
-							h.watches(client, kind, limit, c.titles, time.Now().Add(10*time.Minute))
+							h.watches(client, kind, limit, c.titles, time.Now().Add(5*time.Minute))
 						})
 					}
 				}
