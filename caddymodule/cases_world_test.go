@@ -254,11 +254,14 @@ func (w *world) get(ctx context.Context, who, method, ref string, follow bool, f
 // send sends a request, with fields as "Name: value", and follows where it is sent.
 func (w *world) send(ctx context.Context, who, method, ref, body string, follow bool, fields ...string) *reply {
 	p := w.player(who)
-	at, err := p.base.Parse(ref)
+	w.mu.Lock()
+	was := *p
+	w.mu.Unlock()
+	at, err := was.base.Parse(ref)
 	if name, ok := strings.CutPrefix(ref, "#"); ok { // what the manifest names, or with ## the master playlist
-		base, named := p.base, p.named
+		base, named := was.base, was.named
 		if number, master := strings.CutPrefix(name, "#"); master {
-			name, base, named = number, p.master, p.variants
+			name, base, named = number, was.master, was.variants
 		}
 		n, _ := strconv.Atoi(name)
 		if n < 1 || n > len(named) {
@@ -324,7 +327,9 @@ func (w *world) send(ctx context.Context, who, method, ref, body string, follow 
 			continue
 		}
 		if resp.Code == 200 && method == "GET" {
+			w.mu.Lock()
 			p.read(at, resp.Header(), resp.Body.String())
+			w.mu.Unlock()
 		}
 		resp.took = time.Since(start)
 		return resp
