@@ -146,10 +146,10 @@ func (a *API) refresh(w http.ResponseWriter, r *http.Request, c Caller, id guard
 	if err != nil {
 		return err
 	}
-	switch v.Outcome {
-	case guard.Refreshed:
+	switch {
+	case v.Outcome == guard.Refreshed:
 		problem.WriteJSON(w, http.StatusOK, "application/json", a.json(v.Guard))
-	case guard.Revoked, guard.Replaced:
+	case v.Outcome.Ended():
 		return problem.Ended(v.Outcome)
 	default:
 		return absent(id)

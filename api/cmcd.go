@@ -46,7 +46,7 @@ func (a *API) events(w http.ResponseWriter, r *http.Request, c Caller, _ guard.I
 		if err != nil {
 			return err
 		}
-		if v.Outcome == guard.Revoked || v.Outcome == guard.Replaced {
+		if v.Outcome.Ended() {
 			gone = problem.Ended(v.Outcome)
 		}
 	}

@@ -82,11 +82,9 @@ func (l *lastWord) speak(h http.Header) {
 			h[name] = values
 		}
 	}
-	switch {
-	case l.said != nil:
+	if l.said != nil {
 		dropTargeted(h)
-	case !l.private:
-	default:
+	} else if l.private {
 		if makePrivate(h); h["Cache-Control"] == nil {
 			l.value[0] = "private"
 			h["Cache-Control"] = l.value[:]
@@ -220,9 +218,10 @@ func outlasts(handler caddyhttp.MiddlewareHandler) bool {
 	return err == nil && http.Header(connection).Get("Cache-Control") == "private"
 }
 
-// nowhere is the header of a response that nobody reads.
+// nowhere is the header of a response of which nobody reads the rest.
 type nowhere http.Header
 
 func (n nowhere) Header() http.Header         { return http.Header(n) }
 func (n nowhere) Write(b []byte) (int, error) { return len(b), nil }
 func (n nowhere) WriteHeader(int)             {}
+func (n nowhere) Flush()                      {}

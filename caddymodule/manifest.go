@@ -27,9 +27,12 @@ import (
 // and writes the token into it, if there is one. It takes the whole of it, in a
 // coding that the client accepts and the gate knows.
 func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) error {
-	refused := v.passage.Refusal != nil // unless it is a list
-	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead, refused: refused, held: buffer()}
+	m := &manifestWriter{ResponseWriter: w, head: r.Method == http.MethodHead, held: buffer()}
 	defer free(m.held)
+	refused := v.passage.Refusal != nil
+	if refused { // unless it is a list: then what is held back is written after all
+		m.ResponseWriter = nowhere(w.Header())
+	}
 	rewriting := rewriting{h, r, whole(r), place(r), token, v}
 	switch err := next.ServeHTTP(m, r); {
 	case refused && (err != nil || m.pass || m.status == 0):
@@ -50,6 +53,7 @@ func (h *Handler) serveManifest(w http.ResponseWriter, r *http.Request, next cad
 	if refusal := v.passage.Refusal; refusal != nil {
 		return h.refuse(withoutBody(w), r, v, refusal)
 	}
+	m.ResponseWriter = w
 	return m.finish(edited, coding)
 }
 
@@ -108,10 +112,15 @@ func (h *Handler) serveAssets(w http.ResponseWriter, r *http.Request, next caddy
 	if !ok || bytes.Equal(edited, text.Bytes()) {
 		return m.finish(nil, "")
 	}
-	if !slices.Contains(accepted, m.coding) {
-		m.coding = ""
+	return m.finish(packed(edited, m.coding, accepted))
+}
+
+// packed packs what was unpacked, if the client accepts the coding.
+func packed(edited []byte, coding string, accepted []string) ([]byte, string) {
+	if !slices.Contains(accepted, coding) {
+		coding = ""
 	}
-	return m.finish(pack(edited, m.coding), m.coding)
+	return pack(edited, coding), coding
 }
 
 // interrupts tells the gate of the streams of a playback's interstitials.
@@ -160,8 +169,8 @@ func hosts(r *http.Request) []string {
 
 // edit returns the body with the token in it, and its coding; nil where the body
 // is to pass as it is.
-func (r rewriting) edit(body []byte, coding string) (edited []byte, packed string) {
-	defer func() { r.recovered(r.Request, recover(), func(error) { edited, packed = nil, "" }) }()
+func (r rewriting) edit(body []byte, coding string) (edited []byte, its string) {
+	defer func() { r.recovered(r.Request, recover(), func(error) { edited, its = nil, "" }) }()
 	sum := r.unwritten.sum(coding, r.at, r.token, body)
 	if r.unwritten.has(sum) {
 		if said, known := r.gate.Said(&r.visit.request); known {
@@ -185,10 +194,7 @@ func (r rewriting) edit(body []byte, coding string) (edited []byte, packed strin
 		case edited == nil:
 			r.passes(errLarge)
 		case !bytes.Equal(edited, text.Bytes()):
-			if !slices.Contains(r.accepted, coding) {
-				coding = ""
-			}
-			return pack(edited, coding), coding
+			return packed(edited, coding, r.accepted)
 		}
 	}
 	if assets == nil && !bytes.Contains(text.Bytes(), []byte("QUERYPARAM")) { // or it depends on the query, which may be each viewer's own
@@ -255,21 +261,18 @@ func (u *unwritten) add(sum uint64)                  { u.place(sum).Store(sum) }
 // manifestWriter holds a manifest back until it is whole.
 type manifestWriter struct {
 	http.ResponseWriter
-	only    func(http.Header) bool // which answers are held back; nil for all
-	head    bool
-	status  int
-	coding  string // gzip, zstd, or "" for none
-	pass    bool   // it is none, or too large: nothing is held back
-	large   bool
-	refused bool // what is not held back is not to be written
-	held    *bytes.Buffer
+	only   func(http.Header) bool // which answers are held back; nil for all
+	head   bool
+	status int
+	coding string // gzip, zstd, or "" for none
+	pass   bool   // it is none, or too large: nothing is held back
+	large  bool
+	held   *bytes.Buffer
 }
 
 func (w *manifestWriter) WriteHeader(status int) {
 	if status < 200 {
-		if !w.refused {
-			w.ResponseWriter.WriteHeader(status)
-		}
+		w.ResponseWriter.WriteHeader(status)
 		return
 	}
 	if w.status != 0 {
@@ -297,17 +300,11 @@ func (w *manifestWriter) Write(b []byte) (int, error) {
 	if !w.pass && w.held.Len()+len(b) > playback.MaxManifest {
 		w.large = true
 		w.release()
-		if w.refused {
-			return len(b), nil
-		}
 		if _, err := w.ResponseWriter.Write(w.held.Bytes()); err != nil {
 			return 0, err
 		}
 	}
-	switch {
-	case w.refused && w.pass:
-		return len(b), nil
-	case w.pass:
+	if w.pass {
 		return w.ResponseWriter.Write(b)
 	}
 	return w.held.Write(b)
@@ -316,9 +313,7 @@ func (w *manifestWriter) Write(b []byte) (int, error) {
 // release stops holding back.
 func (w *manifestWriter) release() {
 	w.pass = true
-	if !w.refused {
-		w.ResponseWriter.WriteHeader(w.status)
-	}
+	w.ResponseWriter.WriteHeader(w.status)
 }
 
 // finish writes what was held back: edited, in this coding, or as it is where that
@@ -362,7 +357,7 @@ var hasPath = regexp.MustCompile(`(?i);\s*path\s*=\s*/`)
 // FlushError is what http.ResponseController flushes with. What is held back
 // stays so.
 func (w *manifestWriter) FlushError() error {
-	if !w.pass || w.refused {
+	if !w.pass {
 		return nil
 	}
 	return http.NewResponseController(w.ResponseWriter).Flush()

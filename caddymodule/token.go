@@ -130,17 +130,21 @@ func (u *under) edit(h http.Header) {
 	if h["Set-Cookie"] != nil {
 		keepReach(h, received(u.request).EscapedPath())
 	}
-	for name, edit := range locations {
-		for i, location := range h[name] {
-			h[name][i] = edit(u.handler.read.kinds, location, place(u.request), u.token)
+	for _, field := range locations {
+		for i, location := range h[field.name] {
+			h[field.name][i] = field.edit(u.handler.read.kinds, location, place(u.request), u.token)
 		}
 	}
 }
 
-var locations = map[string]func(playback.Kinds, string, playback.Place, guard.ID) string{
-	"Location":         playback.Kinds.LocationUnder,
-	"Content-Location": playback.Kinds.LocationUnder,
-	"Refresh":          playback.Kinds.RefreshUnder,
+// locations are the fields that have a URL in them.
+var locations = [...]struct {
+	name string
+	edit func(playback.Kinds, string, playback.Place, guard.ID) string
+}{
+	{"Location", playback.Kinds.LocationUnder},
+	{"Content-Location", playback.Kinds.LocationUnder},
+	{"Refresh", playback.Kinds.RefreshUnder},
 }
 
 // place is where a request was for.

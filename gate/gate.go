@@ -42,7 +42,7 @@ type Memory struct {
 }
 
 // NewMemory returns one that remembers nothing.
-func NewMemory() *Memory { return &Memory{newManifests(), newClients()} }
+func NewMemory() *Memory { return &Memory{newManifests(), new(clients)} }
 
 // New returns a gate that decides by the guards of a Keeper's store.
 func New(keeper *lease.Keeper, local guard.Store, tally *Tally, memory *Memory) *Gate {
@@ -134,7 +134,7 @@ func (g *Gate) Begin(ctx context.Context, r *Request) *Passage {
 	p := &r.passage
 	p.gate, p.request = g, r
 	p.Decision = Decision{Held: Unknown, Limit: Unknown}
-	g.enforce(r, &p.Decision, g.judge(ctx, r, p))
+	p.enforce(g.judge(ctx, r, p))
 	return p
 }
 
@@ -148,18 +148,18 @@ func (p *Passage) End(delivered bool) {
 	p.trial = nil
 }
 
-// enforce makes a decision of what stands in the way of a request, if anything.
-func (g *Gate) enforce(r *Request, d *Decision, refusal *problem.Problem) {
-	d.Refusal = refusal
-	if refusal != nil && r.Mode == Observe && refusal.ErrorCode != problem.MissingUser {
-		d.Refusal, d.Would, d.Word = nil, refusal, WouldReject
+// enforce makes a decision of what stands in the way of the request, if anything.
+func (p *Passage) enforce(refusal *problem.Problem) {
+	p.Refusal = refusal
+	if refusal != nil && p.request.Mode == Observe && refusal.ErrorCode != problem.MissingUser {
+		p.Refusal, p.Would, p.Word = nil, refusal, WouldReject
 	}
-	d.Redirects = d.Redirects && d.Refusal == nil && d.Gone == nil
+	p.Redirects = p.Redirects && p.Refusal == nil && p.Gone == nil
 	switch {
-	case d.Word == "":
-		d.Word = wordOf(d)
-	case d.Redirects && d.Would == nil:
-		d.Word = Redirected
+	case p.Word == "":
+		p.Word = wordOf(&p.Decision)
+	case p.Redirects && p.Would == nil:
+		p.Word = Redirected
 	}
 }
 
@@ -175,9 +175,11 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	case r.User == "":
 		return problem.New(problem.MissingUser, "nobody is logged in")
 	}
-	if r.Kind == playback.Manifest && g.manifests.said(r).List {
-		p.Word = Listed
-		return nil
+	if r.Kind == playback.Manifest {
+		if said, _ := g.Said(r); said.List {
+			p.Word = Listed
+			return nil
+		}
 	}
 	who := g.identify(r)
 	p.BrokenCMCD = who.broken

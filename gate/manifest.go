@@ -75,7 +75,8 @@ func (m *manifests) client(r *Request) uint64 {
 // token is that of a playback that names nothing: the one that its client was first
 // given for the same live manifest, or a new one.
 func (m *manifests) token(r *Request) guard.ID {
-	key, said := m.client(r), m.said(r)
+	key := m.client(r)
+	said, _ := m.paths.get(m.path(r))
 	g, ok := m.live.get(key)
 	if ok && said.Live && r.Client != 0 {
 		g.reloads++
@@ -133,12 +134,6 @@ func (m *manifests) patience(r *Request) time.Duration {
 	return min(shortPatience, r.Policy.TTL)
 }
 
-// said is what a request's manifest said when it was served last, here.
-func (m *manifests) said(r *Request) playback.Survey {
-	said, _ := m.paths.get(m.path(r))
-	return said
-}
-
 // Said is what the manifest of a request said when it was served last, here.
 func (g *Gate) Said(r *Request) (said playback.Survey, known bool) {
 	return g.manifests.paths.get(g.manifests.path(r))
@@ -189,7 +184,7 @@ func (p *Passage) Manifest(ctx context.Context, said playback.Survey) *problem.P
 		claim := p.claim
 		claim.Intent, claim.Named, claim.Anew = guard.Play, !claim.Nameless, false
 		d.Word = ""
-		g.enforce(r, d, g.ask(ctx, r, p, claim))
+		p.enforce(g.ask(ctx, r, p, claim))
 	}
 	return d.Refusal
 }

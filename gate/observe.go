@@ -80,7 +80,7 @@ func (o Observer) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (g
 		return WaitOut(ctx, o.Ending, o.Keeper, c, func(c guard.Claim) (guard.Verdict, error) { return o.Keeper.Acquire(ctx, c, p) })
 	}
 	v, err := o.Keeper.Acquire(ctx, c, p)
-	if err == nil && (v.Outcome == guard.Revoked || v.Outcome == guard.Replaced) {
+	if err == nil && v.Outcome.Ended() {
 		c.ID = guard.DeriveID(c.User, c.Device, "revoked\x00"+c.ID.String())
 		v, err = o.Keeper.Acquire(ctx, c, p)
 	}
@@ -104,7 +104,7 @@ func (o Observer) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 }
 
 func absentIfRevoked(v guard.Verdict, p guard.Policy) guard.Verdict {
-	if p.Observe && (v.Outcome == guard.Revoked || v.Outcome == guard.Replaced) {
+	if p.Observe && v.Outcome.Ended() {
 		v.Outcome = guard.Absent
 	}
 	return v

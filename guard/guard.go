@@ -29,6 +29,12 @@ type Guard struct {
 // address have the same, so that it is never part of who somebody is.
 type Client uint32
 
+// NewClient returns the Client of an address and a program.
+func NewClient[A string | []byte](address A, program string) Client {
+	h := hash(address)*31 ^ hash(program)
+	return Client(max(uint32(h^h>>32), 1))
+}
+
 // String returns eight hexadecimal digits, "" of what is not known.
 func (c Client) String() string {
 	if c == 0 {
@@ -166,6 +172,9 @@ func (o Outcome) Pass() bool {
 	}
 	return false
 }
+
+// Ended reports whether the playback was ended: requests that carry it on are refused.
+func (o Outcome) Ended() bool { return o == Revoked || o == Replaced }
 
 // Verdict is the answer to a claim.
 type Verdict struct {

@@ -78,7 +78,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	if c.Anew || p.Observe {
 		l.lift(&c, !c.Reloads || p.Observe)
 	}
-	if mark := l.first(func(r *record) bool { return r.ID == c.ID && r.stops() }); mark != nil && !c.Nameless {
+	if mark := l.stopping(c.ID); mark != nil && !c.Nameless {
 		return l.stop(now, mark, p, v)
 	}
 
@@ -238,10 +238,11 @@ func (r *record) stay(now time.Time, p Policy) {
 // may reports whether a request without a name may be part of a playback: what is
 // not known of either matches anything.
 func (r *record) may(c *Claim) bool {
-	alike := func(a, b string) bool { return a == "" || b == "" || a == b }
 	return alike(r.Stream, c.Stream) && alike(r.Device, c.Device) &&
 		(!r.is(nameless) || r.Client == 0 || c.Client == 0 || r.Client == c.Client)
 }
+
+func alike(a, b string) bool { return a == "" || b == "" || a == b }
 
 // serves reports whether a request without a name is part of a playback, as far as
 // the request knows.
@@ -357,7 +358,7 @@ func (l *Ledger) Refresh(now time.Time, id ID, p Policy) Verdict {
 	if r := l.find(id, held); r != nil {
 		v.Answered = r.refresh(now, p)
 		v.Outcome, v.Guard = Refreshed, r.Guard
-	} else if r := l.first(func(r *record) bool { return r.ID == id && r.stops() }); r != nil {
+	} else if r := l.stopping(id); r != nil {
 		v.Outcome = l.stop(now, r, p, &v)
 		v.FreeIn = 0
 	}
@@ -427,12 +428,7 @@ func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind, by Client) {
 		return true
 	})
 	slices.SortFunc(guards, func(a, b record) int { return place[a.ID] - place[b.ID] })
-	releases := 0
-	for _, r := range l.records {
-		if r.kind == released {
-			releases++
-		}
-	}
+	releases := l.count(released)
 	for _, r := range guards {
 		grace := min(Settle, now.Sub(r.CreatedAt))
 		if releases >= MaxGraces {
@@ -546,13 +542,20 @@ func (l *Ledger) find(id ID, k kind) *record {
 	return l.first(func(r *record) bool { return r.ID == id && r.kind == k })
 }
 
+// stopping is the mark that refuses a playback, nil if there is none.
+func (l *Ledger) stopping(id ID) *record {
+	return l.first(func(r *record) bool { return r.ID == id && r.stops() })
+}
+
 func (l *Ledger) drop(id ID, k kind) {
 	l.records = slices.DeleteFunc(l.records, func(r record) bool { return r.ID == id && r.kind == k })
 }
 
-func (l *Ledger) held() (n int) {
+func (l *Ledger) held() int { return l.count(held) }
+
+func (l *Ledger) count(k kind) (n int) {
 	for i := range l.records {
-		if l.records[i].kind == held {
+		if l.records[i].kind == k {
 			n++
 		}
 	}

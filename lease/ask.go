@@ -97,12 +97,10 @@ func (s *common) take() (v guard.Verdict, trial *Trial, ok bool) {
 	return v, trial, ok
 }
 
-// leave takes what a request is told whose client has gone. Perhaps it would have
-// been delivered.
+// leave ends a request whose client has gone, and which is told nothing. Perhaps it
+// would have been delivered.
 func leave(r singleflight.Result) {
-	if r.Err != nil {
-		return
+	if r.Err == nil {
+		r.Val.(*common).trial.End(true)
 	}
-	_, trial, _ := r.Val.(*common).take()
-	trial.End(true)
 }

@@ -40,7 +40,7 @@ func (k *Keeper) Refresh(ctx context.Context, user string, id guard.ID, p guard.
 func (k *Keeper) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	if held, trial, ok := k.Known(&c, &p); ok {
 		trial.End(true)
-		return guard.Verdict{Outcome: guard.Known, Held: held, Limit: p.Limit}, nil
+		return isKnown(&c, &p, held), nil
 	}
 	return k.refresh(ctx, c, p)
 }

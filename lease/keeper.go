@@ -127,7 +127,8 @@ func (k *Keeper) Close() error {
 // Known reports whether a request's playback has a lease, and how many guards
 // its user held lately. Where the lease is due for a refresh, Known queues one,
 // in the request's words; the request does not wait for it. What starts anew, and
-// does not only reload the stream that it had, is not known. The trial, nil for nearly all requests, has to be ended.
+// does not only reload the stream that it had, is not known. The trial, nil for
+// nearly all requests, has to be ended.
 func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial, ok bool) {
 	l, ok := k.leases.get(c.ID)
 	if !ok || c.Anew && (!c.Reloads || k.moves(&l, c)) {
@@ -181,11 +182,14 @@ func (k *Keeper) Revoke(ctx context.Context, user string, id guard.ID, p guard.P
 	return found, err
 }
 
-// Undo implements guard.Store.
+// Undo implements guard.Store. Without an answer nothing is certain any more.
 func (k *Keeper) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
 	undone, err := k.Store.Undo(ctx, user, id, replaced)
-	if undone {
+	if undone || err != nil {
 		k.forget(id)
+		for _, id := range replaced {
+			k.denials.delete(id)
+		}
 	}
 	return undone, err
 }

@@ -73,16 +73,11 @@ func (t *Trial) End(delivered bool) {
 		k.looks.Delete(t.id)
 		k.prove(t.id)
 	default:
-		undone, err := k.Store.Undo(context.Background(), t.user, t.id, t.replaced)
-		if err != nil {
+		undone, err := k.Undo(context.Background(), t.user, t.id, t.replaced)
+		switch {
+		case err != nil:
 			k.onError(err)
-		}
-		if undone || err != nil { // without an answer nothing is certain any more
-			k.forget(t.id)
-			for _, id := range t.replaced {
-				k.denials.delete(id)
-			}
-		} else { // something else was asked under it
+		case !undone: // something else was asked under it
 			k.prove(t.id)
 		}
 	}

@@ -81,23 +81,9 @@ func ClientHint(address, userAgent string) guard.Client {
 	if address == "" && userAgent == "" {
 		return 0
 	}
-	h := fnv1a(fnvOffset, address)
 	if ip, err := netip.ParseAddr(address); err == nil && ip.Is6() && !ip.Is4In6() {
 		network := ip.As16()
-		h = fnv1a(fnvOffset, network[:8])
+		return guard.NewClient(network[:8], userAgent)
 	}
-	return guard.Client(max(fnv1a((h^'\n')*fnvPrime, userAgent), 1))
-}
-
-const (
-	fnvOffset uint32 = 2166136261
-	fnvPrime  uint32 = 16777619
-)
-
-// fnv1a goes on with a hash of FNV-1a.
-func fnv1a[B string | []byte](h uint32, b B) uint32 {
-	for i := range len(b) {
-		h = (h ^ uint32(b[i])) * fnvPrime
-	}
-	return h
+	return guard.NewClient(address, userAgent)
 }

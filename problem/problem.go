@@ -101,11 +101,11 @@ func Ended(o guard.Outcome) *Problem {
 // Refused returns the 429 of a verdict that does not pass: media is refused
 // with one status, whatever the reason.
 func Refused(v guard.Verdict) *Problem {
-	if v.Outcome == guard.Revoked || v.Outcome == guard.Replaced {
+	if v.Outcome.Ended() {
 		p := Ended(v.Outcome)
 		p.setStatus(http.StatusTooManyRequests)
-		if p.RetryIn = Seconds(v.FreeIn); v.Outcome == guard.Replaced {
-			p.RetryIn = 0 // as long as it is asked for
+		if v.Outcome == guard.Revoked { // a replacement stands for as long as it is asked about
+			p.RetryIn = Seconds(v.FreeIn)
 		}
 		return p
 	}
