@@ -74,7 +74,7 @@ func From(ctx context.Context) *Conn {
 
 // Accept is for ConnContext. idle is the server's idle timeout.
 func (s *Server) Accept(ctx context.Context, nc net.Conn, idle time.Duration) context.Context {
-	if !reflect.ValueOf(nc).Comparable() { // whose states could not be told apart
+	if !comparable(nc) {
 		return ctx
 	}
 	c := &Conn{server: s, idle: max(idle, 0)}
@@ -82,16 +82,21 @@ func (s *Server) Accept(ctx context.Context, nc net.Conn, idle time.Duration) co
 	return context.WithValue(ctx, contextKey{}, c)
 }
 
+// comparable reports whether a connection can be found again.
+func comparable(nc net.Conn) bool {
+	return reflect.TypeOf(nc).Kind() == reflect.Pointer || reflect.ValueOf(nc).Comparable()
+}
+
 // State is for ConnState.
 func (s *Server) State(nc net.Conn, state http.ConnState) {
-	if state == http.StateNew || !reflect.ValueOf(nc).Comparable() {
+	if state == http.StateNew || !comparable(nc) {
 		return
 	}
-	c, ok := s.registry.conns.Load(nc)
+	known, ok := s.registry.conns.Load(nc)
 	if !ok {
 		return
 	}
-	switch state {
+	switch c := known.(*Conn); state {
 	case http.StateActive:
 		c.mu.Lock()
 		c.waits, c.hungUp = 0, false

@@ -2,25 +2,23 @@ package connection
 
 import (
 	"context"
-	"net"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/puzpuzpuz/xsync/v4"
 
 	"github.com/streamguard/streamguard/guard"
 )
 
 // After is how long after its client has closed its last connection a playback is
 // over, if nothing is asked for it meanwhile.
-const After = 5 * time.Second
+var After = guard.Paced(5 * time.Second)
 
 const (
 	maxKnown = 1 << 20 // playbacks on connections, each as often as there are connections: some 300 MB
 	atOnce   = 8       // guards that are closed at once
+
+	maxHurried = 8 // guards that a start has closed
 )
 
 // Closer closes guards of a store.
@@ -47,14 +45,14 @@ type key struct {
 
 func (p *Playback) key() key { return key{p.Closer, p.ID} }
 
-// client is who starts the next playback where one has just been left.
-type client struct {
+// viewer is who starts the next playback where one has just been left.
+type viewer struct {
 	Closer
 	user, device string
 	guard.Client
 }
 
-func (p *Playback) client() client { return client{p.Closer, p.User, p.Device, p.Client} }
+func (p *Playback) viewer() viewer { return viewer{p.Closer, p.User, p.Device, p.Client} }
 
 // playback is one that has connections, or had them until a moment ago.
 type playback struct {
@@ -63,6 +61,8 @@ type playback struct {
 	open   int         // connections that carry it
 	over   int64       // when its client closed the last of them; 0 if it did not
 	server *Server     // whose connection that was
+
+	newer, older *playback // others that are over and were the same viewer's
 }
 
 // Registry knows the connections of any number of servers. Create it with New.
@@ -70,15 +70,15 @@ type Registry struct {
 	after    time.Duration
 	onClosed func(hurried bool)
 	start    time.Time
-	conns    *xsync.Map[net.Conn, *Conn]
+	conns    sync.Map // *Conn by net.Conn
 	hidden   hidden
 
 	mu        sync.Mutex
 	playbacks map[key]*playback
-	known     int                    // playbacks on connections, and those that are over
-	left      []ended                // in the order of their time
-	leavers   map[client][]*playback // those in left that are over
-	armed     bool                   // a timer runs, or what is due is being closed
+	known     int                  // playbacks on connections, and those that are over
+	left      []ended              // in the order of their time
+	leavers   map[viewer]*playback // the newest of those that are over
+	armed     bool                 // a timer runs, or what is due is being closed
 	slots     chan struct{}
 }
 
@@ -100,9 +100,8 @@ func New(after time.Duration, onClosed func(hurried bool)) *Registry {
 		after:     after,
 		onClosed:  onClosed,
 		start:     time.Now().Add(-time.Millisecond), // no moment is 0
-		conns:     xsync.NewMap[net.Conn, *Conn](),
 		playbacks: make(map[key]*playback),
-		leavers:   make(map[client][]*playback),
+		leavers:   make(map[viewer]*playback),
 		slots:     make(chan struct{}, atOnce),
 	}
 }
@@ -149,7 +148,10 @@ func (r *Registry) leave(p *playback, by *Server) {
 	}
 	p.over, p.server = r.now(), by
 	r.left = append(r.left, ended{p, p.over})
-	r.leavers[p.client()] = append(r.leavers[p.client()], p)
+	if p.older = r.leavers[p.viewer()]; p.older != nil {
+		p.older.newer = p
+	}
+	r.leavers[p.viewer()] = p
 	if !r.armed {
 		r.armed = true
 		time.AfterFunc(r.after, r.due)
@@ -163,12 +165,18 @@ func (r *Registry) goesOn(p *playback) {
 	}
 	r.known--
 	p.over = 0
-	others := slices.DeleteFunc(r.leavers[p.client()], func(o *playback) bool { return o == p })
-	if len(others) == 0 {
-		delete(r.leavers, p.client())
-		return
+	switch {
+	case p.newer != nil:
+		p.newer.older = p.older
+	case p.older != nil:
+		r.leavers[p.viewer()] = p.older
+	default:
+		delete(r.leavers, p.viewer())
 	}
-	r.leavers[p.client()] = others
+	if p.older != nil {
+		p.older.newer = p.newer
+	}
+	p.newer, p.older = nil, nil
 }
 
 // hide says that a playback has connections that are not seen, or not its client's
@@ -250,10 +258,12 @@ func (r *Registry) Hurry(ctx context.Context, start *Playback) (closed bool) {
 func (r *Registry) leftBy(start *Playback) (all []*playback) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, p := range slices.Clone(r.leavers[start.client()]) {
+	for p := r.leavers[start.viewer()]; p != nil && len(all) < maxHurried; {
+		older := p.older
 		if p.ID != start.ID && r.take(p) {
 			all = append(all, p)
 		}
+		p = older
 	}
 	return all
 }
