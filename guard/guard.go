@@ -129,7 +129,7 @@ const (
 // Settle is how long after the release of a playback its last requests may
 // arrive. They pass for as long as the playback had its guard, if that is
 // shorter; and not at all if it had come back within ttl of another release.
-const Settle = 5 * time.Second
+var Settle = Paced(5 * time.Second)
 
 // MaxGraces is how many releases of a user within ttl have all of Settle. After so
 // many, stragglers pass for as long as Watched only: who starts, stops and plays on
@@ -138,7 +138,7 @@ const MaxGraces = 3
 
 // Watched is how long after its replacement a playback asks only because it has
 // not heard of it. Whoever asks later is watched, and its viewer thrown out.
-const Watched = time.Second
+var Watched = Paced(time.Second)
 
 // MaxReturns is how often playbacks of a stream that others have thrown out may
 // throw those out in turn.
