@@ -234,6 +234,9 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	h.private = h.CacheControl == "private"
 	h.tarpit = newTarpit(srv)
 	h.neighbours = joinServer(srv)
+	if err := h.watchPort(ctx, srv); err != nil {
+		return err
+	}
 	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Tally, h.store.Memory)
 	h.gate.Ending = h.tarpit.ending
 	switch {
