@@ -27,8 +27,8 @@ func WaitOut(ctx context.Context, ending <-chan struct{}, k *lease.Keeper, c gua
 	c.Waited = true
 	last := time.NewTimer(c.Patience + afterPatience)
 	defer last.Stop()
-	for err == nil && v.Outcome == guard.Doubted {
-		heard, next := news(), time.NewTimer(v.FreeIn)
+	for heard := news(); err == nil && v.Outcome == guard.Doubted; {
+		next := time.NewTimer(v.FreeIn)
 		select {
 		case <-next.C:
 		case <-heard:
@@ -41,6 +41,7 @@ func WaitOut(ctx context.Context, ending <-chan struct{}, k *lease.Keeper, c gua
 		}
 		next.Stop()
 		if err == nil {
+			heard = news() // of what happens while the store answers
 			v, err = ask(c)
 		}
 	}

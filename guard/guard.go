@@ -19,9 +19,10 @@ type Guard struct {
 	Labels Labels // what else rules go by; at most MaxLabels bytes
 	Client Client // what started it
 
-	// The store's clock, in milliseconds. The guard is active until ExpiresAt,
-	// lapsed (still holding its slot, still refreshable) until RemovedAt.
+	// The store's clock, in milliseconds. The guard is active until ExpiresAt. Lapsed or
+	// closed it still has its slot, and can be refreshed, until RemovedAt.
 	CreatedAt, ExpiresAt, RemovedAt time.Time
+	Closed                          bool // its client has closed its connections: at ExpiresAt
 }
 
 // Client is a hash of a client's address and program, 0 where they are not known.
@@ -197,6 +198,7 @@ type Verdict struct {
 	Lately   bool // Rejected: the rule would replace, but playbacks throw each other out too often
 
 	Replaced []ID // guards that were ended to make room
+	Taken    int  // how many of those, the first, were closed or lapsed: nobody was watching
 	Doubted  []ID // guards that were not doubted before
 	Answered bool // Refreshed: the guard had been doubted
 }
