@@ -1,8 +1,8 @@
 package truth
 
 import (
-	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -13,14 +13,14 @@ type book struct {
 	began time.Time
 
 	mu       sync.Mutex
-	accounts map[string]*account
+	accounts []*account
 }
 
 // account is four players with one user.
 type account struct {
-	group     string // what its row is called
-	playbacks []*played
-	samples   []sample
+	user, group string // the group is what its row is called
+	playbacks   []*played
+	samples     []sample
 }
 
 // played is a playback, or the attempt at one.
@@ -50,21 +50,11 @@ type pause struct {
 // sample is what GET /guards told of an account.
 type sample struct {
 	asked, answered float64
-	active          int
+	active          int // guards
+	listed          int // those that have not been closed
 }
 
 func (b *book) now() float64 { return time.Since(b.began).Seconds() * pace }
-
-func (b *book) account(user, group string) *account {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	a := b.accounts[user]
-	if a == nil {
-		a = &account{group: group}
-		b.accounts[user] = a
-	}
-	return a
-}
 
 // write changes what is written, with the time.
 func (b *book) write(change func(now float64)) {
@@ -84,8 +74,8 @@ type row struct {
 	Closed, ClosedTaken   int     // pauses up to ttl with all connections closed, and who came back to a taken slot
 	Kept, KeptTaken       int     // the same with a connection that was kept
 	Long, LongTaken       int     // pauses longer than ttl
-	Samples, Under, Above int     // of GET /guards
-	Codes                 map[string]int
+	Samples, Under, Above int     // of GET /guards: somebody watches and is not there, or more are active than there are
+	Notes                 map[string]int
 }
 
 func (r *row) add(o *row) {
@@ -108,16 +98,16 @@ func (r *row) add(o *row) {
 	r.Samples += o.Samples
 	r.Under += o.Under
 	r.Above += o.Above
-	for code, n := range o.Codes {
-		r.code(code, n)
+	for what, n := range o.Notes {
+		r.note(what, n)
 	}
 }
 
-func (r *row) code(code string, n int) {
-	if r.Codes == nil {
-		r.Codes = make(map[string]int)
+func (r *row) note(what string, n int) {
+	if r.Notes == nil {
+		r.Notes = make(map[string]int)
 	}
-	r.Codes[code] += n
+	r.Notes[what] += n
 }
 
 // most is the largest number of others that are counted by until at one moment from
@@ -167,15 +157,15 @@ func (a *account) judge() (r row) {
 			}
 		} else {
 			r.Refused++
-			r.code(p.code, 1)
+			r.note(p.code, 1)
 			if most(others, p.asked, p.answered, kept) < limit {
 				r.Within++
-				r.code("within the limit: "+p.kind.name+": "+p.code, 1)
+				r.note("within the limit: "+p.kind.name+": "+p.code, 1)
 			}
 		}
 		if p.interrupted != "" {
 			r.Interrupted++
-			r.code("interrupted: "+p.kind.name+": "+p.interrupted, 1)
+			r.note("interrupted: "+p.kind.name+": "+p.interrupted, 1)
 			if p.kind.steady() {
 				r.Steady++
 			}
@@ -202,22 +192,23 @@ func (a *account) judge() (r row) {
 		}
 	}
 	if r.Beyond = a.beyond(); r.Beyond > 0 {
+		var of []string
 		for _, p := range a.playbacks {
-			if p.admitted {
-				r.code(fmt.Sprintf("beyond: %s %.1f-%.1f, over %.1f: %.1f", p.kind.name, p.asked, p.answered, p.over, p.spells), 1)
-			}
+			of = append(of, p.kind.name)
 		}
+		slices.Sort(of)
+		r.note("beyond: "+strings.Join(slices.Compact(of), "; "), 1)
 	}
 	for _, s := range a.samples {
 		r.Samples++
 		if s.active > most(a.playbacks, s.asked, s.answered, over) {
 			r.Above++
 		}
-		if s.active < a.watched(s.asked, s.answered) {
+		if s.listed < a.watched(s.asked, s.answered) {
 			r.Under++
 			for _, p := range a.playbacks {
 				if p.watched(s.asked, s.answered) {
-					r.code("under, and watched: "+p.kind.name, 1)
+					r.note("under, and watched: "+p.kind.name, 1)
 				}
 			}
 		}

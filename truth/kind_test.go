@@ -1,6 +1,9 @@
 package truth
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"slices"
+)
 
 // kind is a kind of player: how it names its playbacks, what it does with
 // connections, how it ends, and what its viewer does.
@@ -11,6 +14,7 @@ type kind struct {
 	ending   ending
 	habit    habit
 	segment  float64 // seconds, 4 if 0
+	box      bool    // it is at a gate with limit 1 per client replace
 	textbook bool    // it does as the standards have it, and closes or says goodbye
 }
 
@@ -18,15 +22,14 @@ type kind struct {
 type naming int
 
 const (
-	byToken    naming = iota // the path that the gate redirects to, and nothing else
-	byQuery                  // POST /guards, and ?guard= with the manifest
-	byID                     // POST /guards with a playbackId, and the token in the URL
-	byCMCD                   // CMCD's sid
-	bySession                // X-Playback-Session-Id
-	byNothing                // segments that have lost their token
-	endless                  // one answer without an end, no manifest
-	progress                 // ranges of one file, no manifest
-	namingEnds               // how many there are
+	byToken   naming = iota // the path that the gate redirects to, and nothing else
+	byQuery                 // POST /guards, and ?guard= with the manifest
+	byID                    // POST /guards with a playbackId, and the token in the URL
+	byCMCD                  // CMCD's sid
+	bySession               // X-Playback-Session-Id
+	byNothing               // segments that have lost their token
+	endless                 // one answer without an end, no manifest
+	progress                // ranges of one file, no manifest
 )
 
 // conns is what a player does with its connections while it plays.
@@ -46,6 +49,7 @@ type ending int
 const (
 	closes   ending = iota // the connections are closed
 	goodbye                // DELETE /guards/{id}; the connections are kept
+	reports                // CMCD events, also of every pause; the connections are kept
 	stays                  // nothing: a browser keeps its connections when a tab is closed
 	vanishes               // nothing, and the connections are never used again
 )
@@ -70,6 +74,7 @@ var kinds = []kind{
 	{name: "?guard=, closes", naming: byQuery, textbook: true},
 	{name: "playbackId, says goodbye", naming: byID, ending: goodbye, textbook: true},
 	{name: "CMCD sid, closes", naming: byCMCD, textbook: true},
+	{name: "CMCD events, says goodbye", naming: byCMCD, ending: reports, habit: pauses, textbook: true},
 	{name: "X-Playback-Session-Id, closes", naming: bySession, textbook: true},
 	{name: "two connections, closes", conns: two, textbook: true},
 	{name: "HTTP/2, closes", conns: keepsHTTP2, textbook: true},
@@ -87,6 +92,7 @@ var kinds = []kind{
 	{name: "browser, page loaded again, says goodbye", ending: goodbye, habit: reloads},
 	{name: "changes its network, closes", habit: roams},
 
+	{name: "box at limit 1 per client replace, zaps", ending: stays, habit: zaps, box: true},
 	{name: "browser, tab closed", ending: stays},
 	{name: "browser, hidden tab, closed", ending: stays, habit: hides},
 	{name: "browser, page loaded again", ending: stays, habit: reloads},
@@ -100,7 +106,7 @@ var kinds = []kind{
 // tells reports whether the server can see that a playback of this kind is over: a
 // closing of what was cut short says nothing, and nor does one after a single answer.
 func (k *kind) tells() bool {
-	return k.ending == goodbye || k.ending == closes && k.conns != each && k.naming != progress
+	return k.ending == goodbye || k.ending == reports || k.ending == closes && k.conns != each && k.naming != progress
 }
 
 // steady reports whether a playback of this kind asks every 5 s or keeps a connection.
@@ -130,8 +136,8 @@ type act struct {
 // plan is what a viewer of a kind does in so many seconds.
 func (k *kind) plan(r *rand.Rand, length float64) (all []session) {
 	between := func(least, most float64) float64 { return least + r.Float64()*(most-least) }
-	for t := between(0, 60); t < length-15; t += between(20, 160) {
-		s := session{at: t, until: min(t+between(20, 160), length), title: r.IntN(3)}
+	for t := between(0, 40); t < length-15; t += between(10, 80) {
+		s := session{at: t, until: min(t+between(15, 100), length), title: r.IntN(3)}
 		switch k.habit {
 		case plays:
 		case pauses:
@@ -174,6 +180,7 @@ func (k *kind) plan(r *rand.Rand, length float64) (all []session) {
 			}
 			s.until = min(max(s.until, s.at+20), length)
 		}
+		s.acts = slices.DeleteFunc(s.acts, func(a act) bool { return a.until > length-5 })
 		if s.at < length-5 {
 			all = append(all, s)
 		}

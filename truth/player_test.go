@@ -20,7 +20,6 @@ import (
 type player struct {
 	w       *world
 	account *account
-	user    string
 	n       int // in its world
 	kind    *kind
 
@@ -36,8 +35,8 @@ type player struct {
 	guard   string // its id, where the player knows it
 }
 
-func newPlayer(w *world, a *account, user string, n int, k *kind) *player {
-	p := &player{w: w, account: a, user: user, n: n, kind: k, address: 1}
+func newPlayer(w *world, a *account, n int, k *kind) *player {
+	p := &player{w: w, account: a, n: n, kind: k, address: 1}
 	p.connects()
 	return p
 }
@@ -71,7 +70,7 @@ func (p *player) dial(ctx context.Context, _, _ string) (conn net.Conn, err erro
 	p.mu.Unlock()
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: from}}
 	for i := range p.w.gates {
-		if conn, err = dialer.DialContext(ctx, "tcp", p.w.gates[(first+i)%len(p.w.gates)].address); err == nil {
+		if conn, err = dialer.DialContext(ctx, "tcp", p.w.gates[(first+i)%len(p.w.gates)].of(p.kind)); err == nil {
 			break
 		}
 	}
@@ -120,7 +119,7 @@ func (p *player) live(ctx context.Context, sessions []session) {
 // watch is one session.
 func (p *player) watch(ctx context.Context, s *session) {
 	p.started++
-	p.sid, p.guard = fmt.Sprintf("%s-%d-%d", p.user, p.n, p.started), ""
+	p.sid, p.guard = fmt.Sprintf("%s-%d-%d", p.account.user, p.n, p.started), ""
 	if s.preload {
 		p.ask(ctx, p.folder(s)+"master.m3u8")
 		return
@@ -155,7 +154,7 @@ func (p *player) watch(ctx context.Context, s *session) {
 
 // end is that of a playback, for its viewer, and then for whoever can see it.
 func (p *player) end(ctx context.Context, b *played) {
-	says := p.kind.ending == goodbye && p.guard != "" && b.admitted && b.interrupted == ""
+	says := b.admitted && b.interrupted == "" && (p.kind.ending == reports || p.kind.ending == goodbye && p.guard != "")
 	p.w.write(func(now float64) {
 		b.over, b.goodbye = min(b.over, now), says
 	})
@@ -166,13 +165,22 @@ func (p *player) end(ctx context.Context, b *played) {
 		if says {
 			p.send(context.WithoutCancel(ctx), "DELETE", "/guards/"+p.guard, "")
 		}
+	case reports:
+		if says {
+			p.report(context.WithoutCancel(ctx), "e")
+		}
 	case vanishes:
 		p.vanish()
 	}
 }
 
+// report sends a CMCD event: what the player does now.
+func (p *player) report(ctx context.Context, state string) {
+	p.send(ctx, "POST", "/guards/cmcd", fmt.Sprintf("e=ps,sid=%q,sta=%s,ts=%d", p.sid, state, time.Now().UnixMilli()))
+}
+
 func (p *player) stream(s *session) string {
-	return fmt.Sprintf("film/%s-t%d", p.user, s.title)
+	return fmt.Sprintf("film/%s-t%d", p.account.user, s.title)
 }
 
 func (p *player) folder(s *session) string { return "/" + p.stream(s) + "/" }
@@ -333,18 +341,26 @@ func (p *player) play(ctx context.Context, s *session, b *played, file io.ReadCl
 			switch a.what {
 			case pauses:
 				from := p.w.now()
+				for t := from; p.kind.ending == reports && t < a.until; t += 30 {
+					p.w.until(ctx, t)
+					p.report(ctx, "p")
+				}
 				if p.w.until(ctx, a.until); ctx.Err() != nil {
 					return
 				}
 				now := p.w.now()
 				refused = media(n)
-				p.w.write(func(float64) {
+				p.w.write(func(now2 float64) {
 					b.pauses = append(b.pauses, pause{now - from, p.kind.conns == idles || p.kind.conns == each, refused})
+					if refused == "" {
+						b.spells = append(b.spells, spell{now2, now2})
+					} else {
+						b.over = now2
+					}
 				})
-				if !gets(refused) {
+				if refused != "" {
 					return
 				}
-				p.w.write(func(now float64) { b.spells = append(b.spells, spell{now, now}) })
 			case hides:
 				for t := a.at + 60; t < a.until && refused == ""; t += 60 {
 					if p.w.until(ctx, t); ctx.Err() != nil {
@@ -484,9 +500,12 @@ func (p *player) try(ctx context.Context, method, path, body string, header ...s
 	if err != nil {
 		return nil, err
 	}
-	r.Header.Set("X-User-Id", p.user)
+	r.Header.Set("X-User-Id", p.account.user)
 	r.Header.Set("User-Agent", fmt.Sprintf("player-%d", p.n))
-	if body != "" {
+	switch {
+	case strings.HasSuffix(path, "/cmcd"):
+		r.Header.Set("Content-Type", "application/cmcd")
+	case body != "":
 		r.Header.Set("Content-Type", "application/json")
 	}
 	switch p.kind.naming {

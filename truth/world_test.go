@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -59,6 +60,8 @@ func TestMain(m *testing.M) {
 	if folder, err = os.MkdirTemp("", "truth"); err != nil {
 		panic(err)
 	}
+	flag.Parse()
+	flag.Set("test.parallel", "8") // worlds do little but wait
 	code := m.Run()
 	os.RemoveAll(folder)
 	os.Exit(code)
@@ -77,6 +80,7 @@ type world struct {
 // gate is a running Caddy.
 type gate struct {
 	address string
+	boxes   string // where there is limit 1 per client replace, too
 	config  string
 	home    string
 	cmd     *exec.Cmd
@@ -109,7 +113,7 @@ func (j *journal) String() string {
 
 func newWorld(t *testing.T, inRedis bool, gates int) *world {
 	t.Helper()
-	w := &world{book: &book{accounts: make(map[string]*account)}}
+	w := &world{book: new(book)}
 	origin := httptest.NewServer(http.HandlerFunc(serve))
 	t.Cleanup(origin.Close)
 	store := "memory"
@@ -118,7 +122,7 @@ func newWorld(t *testing.T, inRedis bool, gates int) *world {
 		store = "redis redis://" + w.redis.Addr
 	}
 	for range gates {
-		g := &gate{address: "127.0.0.1:" + redistest.FreePort(t), home: t.TempDir()}
+		g := &gate{address: "127.0.0.1:" + redistest.FreePort(t), boxes: "127.0.0.1:" + redistest.FreePort(t), home: t.TempDir()}
 		g.config = fmt.Sprintf(`{
 	auto_https off
 	persist_config off
@@ -134,11 +138,12 @@ func newWorld(t *testing.T, inRedis bool, gates int) *world {
 		}
 	}
 }
-http://:%s {
+(gate) {
 	bind 127.0.0.1
 	stream_guard {
 		user {header.X-User-Id}
 		limit %d
+		{args[:]}
 		interval %v
 		ttl %v
 		store %s
@@ -147,7 +152,13 @@ http://:%s {
 		flush_interval -1
 	}
 }
-`, life(300), strings.TrimPrefix(g.address, "127.0.0.1:"), limit, life(interval), life(ttl), store, origin.Listener.Addr())
+http://:%s {
+	import gate
+}
+http://:%s {
+	import gate limit 1 per client replace
+}
+`, life(300), limit, life(interval), life(ttl), store, origin.Listener.Addr(), port(g.address), port(g.boxes))
 		if err := g.start(); err != nil {
 			t.Fatal(err)
 		}
@@ -164,6 +175,16 @@ http://:%s {
 		}
 	})
 	return w
+}
+
+func port(address string) string { return strings.TrimPrefix(address, "127.0.0.1:") }
+
+// of is where players of a kind ask.
+func (g *gate) of(k *kind) string {
+	if k.box {
+		return g.boxes
+	}
+	return g.address
 }
 
 func (g *gate) start() error {
@@ -266,18 +287,21 @@ func serve(w http.ResponseWriter, r *http.Request) {
 var film = make([]byte, 2<<20)
 
 // household adds an account of four players of these kinds.
-func (w *world) household(ctx context.Context, all *sync.WaitGroup, user, group string, four []*kind, seed uint64, length float64, n int) {
-	a := w.account(user, group)
-	for i, k := range four {
-		sessions := k.plan(rand.New(rand.NewPCG(seed, uint64(i))), length)
-		p := newPlayer(w, a, user, n+i, k)
+func (w *world) household(ctx context.Context, all *sync.WaitGroup, group string, four []*kind, length float64) {
+	n := 4 * len(w.accounts)
+	a := &account{user: fmt.Sprintf("u%d", n), group: group}
+	w.accounts = append(w.accounts, a)
+	for _, k := range four {
+		sessions := k.plan(rand.New(rand.NewPCG(*seed, uint64(n))), length)
+		p := newPlayer(w, a, n, k)
 		all.Go(func() { p.live(ctx, sessions) })
+		n++
 	}
-	all.Go(func() { w.look(ctx, a, user, length, n) })
+	all.Go(func() { w.look(ctx, a, length, n) })
 }
 
 // look asks the API every 10 s what the account plays.
-func (w *world) look(ctx context.Context, a *account, user string, length float64, n int) {
+func (w *world) look(ctx context.Context, a *account, length float64, n int) {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
@@ -286,24 +310,27 @@ func (w *world) look(ctx context.Context, a *account, user string, length float6
 			return
 		}
 		for _, g := range w.gates {
-			if active, asked, err := w.active(ctx, client, g, user); err == nil {
-				w.write(func(now float64) { a.samples = append(a.samples, sample{asked, now, active}) })
+			s := sample{asked: w.now()}
+			if err := s.take(ctx, client, g, a.user); err == nil {
+				w.write(func(now float64) {
+					s.answered = now
+					a.samples = append(a.samples, s)
+				})
 				break
 			}
 		}
 	}
 }
 
-func (w *world) active(ctx context.Context, client *http.Client, g *gate, user string) (active int, asked float64, err error) {
+func (s *sample) take(ctx context.Context, client *http.Client, g *gate, user string) error {
 	r, err := http.NewRequestWithContext(ctx, "GET", "http://"+g.address+"/guards", nil)
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	r.Header.Set("X-User-Id", user)
-	asked = w.now()
 	resp, err := client.Do(r)
 	if err != nil {
-		return 0, 0, err
+		return err
 	}
 	defer resp.Body.Close()
 	var list struct {
@@ -313,14 +340,17 @@ func (w *world) active(ctx context.Context, client *http.Client, g *gate, user s
 		}
 	}
 	if err := json.NewDecoder(resp.Body).Decode(&list); err != nil || resp.StatusCode != 200 {
-		return 0, 0, fmt.Errorf("%d %v", resp.StatusCode, err)
+		return fmt.Errorf("%d %v", resp.StatusCode, err)
 	}
 	for _, g := range list.Guards {
 		if g.State == "active" || g.State == "" && g.ExpiresAt.After(time.Now()) {
-			active++
+			s.active++
+		}
+		if g.State != "closed" {
+			s.listed++
 		}
 	}
-	return active, asked, nil
+	return nil
 }
 
 // flush empties Redis.
