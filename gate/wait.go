@@ -9,7 +9,7 @@ import (
 )
 
 // afterPatience is how long a start goes on waiting that others have doubted for.
-const afterPatience = 5 * time.Second
+var afterPatience = guard.Paced(5 * time.Second)
 
 // WaitOut asks about a start, and as long as that is in doubt waits and asks again:
 // for the claim's patience and 5 s more at most, or until ending is closed. Where
