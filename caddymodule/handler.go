@@ -130,9 +130,11 @@ type Handler struct {
 	// slot. Longer than interval; default 90s, or interval and a half where that is longer.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
-	// Whose slot a start may take where there is no other room: `off` (default)
-	// nobody's, since a hidden browser tab is silent for a minute; `lapsed` that
-	// of the guard which has been silent longest, if it is no longer active.
+	// Whose slots a start may take where there is no other room: `closed` (default)
+	// those of playbacks whose client has closed its connections, the first to be
+	// closed before the others; `lapsed` besides those of guards that are no longer
+	// active, the longest silent before the others, a hidden browser tab's among
+	// them; `off` nobody's, and nothing is closed.
 	Reclaim string `json:"reclaim,omitempty"`
 
 	// Where guards are kept. Default `memory`, which counts within this process.
@@ -235,6 +237,9 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	h.private = h.CacheControl == "private"
 	h.tarpit = newTarpit(srv)
 	h.neighbours = joinServer(srv)
+	if err := h.watchPort(ctx, srv); err != nil {
+		return err
+	}
 	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Tally, h.store.Memory)
 	h.gate.Ending = h.tarpit.ending
 	if h.Reclaim != "off" && srv != nil {
