@@ -153,7 +153,10 @@ func endless(t *testing.T) string {
 			}
 		}
 	}))
-	t.Cleanup(origin.Close)
+	t.Cleanup(func() {
+		origin.CloseClientConnections()
+		origin.Close()
+	})
 	return strings.TrimPrefix(origin.URL, "http://")
 }
 
