@@ -172,7 +172,8 @@ func TestAClosedConnectionIsTheEndOfWhatItCarried(t *testing.T) {
 	reverse_proxy @endless `+endless(t)+` {
 		flush_interval -1
 	}
-	respond media
+	@other not path /endless/*
+	respond @other media
 }`)
 	keeps := newApp(s, "keeps its connection")
 	keeps.get("/v/x/1.ts", "/v/x/2.ts")
@@ -339,7 +340,7 @@ func (p *app) call(method, path string) {
 // Under a token that is told from a film in one file, in which players skip.
 func TestUnderATokenWhatIsCutShortIsASegment(t *testing.T) {
 	h := hangsUp(t, 300*time.Millisecond)
-	s := serve(t, "SITE {\nstream_guard {\n"+user+"reclaim lapsed\n}\nreverse_proxy /v/film/* "+endless(t)+"\nrespond media\n}")
+	s := serve(t, "SITE {\nstream_guard {\n"+user+"reclaim lapsed\n}\nreverse_proxy /v/film/* "+endless(t)+"\n@other not path /v/film/* /v/~*\nrespond @other media\n}")
 	leave := func(user, path string) {
 		resp := newApp(s, user).open(path)
 		io.CopyN(io.Discard, resp.Body, 1<<20)
