@@ -70,6 +70,7 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 	v.Outcome = l.acquire(now, c, p, &v)
 	v.Held = l.held()
 	if v.Guard.ID != (ID{}) {
+		v.Guard.lapse(now)
 		v.FreeIn = p.SlotEnds(&v.Guard).Sub(now)
 	}
 	return v
@@ -518,7 +519,7 @@ func (r *record) weight() int {
 func (l *Ledger) List(now time.Time) []Guard {
 	as := Ledger{records: slices.Clone(l.records)}
 	as.Forget(now)
-	return as.guards()
+	return shown(now, as.guards())
 }
 
 // Forget drops the guards and marks whose time is over and reports whether

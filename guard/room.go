@@ -99,7 +99,7 @@ func (v *Verdict) refuse(now time.Time, r Rule, g *Guard, guards []Guard, p Poli
 	inTheWay := r.beside(g, guards)
 	v.Rule, v.Blocking = r, len(inTheWay)
 	v.FreeIn = freeIn(now, inTheWay, r.Limit, p)
-	v.InTheWay = inTheWay[:min(len(inTheWay), MaxInTheWay)]
+	v.InTheWay = shown(now, inTheWay[:min(len(inTheWay), MaxInTheWay)])
 }
 
 // freeIn is how long until the guards leave a slot free under a limit if

@@ -147,6 +147,7 @@ func parseRecords(now int64, records, user string) (*ledgerView, error) {
 		interval := r.number(4)
 		g.ExpiresAt = moment(refreshed + interval)
 		g.Closed = r.number(2)&closed != 0 && interval == 0
+		g.Lapsed = !g.ExpiresAt.After(moment(now))
 		stream, device, labels := int(r.number(1)), int(r.number(1)), int(r.number(2))
 		g.CreatedAt = moment(min(r.number(6), now))
 		r.take(2) // returns, node
