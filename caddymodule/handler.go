@@ -243,8 +243,9 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Tally, h.store.Memory)
 	h.gate.Ending = h.tarpit.ending
 	if h.Reclaim != "off" && srv != nil {
-		h.connected = connect(srv, h.store)
-		h.gate.Hurry = h.connected.hurry
+		if h.connected = connect(srv, h.store); h.connected != nil {
+			h.gate.Hurry = h.connected.hurry
+		}
 	}
 	switch {
 	case h.Playback == "stream":
