@@ -44,3 +44,29 @@ func TestPageLoadedAgainPlays(t *testing.T) {
 		}
 	}
 }
+
+// One that keeps its name, as docs/players.md has it, is the same playback.
+func TestPageThatKeepsItsNameIsOnePlayback(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto", "limit 2"))
+	p := openTab(t, page("http://"+n.addr, "hls"), "alice")
+	p.run(t, "playInTab", hlsCMAF)
+	p.plays(t)
+	before := n.guards(t, "alice").Guards
+	for range 2 {
+		p.do(t, "reload")
+		p.run(t, "playInTab", hlsCMAF)
+		p.plays(t)
+		if held := n.guards(t, "alice").Guards; len(held) != 1 || held[0].GuardID != before[0].GuardID {
+			t.Errorf("loaded again, the page holds %+v, before %+v", held, before)
+		}
+	}
+	// Another tab is another.
+	other := p.beside(t, page("http://"+n.addr, "hls"))
+	other.run(t, "playInTab", hlsCMAF)
+	other.plays(t)
+	n.holds(t, "alice", 2)
+	p.do(t, "close")
+	eventually(t, "the page has said goodbye", func() bool { return len(n.guards(t, "alice").Guards) == 1 })
+}

@@ -2,6 +2,7 @@
 // stopped is in docs/players.md; here is what only tests do to it.
 import { reason, release, releaseByBeacon, reserve, whenFree, withToken } from '/docs/streamguard.js'
 import { releaseWithPage } from '/docs/closing.js'
+import { reserveInTab } from '/docs/again.js'
 
 const query = new URLSearchParams(location.search)
 const libraries = {
@@ -47,6 +48,10 @@ Object.assign(window, {
 			return
 		}
 		await window.play(playbackId ? url : withToken(url, held.guardId), playbackId)
+	},
+	async playInTab(url) {
+		held = { url, ...await reserveInTab(url) }
+		await window.play(withToken(url, held.guardId))
 	},
 	load: (url) => playing.load(absolute(url)),
 	stop: async () => {
