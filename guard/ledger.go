@@ -55,6 +55,8 @@ const (
 	watched                   // of replaced: somebody was watching, for it has refused him, or another client took his slot
 	lifted                    // of replaced: its playback has started anew
 	parted                    // of replaced: requests without a name are another start's now
+
+	long flag = 256 // its requests are long ones: it serves no other path of its client
 )
 
 func (r *record) is(f flag) bool { return r.flags&f != 0 }
@@ -72,6 +74,11 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 }
 
 func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
+	// 0. The path of a long answer is its playback's name.
+	if c.Nameless && c.Path != (ID{}) && l.first(func(r *record) bool { return r.ID == c.Path }) != nil {
+		c.ID, c.Nameless, c.Named = c.Path, false, true
+	}
+
 	// 1. A playback that was revoked is refused, and one that was replaced until it
 	// starts anew, or nobody is to be refused. Requests without a name are another
 	// matter (3).
@@ -82,8 +89,12 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		return l.stop(now, mark, p, v)
 	}
 
-	// 2. Its own guard stays its own. Without one,
+	// 2. Its own guard stays its own; that of a long answer may have been made under
+	// its client's name. Without one,
 	own := l.find(c.ID, held)
+	if own == nil && c.Long {
+		own = l.rename(&c)
+	}
 	if own == nil && c.Nameless {
 		// 3. a request without a name is served by the guards of its stream and
 		// device, or by one that may be on them, or is refused with the playback that
@@ -162,6 +173,12 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		if c.Named {
 			own.flags |= named
 		}
+		if c.Long {
+			own.flags |= long
+		}
+		if c.Short && own.is(long) {
+			own.flags = own.flags&^(long|named) | nameless
+		}
 		if !own.is(named) || !c.Nameless {
 			v.Answered = own.refresh(now, p)
 		}
@@ -174,6 +191,9 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	}
 	if c.Nameless {
 		born.flags |= nameless
+	}
+	if c.Long {
+		born.flags |= long
 	}
 	if c.Intent == Play && (c.Named || c.Nameless) {
 		born.flags |= unproven
@@ -235,10 +255,21 @@ func (r *record) stay(now time.Time, p Policy) {
 	}
 }
 
+// rename gives the guard that was made for a request without a name the name of its
+// path. It returns nil where there is none, or where the name is known already.
+func (l *Ledger) rename(c *Claim) *record {
+	r := l.find(c.For, held)
+	if r == nil || !r.is(nameless) || l.first(func(r *record) bool { return r.ID == c.ID }) != nil {
+		return nil
+	}
+	r.ID, r.flags = c.ID, r.flags&^nameless
+	return r
+}
+
 // may reports whether a request without a name may be part of a playback: what is
 // not known of either matches anything.
 func (r *record) may(c *Claim) bool {
-	return alike(r.Stream, c.Stream) && alike(r.Device, c.Device) &&
+	return !r.is(long) && alike(r.Stream, c.Stream) && alike(r.Device, c.Device) &&
 		(!r.is(nameless) || r.Client == 0 || c.Client == 0 || r.Client == c.Client)
 }
 
@@ -327,7 +358,7 @@ func (l *Ledger) doubt(now time.Time, room *room, g *Guard, c *Claim, v *Verdict
 	var perhaps []*record
 	for i := range l.records {
 		r := &l.records[i]
-		if r.kind == held && r.ID != g.ID && r.same(g) && !room.going[r.ID] && room.refusing.covers(&r.Guard, g) &&
+		if r.kind == held && r.ID != g.ID && !r.is(long) && r.same(g) && !room.going[r.ID] && room.refusing.covers(&r.Guard, g) &&
 			!(c.Waited && r.doubtedAt.IsZero()) {
 			perhaps = append(perhaps, r)
 		}

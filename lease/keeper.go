@@ -157,6 +157,12 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial,
 	return int(l.held), trial, true
 }
 
+// IsServed reports whether a playback without a name is served by another's guard.
+func (k *Keeper) IsServed(id guard.ID) bool {
+	l, known := k.leases.get(id)
+	return known && l.by == byAnother
+}
+
 // Check is Acquire for a request of a playback that may be known: then the
 // outcome is Known. It is Known, and then Ask.
 func (k *Keeper) Check(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, *Trial, error) {
@@ -196,6 +202,12 @@ func (k *Keeper) Undo(ctx context.Context, user string, id guard.ID, replaced []
 
 // remember keeps in mind the answer to what was asked at a moment.
 func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict, by grant) {
+	if c.Path != (guard.ID{}) && v.Guard.ID == c.Path {
+		c.ID, c.Nameless = c.Path, false
+	}
+	if c.Long && c.For != (guard.ID{}) && v.Guard.ID == c.ID { // its guard has another name now
+		k.forget(c.For)
+	}
 	k.note(at, c, p, v, by)
 	for _, id := range slices.Concat(v.Replaced, v.Doubted) {
 		k.forget(id)
