@@ -18,13 +18,13 @@ import (
 type answer struct {
 	part       *answers // nil of one that is not in the table
 	prev, next *Passage
-	seconds    int    // how often it was met
+	met        int    // how often
 	release    func() // gives back the store, nil as long as it does not hold it
 
 	mu      sync.Mutex // also of the passage's claim
 	sent    bool       // its header is
 	endless bool       // as far as anybody can say so far
-	asksAt  int        // at which second the store may be asked again
+	asksAt  int        // at which meeting the store may be asked again
 	over    bool       // its guard has ended
 
 	cut    atomic.Bool
@@ -42,9 +42,11 @@ type answers struct {
 
 const (
 	cutEvery   = 100 * time.Millisecond
-	askAgain   = 2  // seconds after which the store is asked again about what it does not keep
+	askAgain   = 2  // meetings after which the store is asked again about what it does not keep
 	asksAtOnce = 64 // calls in the name of answers
 )
+
+var meetEvery = guard.Paced(time.Second) // how often answers are met
 
 // sending is the table.
 type sending struct {
@@ -122,7 +124,7 @@ func (p *Passage) Answered(whole, hungUp bool) (cut bool) {
 	a.sealed.Unlock()
 	switch cut = a.cut.Load(); {
 	case !a.endless || cut:
-	case hungUp || time.Duration(a.seconds)*time.Second >= p.request.Policy.Interval/3:
+	case hungUp || time.Duration(a.met)*meetEvery >= p.request.Policy.Interval/3:
 		p.closeSoon()
 	case whole:
 		p.wasShort()
@@ -135,7 +137,7 @@ func (p *Passage) Answered(whole, hungUp bool) (cut bool) {
 
 // sweep goes through the table once a second, until there is nothing in it.
 func (s *sending) sweep() {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(meetEvery)
 	defer tick.Stop()
 	var found []due
 	for range tick.C {
@@ -170,13 +172,13 @@ func (s *answers) look(found []due) []due {
 	defer s.mu.Unlock()
 	for p := s.first; p != nil; p = p.answer.next {
 		a := &p.answer
-		if a.seconds++; a.seconds == 1 { // it may have come just now
+		if a.met++; a.met == 1 { // it may have come just now
 			continue
 		}
 		p.hold()
 		a.mu.Lock()
 		if a.sent && !a.over {
-			d := due{Passage: p, claim: p.claim, policy: p.request.Policy, waits: a.seconds < a.asksAt}
+			d := due{Passage: p, claim: p.claim, policy: p.request.Policy, waits: a.met < a.asksAt}
 			if p.request.Mode == Observe {
 				d.policy = Observed(d.policy)
 			}
@@ -239,7 +241,7 @@ func (d *due) ask() {
 	switch {
 	case err != nil || v.Outcome == guard.Admitted || v.Outcome == guard.Refreshed:
 	case v.Outcome.Pass() || d.policy.Observe:
-		a.asksAt = a.seconds + askAgain
+		a.asksAt = a.met + askAgain
 	default:
 		a.over = true
 	}

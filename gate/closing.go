@@ -13,10 +13,10 @@ import (
 // A playback whose endless answer is over is over itself, unless something else is
 // asked for it soon.
 
-const (
-	closeAfter = 5 * time.Second        // its guard is closed
-	changing   = 300 * time.Millisecond // how long a client's next channel waits for the end of the one before
-	changed    = 25 * time.Millisecond
+var (
+	closeAfter = guard.Paced(5 * time.Second)        // its guard is closed
+	changing   = guard.Paced(300 * time.Millisecond) // how long a client's next channel waits for the end of the one before,
+	changed    = guard.Paced(25 * time.Millisecond)  // and how often it looks
 )
 
 // hangsUp is a Keeper that closes guards.
@@ -49,7 +49,7 @@ var closings struct {
 
 // closeSoon has the guard of a passage whose endless answer is over be closed.
 func (p *Passage) closeSoon() {
-	if p.gate.sending.isSent(p.claim.ID) {
+	if p.request.Policy.Reclaim == guard.ReclaimOff || p.gate.sending.isSent(p.claim.ID) {
 		return
 	}
 	c := &closing{gate: p.gate, user: p.request.User, client: p.request.Client, id: p.claim.ID, release: p.answer.release}

@@ -52,13 +52,16 @@ func (l led) begins() bool { return time.Since(l.waited) < shortPatience }
 type sent struct{ path, client uint64 }
 
 const (
-	rememberPath  = time.Hour
-	longSegment   = 6 * time.Second
-	shortPatience = 10 * time.Second
-	longPatience  = 20 * time.Second
-	shortReload   = 10 * time.Second // the least that a client's token is remembered
-	justNow       = 2 * time.Second  // within which a client has followed a redirect
-	reloader      = 2                // reloads of who does nothing else, and may pause between them
+	rememberPath = time.Hour
+	reloader     = 2 // reloads of who does nothing else, and may pause between them
+)
+
+var (
+	longSegment   = guard.Paced(6 * time.Second)
+	shortPatience = guard.Paced(10 * time.Second)
+	longPatience  = guard.Paced(20 * time.Second)
+	shortReload   = guard.Paced(10 * time.Second) // the least that a client's token is remembered
+	justNow       = guard.Paced(2 * time.Second)  // within which a client has followed a redirect
 )
 
 func newManifests() *manifests { return &manifests{seed: maphash.MakeSeed()} }

@@ -15,7 +15,7 @@ import (
 
 // Observed is the policy that refuses nobody and replaces nothing.
 func Observed(p guard.Policy) guard.Policy {
-	p.Observe, p.ReclaimLapsed = true, false
+	p.Observe, p.Reclaim = true, guard.ReclaimOff
 	return p
 }
 

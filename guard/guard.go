@@ -19,9 +19,10 @@ type Guard struct {
 	Labels Labels // what else rules go by; at most MaxLabels bytes
 	Client Client // what started it
 
-	// The store's clock, in milliseconds. The guard is active until ExpiresAt,
-	// lapsed (still holding its slot, still refreshable) until RemovedAt.
+	// The store's clock, in milliseconds. The guard is active until ExpiresAt. Lapsed or
+	// closed it still has its slot, and can be refreshed, until RemovedAt.
 	CreatedAt, ExpiresAt, RemovedAt time.Time
+	Closed                          bool // its client has closed its connections: at ExpiresAt
 }
 
 // Client is a hash of a client's address and program, 0 where they are not known.
@@ -135,7 +136,7 @@ const (
 // Settle is how long after the release of a playback its last requests may
 // arrive. They pass for as long as the playback had its guard, if that is
 // shorter; and not at all if it had come back within ttl of another release.
-const Settle = 5 * time.Second
+var Settle = Paced(5 * time.Second)
 
 // MaxGraces is how many releases of a user within ttl have all of Settle. After so
 // many, stragglers pass for as long as Watched only: who starts, stops and plays on
@@ -144,7 +145,7 @@ const MaxGraces = 3
 
 // Watched is how long after its replacement a playback asks only because it has
 // not heard of it. Whoever asks later is watched, and its viewer thrown out.
-const Watched = time.Second
+var Watched = Paced(time.Second)
 
 // MaxReturns is how often playbacks of a stream that others have thrown out may
 // throw those out in turn.
@@ -204,6 +205,7 @@ type Verdict struct {
 	Lately   bool // Rejected: the rule would replace, but playbacks throw each other out too often
 
 	Replaced []ID // guards that were ended to make room
+	Taken    int  // how many of those, the first, were closed or lapsed: nobody was watching
 	Doubted  []ID // guards that were not doubted before
 	Answered bool // Refreshed: the guard had been doubted
 }

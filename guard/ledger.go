@@ -11,6 +11,7 @@ import (
 // code, for stores that keep guards in Go; redisstore says the same in Lua, in the
 // same steps. The zero value is an empty account. Not safe for concurrent use.
 type Ledger struct {
+	Node    uint8    // which of the nodes asks, 1 to 255, where they are told apart
 	records []record // oldest first
 }
 
@@ -32,6 +33,7 @@ type record struct {
 	flags     flag
 	returns   uint8     // how often playbacks of this stream have come back from a replacement
 	doubtedAt time.Time // zero of a guard that is not
+	node      uint8     // of a guard: by which it was refreshed last
 }
 
 type kind uint8
@@ -55,6 +57,7 @@ const (
 	watched                   // of replaced: somebody was watching, for it has refused him, or another client took his slot
 	lifted                    // of replaced: its playback has started anew
 	parted                    // of replaced: requests without a name are another start's now
+	reopened                  // it is not to be closed: it has been, or two nodes have refreshed it
 
 	long flag = 256 // its requests are long ones: it serves no other path of its client
 )
@@ -180,12 +183,12 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 			own.flags = own.flags&^(long|named) | nameless
 		}
 		if !own.is(named) || !c.Nameless {
-			v.Answered = own.refresh(now, p)
+			v.Answered = own.refresh(now, p, l.Node)
 		}
 		v.Guard = own.Guard
 		return Refreshed
 	}
-	born := record{Guard: g, returns: returns}
+	born := record{Guard: g, returns: returns, node: l.Node}
 	if c.Named {
 		born.flags |= named
 	}
@@ -289,7 +292,7 @@ func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *re
 		if r.kind != held || !r.serves(c) {
 			continue
 		}
-		if !r.is(named) && r.refresh(now, p) {
+		if !r.is(named) && r.refresh(now, p, l.Node) {
 			v.Answered = true
 		}
 		if first == nil {
@@ -387,7 +390,7 @@ func (l *Ledger) Refresh(now time.Time, id ID, p Policy) Verdict {
 	l.Forget(now)
 	v := Verdict{Outcome: Absent, Held: l.held()}
 	if r := l.find(id, held); r != nil {
-		v.Answered = r.refresh(now, p)
+		v.Answered = r.refresh(now, p, l.Node)
 		v.Outcome, v.Guard = Refreshed, r.Guard
 	} else if r := l.stopping(id); r != nil {
 		v.Outcome = l.stop(now, r, p, &v)
@@ -469,7 +472,7 @@ func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind, by Client) {
 			grace = 0
 		}
 		if p.TTL > 0 {
-			r.kind, r.ttl, r.Labels, r.doubtedAt = k, max(p.TTL, r.ttl), "", time.Time{}
+			r.kind, r.ttl, r.Labels, r.doubtedAt, r.node = k, max(p.TTL, r.ttl), "", time.Time{}, 0
 			r.CreatedAt, r.ExpiresAt, r.RemovedAt = now, now.Add(grace), now.Add(r.ttl)
 			if k == replaced && by != 0 && r.Client != 0 && by != r.Client {
 				r.flags |= watched
@@ -524,7 +527,7 @@ func (r *record) weight() int {
 
 // List is Store.List at a moment of the store's clock. It changes nothing.
 func (l *Ledger) List(now time.Time) []Guard {
-	as := Ledger{slices.Clone(l.records)}
+	as := Ledger{records: slices.Clone(l.records)}
 	as.Forget(now)
 	return as.guards()
 }
@@ -601,28 +604,4 @@ func (l *Ledger) guards() []Guard {
 		}
 	}
 	return guards
-}
-
-// refresh is a sign of life. It reports whether the guard had been doubted.
-func (r *record) refresh(now time.Time, p Policy) (answered bool) {
-	answered = !r.doubtedAt.IsZero()
-	r.doubtedAt = time.Time{}
-	r.flags &^= unproven
-	r.extend(now, p)
-	return answered
-}
-
-// extend moves both times on. Neither goes back, whatever the policy of another
-// handler is: nodes rely on what they were told.
-func (r *record) extend(now time.Time, p Policy) {
-	r.ExpiresAt = latest(r.ExpiresAt, now.Add(p.Interval))
-	r.RemovedAt = latest(r.RemovedAt, now.Add(p.TTL))
-	r.ttl = r.RemovedAt.Sub(now)
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

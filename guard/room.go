@@ -31,7 +31,7 @@ func (l *Ledger) makeRoom(now time.Time, own, g *Guard, c *Claim, p Policy) (roo
 		}
 		others := slices.DeleteFunc(r.beside(g, l.guards()), func(o Guard) bool { return room.going[o.ID] })
 		excess := len(others) - r.Limit + 1
-		if p.ReclaimLapsed {
+		if p.Reclaim == ReclaimLapsed {
 			over := slices.DeleteFunc(slices.Clone(others), func(o Guard) bool { return now.Before(o.ExpiresAt) })
 			slices.SortStableFunc(over, func(a, b Guard) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
 			for _, o := range over[:min(max(excess, 0), len(over))] {

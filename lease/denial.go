@@ -12,12 +12,11 @@ import (
 	"github.com/streamguard/streamguard/guard"
 )
 
-const (
-	denialTime = 2 * time.Second // how long a denial is remembered, at most
+// denialTime is how long a denial is remembered, at most.
+var denialTime = guard.Paced(2 * time.Second)
 
-	// Guards that denials name: up to guard.MaxInTheWay each, with 1200 bytes at most.
-	maxInTheWay = 1 << 18
-)
+// Guards that denials name: up to guard.MaxInTheWay each, with 1200 bytes at most.
+const maxInTheWay = 1 << 18
 
 // denials are verdicts without a guard that are remembered, so that a player
 // that asks again and again does not ask the store.

@@ -33,10 +33,11 @@ const (
 	MaxDenials = 1 << 16
 )
 
-const (
-	moveInterval = time.Second      // at least this between a guard's moves to other streams
-	sweepEvery   = 10 * time.Second // what is over is forgotten this much later at most
-)
+// sweepEvery is how much later, at most, what is over is forgotten.
+const sweepEvery = 10 * time.Second
+
+// moveInterval is the least between a guard's moves to other streams.
+var moveInterval = guard.Paced(time.Second)
 
 // Keeper is a guard.Store that remembers. Create it with New, stop it with
 // Close. Requests for media ask Known, and if they are not, Ask; the methods of

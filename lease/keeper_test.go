@@ -69,6 +69,17 @@ func (s *counter) Refresh(ctx context.Context, user string, id guard.ID, p guard
 	return v, err
 }
 
+func (s *counter) CloseGuard(ctx context.Context, user string, id guard.ID) (bool, error) {
+	if err := s.reach(ctx); err != nil {
+		return false, err
+	}
+	closed, err := s.Store.CloseGuard(ctx, user, id)
+	if closed {
+		s.publish(id)
+	}
+	return closed, err
+}
+
 func (s *counter) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
 	s.undos.Add(1)
 	if err := s.reach(ctx); err != nil {
@@ -502,7 +513,7 @@ func TestAHiddenTabIsNeverRefused(t *testing.T) {
 func TestReclaimLapsedAsksWhenTheGuardIsNoLongerActive(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, b node) {
 		p := policy
-		p.Limit, p.ReclaimLapsed = 1, true
+		p.Limit, p.Reclaim = 1, guard.ReclaimLapsed
 		a.check(guard.Admitted, claim(1), p)
 		time.Sleep(p.Interval)
 		b.check(guard.Admitted, claim(2), p)
@@ -716,11 +727,11 @@ func TestALongerIntervalInterruptsNobody(t *testing.T) {
 	})
 }
 
-// With reclaim_lapsed too a lease ends with the guard, whatever the interval is by then.
+// Where lapsed guards may lose their slots a lease ends with the guard, whatever the interval is by then.
 func TestALongerIntervalProlongsNoLease(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, b node) {
 		p := policy
-		p.Limit, p.ReclaimLapsed = 1, true
+		p.Limit, p.Reclaim = 1, guard.ReclaimLapsed
 		a.check(guard.Admitted, claim(1), p)
 		time.Sleep(p.TTL)
 		p.Interval, p.TTL = 10*time.Minute, 15*time.Minute

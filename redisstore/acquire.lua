@@ -1,9 +1,9 @@
 -- Admits a playback or says why not, in the steps of guard.Ledger.
 -- KEYS[1]  the user's key
--- ARGV     1  id, guard.Intent, flags, interval, ttl, client, patience, alone, for: 16
---             bytes, twice one byte, five times four, 16 bytes, as in guard.Claim;
---             times in milliseconds. Flags: 1 named, 2 nameless, 4 anew, 8 keeps,
---             16 waited, 32 reclaim_lapsed, 64 observe, 128 reloads
+-- ARGV     1  id, guard.Intent, flags, guard.Reclaim, node, interval, ttl, client, patience,
+--             alone, for: 16 bytes, four times one byte, five times four, 16 bytes, as in
+--             guard.Claim; times in milliseconds. Flags: 1 named, 2 nameless, 4 anew,
+--             8 keeps, 16 waited, 32 observe, 64 reloads
 --          2  stream, device, labels (guard.Labels)
 --          5  channel, where news of guards is published
 --          6  of each rule: per, limit, at_limit (guard.Rule; the policy's own limit is
@@ -15,10 +15,10 @@
 --          (1 the first), the guards in its way; the ids that were replaced, those that
 --          were not doubted before. What is left out at the end is 0, or none
 
-local id, intent, flags, interval, ttl, client, patience, alone, served = struct.unpack('>c16BBI4I4I4I4I4c16', ARGV[1])
+local id, intent, flags, reclaim, node, interval, ttl, client, patience, alone, served = struct.unpack('>c16BBBBI4I4I4I4I4c16', ARGV[1])
 local stream, device, labels, channel, RULES = ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6
 local named, nameless = band(flags, 1) ~= 0, band(flags, 2) ~= 0
-local anew, keeps, observe = band(flags, 4) ~= 0, band(flags, 8) ~= 0, band(flags, 64) ~= 0
+local anew, keeps, observe = band(flags, 4) ~= 0, band(flags, 8) ~= 0, band(flags, 32) ~= 0
 local bound = observe and MAX_OBSERVED or MAX_LIMIT
 
 -- Two cases, which are nearly all claims, are done on the bytes without reading the
@@ -34,7 +34,7 @@ if kind == 'G' and not another and (replacements == 0 or not (anew or observe)) 
     and (device == '' or value:sub(devices_at, labels_at - 1) == device)
     and (labels == '' or value:sub(labels_at, labels_at + labelled - 1) == labels)
     and not (nameless and (named or band(is, NAMED) ~= 0)) then
-    return extend(at, after, interval, ttl, named and NAMED or 0, channel)
+    return extend(at, after, interval, ttl, named and NAMED or 0, node, channel)
   end
 elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or value == '2' and served == NOBODY) then
   local room = bound
@@ -44,14 +44,14 @@ elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or 
     local is = (named and NAMED or 0) + (nameless and NAMELESS or 0)
     if is > 0 then is = is + UNPROVEN end
     local names = stream .. device .. labels
-    local new = struct.pack(RECORD, 'G', id, #names, now, ttl, 0, interval, is, #stream, #device, #labels, now, 0, 0, client) .. names
+    local new = struct.pack(RECORD, 'G', id, #names, now, ttl, 0, interval, is, #stream, #device, #labels, now, 0, node, client) .. names
     value = value .. new
     write(math.max(last, now + ttl))
     return { ADMITTED, now, held + 1, new }
   end
 end
 
-local waited, reclaim = band(flags, 16) ~= 0, band(flags, 32) ~= 0
+local waited = band(flags, 16) ~= 0
 local rules = {}
 for i = RULES, #ARGV, 3 do
   rules[#rules + 1] = { per = ARGV[i], limit = tonumber(ARGV[i + 1]), at_limit = tonumber(ARGV[i + 2]) }
@@ -97,7 +97,7 @@ end
 -- starts anew, or nobody is to be refused. Requests without a name are another
 -- matter (3).
 if anew or observe then
-  local even_watched = observe or band(flags, 128) == 0
+  local even_watched = observe or band(flags, 64) == 0
   for _, r in ipairs(records) do
     if r.kind == 'P' and (even_watched or not is(r, WATCHED)) then
       if r.id == id then
@@ -120,7 +120,7 @@ if not own and nameless then
   local oldest
   for _, r in ipairs(records) do
     if r.kind == 'G' and serves(r) then
-      if not is(r, NAMED) then also = math.max(also, refresh(r, interval, ttl)) end
+      if not is(r, NAMED) then also = math.max(also, refresh(r, interval, ttl, node)) end
       oldest = oldest or r
     end
   end
@@ -151,7 +151,7 @@ end
 -- 6. What the guard will be needs room under every rule,
 local new = {
   kind = 'G', id = id, created = now, refreshed = now, interval = interval, ttl = ttl, doubted = 0, flags = 0,
-  returns = 0, reason = 0, client = client, stream = stream, device = device, labels = labels, extra = '',
+  returns = 0, node = node, client = client, stream = stream, device = device, labels = labels, extra = '',
 }
 if own then
   for name, was in pairs(own) do new[name] = was end
@@ -200,7 +200,7 @@ drop(function(r) return r.kind == 'G' and going[r] end)
 changed = true
 if named then set(new, NAMED) end
 if own then
-  if not is(new, NAMED) or not nameless then also = refresh(new, interval, ttl) end
+  if not is(new, NAMED) or not nameless then also = refresh(new, interval, ttl, node) end
   local _, i = find('G', id)
   records[i] = new
   return answer(REFRESHED, pack(new))

@@ -100,6 +100,9 @@ func (r *reply) verdict(p *guard.Policy) (v guard.Verdict, err error) {
 	return v, nil
 }
 
+// closed is the flag of a guard whose client has closed its connections.
+const closed = 64
+
 // ledgerView is what a value says of a user's ledger.
 type ledgerView struct {
 	guards  []guard.Guard // oldest first
@@ -137,11 +140,12 @@ func parseRecords(now int64, records, user string) (*ledgerView, error) {
 		refreshed := min(r.number(6), now)
 		g.RemovedAt = moment(refreshed + r.number(4))
 		r.take(4) // doubted
-		g.ExpiresAt = moment(refreshed + r.number(4))
-		r.take(2) // flags
+		interval := r.number(4)
+		g.ExpiresAt = moment(refreshed + interval)
+		g.Closed = r.number(2)&closed != 0 && interval == 0
 		stream, device, labels := int(r.number(1)), int(r.number(1)), int(r.number(2))
 		g.CreatedAt = moment(min(r.number(6), now))
-		r.take(2) // returns, reason
+		r.take(2) // returns, node
 		g.Client = guard.Client(r.number(4))
 		names := reader{rest: r.take(length)}
 		g.Stream, g.Device, g.Labels = names.take(stream), names.take(device), guard.Labels(names.take(labels))

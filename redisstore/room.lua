@@ -42,7 +42,7 @@ local function make_room(own, new)
         if not going[r] then
           excess = excess + 1
           others[#others + 1] = r
-          if reclaim and expires(r) <= now then
+          if reclaim == RECLAIM_LAPSED and expires(r) <= now then
             lapsed[#lapsed + 1] = r
             place[r] = #lapsed
           end
@@ -80,7 +80,7 @@ local function in_the_way(new, n)
   local guards, limit = beside(new, n), rules[n].limit
   local ends, shown, free_in = {}, {}, ttl
   for i, r in ipairs(guards) do
-    ends[i] = reclaim and expires(r) or over(r)
+    ends[i] = reclaim == RECLAIM_LAPSED and expires(r) or over(r)
     if i <= MAX_IN_THE_WAY then shown[i] = value:sub(r.start, r.after - 1) end
   end
   if limit >= 1 and limit <= #ends then

@@ -92,6 +92,11 @@ func (m metered) Revoke(ctx context.Context, user string, id guard.ID, p guard.P
 	return found, err
 }
 
+// CloseGuard implements guard.Store.
+func (m metered) CloseGuard(ctx context.Context, user string, id guard.ID) (bool, error) {
+	return timed(ctx, m, "close", func(ctx context.Context) (bool, error) { return m.Store.CloseGuard(ctx, user, id) })
+}
+
 // List implements guard.Store.
 func (m metered) List(ctx context.Context, user string) ([]guard.Guard, error) {
 	return timed(ctx, m, "list", func(ctx context.Context) ([]guard.Guard, error) { return m.Store.List(ctx, user) })

@@ -348,7 +348,7 @@ func (s *suite) lapsedGuardIsRefreshable() {
 
 func (s *suite) reclaimLapsedTakesTheLongestLapsed() {
 	two := policy
-	two.Limit, two.ReclaimLapsed = 2, true
+	two.Limit, two.Reclaim = 2, guard.ReclaimLapsed
 	s.acquire(guard.Admitted, claim(1), two)
 	s.Advance(time.Second)
 	s.acquire(guard.Admitted, claim(2), two)
@@ -371,7 +371,7 @@ func (s *suite) reclaimLapsedTakesTheLongestLapsed() {
 
 func (s *suite) reclaimLapsedNeverExceedsALoweredLimit() {
 	p := policy
-	p.ReclaimLapsed = true
+	p.Reclaim = guard.ReclaimLapsed
 	for n := range 3 {
 		s.acquire(guard.Admitted, claim(n), p)
 	}
@@ -430,7 +430,7 @@ func (s *suite) refusalShowsTheOldestSixteenAndCountsAll() {
 	perClass := policy
 	perClass.Limit, perClass.Rules = far, []guard.Rule{{Per: "class", Limit: all}}
 	lapsed := many
-	lapsed.ReclaimLapsed = true
+	lapsed.Reclaim = guard.ReclaimLapsed
 	for _, c := range []struct {
 		p    guard.Policy
 		free time.Duration
@@ -862,7 +862,7 @@ func (s *suite) lookNeverCreates() {
 	s.acquire(guard.Admitted, claim(1), one)
 	s.acquire(guard.Refreshed, with(claim(1), guard.Look), one)
 	s.acquire(guard.Rejected, with(claim(2), guard.Look), one)
-	one.ReclaimLapsed = true
+	one.Reclaim = guard.ReclaimLapsed
 	s.Advance(policy.Interval)
 	s.acquire(guard.Vacant, with(claim(2), guard.Look), one)
 	s.holds(1)

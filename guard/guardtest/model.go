@@ -113,11 +113,11 @@ func name(t *rapid.T, what string, names ...string) string {
 
 func drawPolicy(t *rapid.T) guard.Policy {
 	p := guard.Policy{
-		Limit:         drawLimit(t, 4),
-		AtLimit:       drawAtLimit(t),
-		Interval:      time.Duration(rapid.IntRange(20, 60).Draw(t, "interval")) * time.Second,
-		ReclaimLapsed: rapid.Bool().Draw(t, "reclaim_lapsed"),
-		Observe:       rapid.IntRange(0, 9).Draw(t, "observe") == 0,
+		Limit:    drawLimit(t, 4),
+		AtLimit:  drawAtLimit(t),
+		Interval: time.Duration(rapid.IntRange(20, 60).Draw(t, "interval")) * time.Second,
+		Reclaim:  guard.Reclaim(rapid.IntRange(0, 2).Draw(t, "reclaim")),
+		Observe:  rapid.IntRange(0, 9).Draw(t, "observe") == 0,
 	}
 	p.TTL = p.Interval + rapid.SampledFrom([]time.Duration{30 * time.Second, 30 * time.Second, 10 * time.Minute}).Draw(t, "ttl")
 	for _, per := range []string{"device", "stream", "client", "class"} {
@@ -352,7 +352,7 @@ func (m *model) fail(t *rapid.T) {
 		t.Fatalf("what was made last is not undone: %+v", c)
 	}
 	before = slices.DeleteFunc(before, func(g guard.Guard) bool {
-		return slices.Contains(v.Replaced, g.ID) || p.ReclaimLapsed && !m.now().Before(g.ExpiresAt) && !slices.Contains(idsOf(ledger.List(m.now())), g.ID)
+		return slices.Contains(v.Replaced, g.ID) || p.Reclaim == guard.ReclaimLapsed && !m.now().Before(g.ExpiresAt) && !slices.Contains(idsOf(ledger.List(m.now())), g.ID)
 	})
 	after := ledger.List(m.now())
 	if !slices.Equal(after, before) || ledger.Len()-len(after) > marks+len(v.Replaced) {

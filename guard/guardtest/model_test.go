@@ -37,6 +37,10 @@ func (r *rules) Revoke(_ context.Context, user string, id guard.ID, p guard.Poli
 	return r.of(user).Revoke(r.now, id, p), nil
 }
 
+func (r *rules) CloseGuard(_ context.Context, user string, id guard.ID) (bool, error) {
+	return r.of(user).CloseGuard(r.now, id), nil
+}
+
 func (r *rules) Undo(_ context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
 	return r.of(user).Undo(r.now, id, replaced), nil
 }

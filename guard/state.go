@@ -1,0 +1,110 @@
+package guard
+
+import "time"
+
+// A guard has its slot from its making until it is gone. Meanwhile it is
+//
+//   - active, for Policy.Interval after each refresh: somebody is watching, or was a
+//     moment ago;
+//   - lapsed, when nobody has refreshed it for that long;
+//   - closed, when its client has closed the connections that it was watched on
+//     (Store.CloseGuard).
+//
+// Whatever it is, the next refresh makes it active again. It is gone, and its slot is
+// free, when nobody has refreshed it for Policy.TTL, when it is ended (released,
+// revoked or replaced), or when a start takes its slot: Policy.Reclaim says whose.
+
+// State is what a guard is at a moment: active, lapsed or closed.
+type State string
+
+const (
+	Active State = "active"
+	Lapsed State = "lapsed"
+	Closed State = "closed"
+)
+
+// State is what the guard is at a moment of the store's clock.
+func (g *Guard) State(now time.Time) State {
+	switch {
+	case g.Closed:
+		return Closed
+	case now.Before(g.ExpiresAt):
+		return Active
+	}
+	return Lapsed
+}
+
+// Reclaim is whose slots a start may take, at once, when it finds no other room.
+type Reclaim uint8
+
+const (
+	// ReclaimClosed has it take those of closed guards, the one that was closed first
+	// before the others. A lapsed guard keeps its slot: a hidden browser tab is silent
+	// for a minute, and its viewer is still there.
+	ReclaimClosed Reclaim = iota
+	// ReclaimLapsed has it take those of lapsed guards after that, the one that lapsed
+	// first before the others.
+	ReclaimLapsed
+	// ReclaimOff has every guard keep its slot until it is gone.
+	ReclaimOff
+)
+
+// MayTake reports whether a start may take the guard's slot when it finds no other room.
+func (p *Policy) MayTake(now time.Time, g *Guard) bool {
+	switch g.State(now) {
+	case Closed:
+		return p.Reclaim != ReclaimOff
+	case Lapsed:
+		return p.Reclaim == ReclaimLapsed
+	}
+	return false
+}
+
+// SlotEnds is until when a guard has its slot for certain if nobody refreshes it.
+func (p *Policy) SlotEnds(g *Guard) time.Time {
+	if p.Reclaim == ReclaimLapsed || p.Reclaim == ReclaimClosed && g.Closed {
+		return g.ExpiresAt
+	}
+	return g.RemovedAt
+}
+
+// refresh is a sign of life that comes by a node. It reports whether the guard had
+// been doubted. One that is refreshed after its closing, or by two nodes in turn, is
+// never closed again: that its connections are closed means nothing.
+func (r *record) refresh(now time.Time, p Policy, node uint8) (answered bool) {
+	if r.Closed || r.node != node && r.node != 0 && node != 0 {
+		r.flags |= reopened
+	}
+	answered = !r.doubtedAt.IsZero()
+	r.Closed, r.doubtedAt, r.node = false, time.Time{}, node
+	r.flags &^= unproven
+	r.extend(now, p)
+	return answered
+}
+
+// extend moves both times on. Neither goes back, whatever the policy of another
+// handler is: nodes rely on what they were told.
+func (r *record) extend(now time.Time, p Policy) {
+	r.ExpiresAt = latest(r.ExpiresAt, now.Add(p.Interval))
+	r.RemovedAt = latest(r.RemovedAt, now.Add(p.TTL))
+	r.ttl = r.RemovedAt.Sub(now)
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// CloseGuard is Store.CloseGuard at a moment of the store's clock.
+func (l *Ledger) CloseGuard(now time.Time, id ID) bool {
+	l.Forget(now)
+	g := l.find(id, held)
+	if g == nil || g.Closed || g.is(reopened|unproven) || g.node != l.Node {
+		return false
+	}
+	g.Closed, g.ExpiresAt, g.doubtedAt = true, now, time.Time{}
+	g.ttl = g.RemovedAt.Sub(now)
+	return true
+}
