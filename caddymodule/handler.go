@@ -236,6 +236,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	h.neighbours = joinServer(srv)
 	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Tally, h.store.Memory)
 	h.gate.Ending = h.tarpit.ending
+	h.gate.Hold, h.gate.Stopping = h.store.Hold, caddy.Exiting
 	switch {
 	case h.Playback == "stream":
 		h.gate.Naming = gate.ByStream
@@ -262,6 +263,9 @@ func (h *Handler) Cleanup() error {
 	h.neighbours.leave()
 	if h.store == nil {
 		return nil
+	}
+	if h.gate != nil {
+		h.gate.HoldAnswers()
 	}
 	return h.store.Close()
 }

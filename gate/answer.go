@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,26 +11,33 @@ import (
 // answer is what a passage is answered with, while that is being sent. One that
 // lasts keeps its guard alive, and an endless one ends with its guard.
 //
-// Answers are linked in a table of their store's. A short one costs the two locks for
+// Answers are linked in a table of their store's. A short one costs the locks for
 // that and nothing else: once a second one goroutine goes through the table, as long
 // as anything is in it, and only what it meets for the second time is kept alive.
 type answer struct {
 	part       *answers // nil of one that is not in the table
 	prev, next *Passage
-	met        int    // how often
+	met        int    // how often, since its header was sent
 	release    func() // gives back the store, nil as long as it does not hold it
 
-	mu      sync.Mutex // also of the passage's claim
+	mu      sync.Mutex // also of the passage's claim, from when the header is sent
 	sent    bool       // its header is
 	endless bool       // as far as anybody can say so far
+	begun   bool       // and its guard is known as one of such an answer, or is about to be
+	lasts   bool       // so it is, and counted with the others of its playback
 	asksAt  int        // at which meeting the store may be asked again
 	over    bool       // its guard has ended
+	done    bool       // it is not being sent any more,
+	short   bool       // was whole, and has not lasted
 
 	cut    atomic.Bool
 	sealed sync.Mutex // of what follows
 	ended  bool
-	unsend func() // has a write fail that is under way
+	unsend Unsender
 }
+
+// Unsender has a write to the client fail, also one that is under way.
+type Unsender interface{ Unsend() }
 
 // answers is a part of the table.
 type answers struct {
@@ -54,6 +60,9 @@ type sending struct {
 	size  atomic.Int64
 	swept atomic.Bool // there is a goroutine for it
 	asks  atomic.Int64
+
+	mu    sync.Mutex
+	lasts map[guard.ID]int // endless answers that have lasted, by their playback
 }
 
 func (s *sending) part(id guard.ID) *answers { return &s.parts[int(id[0])%len(s.parts)] }
@@ -61,7 +70,7 @@ func (s *sending) part(id guard.ID) *answers { return &s.parts[int(id[0])%len(s.
 func (s *answers) enter(p *Passage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.answer.part, p.answer.prev, p.answer.next = s, nil, s.first
+	p.answer.part, p.answer.next = s, s.first
 	if s.first != nil {
 		s.first.answer.prev = p
 	}
@@ -71,17 +80,18 @@ func (s *answers) enter(p *Passage) {
 func (s *answers) leave(p *Passage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a := &p.answer; a.prev != nil {
+	a := &p.answer
+	if a.prev != nil {
 		a.prev.answer.next = a.next
 	} else {
 		s.first = a.next
 	}
-	if a := &p.answer; a.next != nil {
+	if a.next != nil {
 		a.next.answer.prev = a.prev
 	}
 }
 
-// Answers says that the request is being answered, until it has Answered.
+// Answers says that the request for media is being answered, until it is Answered.
 func (p *Passage) Answers() {
 	if !p.counted {
 		return
@@ -90,19 +100,30 @@ func (p *Passage) Answers() {
 	s.part(p.claim.ID).enter(p)
 	s.size.Add(1)
 	if !s.swept.Load() && !s.swept.Swap(true) {
-		go s.sweep()
+		go s.sweep(p.gate.Keeper.Closed())
 	}
 }
 
-// Sends says that the answer's header is on its way. unsend has a write fail that is
-// under way: it is called again and again from when the answer is cut.
-func (p *Passage) Sends(unsend func()) {
+// Sends says that the answer's header is on its way.
+func (p *Passage) Sends() {
+	p.answer.mu.Lock()
+	p.answer.sent = true
+	p.answer.mu.Unlock()
+}
+
+// SendsOn is Sends for an answer that says no length. unsend is called again and again
+// from when the answer is cut until it is Answered.
+func (p *Passage) SendsOn(unsend Unsender) {
 	a := &p.answer
+	if a.part == nil {
+		return
+	}
 	a.sealed.Lock()
 	a.unsend = unsend
 	a.sealed.Unlock()
+	endless := !p.isLed()
 	a.mu.Lock()
-	a.sent = true
+	a.sent, a.endless = true, endless
 	a.mu.Unlock()
 }
 
@@ -122,12 +143,21 @@ func (p *Passage) Answered(whole, hungUp bool) (cut bool) {
 	a.sealed.Lock()
 	a.ended = true
 	a.sealed.Unlock()
+	lasted := time.Duration(a.met)*meetEvery >= p.request.Policy.Interval/3
+	a.mu.Lock()
+	a.done, a.short = true, whole && !hungUp && !lasted
+	claim, endless := p.claim, a.endless
+	a.mu.Unlock()
+	p.ID = claim.ID
+	if a.lasts {
+		p.gate.sending.count(claim.ID, -1)
+	}
 	switch cut = a.cut.Load(); {
-	case !a.endless || cut:
-	case hungUp || time.Duration(a.met)*meetEvery >= p.request.Policy.Interval/3:
-		p.closeSoon()
-	case whole:
-		p.wasShort()
+	case !endless || cut:
+	case hungUp || lasted:
+		p.closeSoon(&claim)
+	case a.short:
+		p.wasShort(&claim)
 	}
 	if a.release != nil {
 		a.release()
@@ -136,13 +166,18 @@ func (p *Passage) Answered(whole, hungUp bool) (cut bool) {
 }
 
 // sweep goes through the table once a second, until there is nothing in it.
-func (s *sending) sweep() {
+func (s *sending) sweep(closed <-chan struct{}) {
 	tick := time.NewTicker(meetEvery)
 	defer tick.Stop()
 	var found []due
-	for range tick.C {
+	for {
+		select {
+		case <-tick.C:
+		case <-closed:
+			return
+		}
 		for i := range s.parts {
-			found = s.parts[i].look(found[:0])
+			found = s.parts[i].meet(found[:0])
 			for j := range found {
 				found[j].keep()
 			}
@@ -163,28 +198,32 @@ type due struct {
 	*Passage
 	claim  guard.Claim
 	policy guard.Policy
+	begins bool // it has lasted, and is endless
 	waits  bool // the store is not to be asked now
 }
 
-// look meets the answers of a part, and returns those that last.
-func (s *answers) look(found []due) []due {
+// meet returns the answers of a part that last.
+func (s *answers) meet(found []due) []due {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for p := s.first; p != nil; p = p.answer.next {
 		a := &p.answer
-		if a.met++; a.met == 1 { // it may have come just now
-			continue
-		}
-		p.hold()
 		a.mu.Lock()
-		if a.sent && !a.over {
-			d := due{Passage: p, claim: p.claim, policy: p.request.Policy, waits: a.met < a.asksAt}
+		if a.sent {
+			a.met++
+		}
+		if a.met > 1 && !a.over { // one that is met for the first time may have come just now
+			d := due{Passage: p, claim: p.claim, policy: p.request.Policy, begins: a.endless && !a.begun, waits: a.met < a.asksAt}
 			if p.request.Mode == Observe {
 				d.policy = Observed(d.policy)
 			}
+			a.begun = a.endless
 			found = append(found, d)
 		}
 		a.mu.Unlock()
+		if a.met > 1 {
+			p.hold()
+		}
 	}
 	return found
 }
@@ -213,42 +252,27 @@ func (g *Gate) HoldAnswers() {
 
 // keep is a sign of life, like a request.
 func (d *due) keep() {
-	if _, trial, ok := d.gate.Keeper.Known(&d.claim, &d.policy); ok {
-		trial.End(true)
+	_, trial, known := d.gate.Keeper.Known(&d.claim, &d.policy)
+	if trial.End(true); known && !d.begins {
 		return
 	}
 	asks := &d.gate.sending.asks
-	if d.waits {
-		return
-	}
-	if asks.Add(1) > asksAtOnce { // in a second, then
-		asks.Add(-1)
-		return
-	}
-	go func(d due) {
-		defer asks.Add(-1)
-		d.ask()
-	}(*d)
-}
-
-// ask has the store decide about a playback that this node does not know any more. If
-// it may not go on, its answer is over.
-func (d *due) ask() {
-	v, trial, err := d.gate.Keeper.Ask(context.Background(), d.claim, d.policy)
-	trial.End(true)
-	a := &d.answer
-	a.mu.Lock()
 	switch {
-	case err != nil || v.Outcome == guard.Admitted || v.Outcome == guard.Refreshed:
-	case v.Outcome.Pass() || d.policy.Observe:
-		a.asksAt = a.met + askAgain
+	case d.waits:
+	case asks.Add(1) > asksAtOnce: // in a second, then
+		asks.Add(-1)
+		d.answer.mu.Lock()
+		d.answer.begun = d.answer.begun && !d.begins
+		d.answer.mu.Unlock()
 	default:
-		a.over = true
-	}
-	ends := a.over && a.endless
-	a.mu.Unlock()
-	if ends {
-		a.end()
+		go func(d due) {
+			defer asks.Add(-1)
+			if known {
+				d.begin()
+			} else {
+				d.ask()
+			}
+		}(*d)
 	}
 }
 
@@ -267,23 +291,26 @@ func (a *answer) unsends() (goesOn bool) {
 	a.sealed.Lock()
 	defer a.sealed.Unlock()
 	if !a.ended && a.unsend != nil {
-		a.unsend()
+		a.unsend.Unsend()
 	}
 	return !a.ended
 }
 
-// isSent reports whether an endless answer of a playback is under way.
-func (t *sending) isSent(id guard.ID) bool {
-	s := t.part(id)
+// count counts the endless answers of a playback that have lasted.
+func (s *sending) count(id guard.ID, more int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for p := s.first; p != nil; p = p.answer.next {
-		p.answer.mu.Lock()
-		is := p.claim.ID == id && p.answer.endless
-		p.answer.mu.Unlock()
-		if is {
-			return true
-		}
+	if s.lasts == nil {
+		s.lasts = make(map[guard.ID]int)
 	}
-	return false
+	if s.lasts[id] += more; s.lasts[id] == 0 {
+		delete(s.lasts, id)
+	}
+}
+
+// last reports whether an endless answer of a playback is being sent.
+func (s *sending) last(id guard.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lasts[id] > 0
 }

@@ -48,13 +48,12 @@ var closings struct {
 }
 
 // closeSoon has the guard of a passage whose endless answer is over be closed.
-func (p *Passage) closeSoon() {
-	if p.request.Policy.Reclaim == guard.ReclaimOff || p.gate.sending.isSent(p.claim.ID) {
+func (p *Passage) closeSoon(of *guard.Claim) {
+	if p.request.Policy.Reclaim == guard.ReclaimOff || p.gate.sending.last(of.ID) {
 		return
 	}
-	c := &closing{gate: p.gate, user: p.request.User, client: p.request.Client, id: p.claim.ID, release: p.answer.release}
-	p.answer.release = nil
-	if c.release == nil && p.gate.Hold != nil {
+	c := &closing{gate: p.gate, user: p.request.User, client: p.request.Client, id: of.ID}
+	if p.gate.Hold != nil {
 		c.release = p.gate.Hold()
 	}
 	asked(c.id)
@@ -135,7 +134,7 @@ func (g *Gate) hurry(ctx context.Context, c *guard.Claim, v *guard.Verdict) bool
 				one.close()
 			}
 		}
-		if len(of) > 0 || v.Repeated || time.Since(began) >= changing || !slices.ContainsFunc(v.InTheWay, func(o guard.Guard) bool { return o.Client == c.Client && g.sending.isSent(o.ID) }) {
+		if len(of) > 0 || v.Repeated || time.Since(began) >= changing || !slices.ContainsFunc(v.InTheWay, func(o guard.Guard) bool { return o.Client == c.Client && g.sending.last(o.ID) }) {
 			return len(of) > 0
 		}
 		select {

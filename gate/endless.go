@@ -5,15 +5,28 @@ import (
 
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/playback"
-	"github.com/streamguard/streamguard/problem"
 )
 
 // An answer to a request for media that says no length, and to which no manifest has
-// led, is endless as far as anybody can say: a channel as one .ts, or a radio. Where
-// its request has no name the path is one: the guard that was made for it is its
-// path's from then on, so that another channel is another playback. If it ends soon
-// after all, it was a segment of which nobody knew, and the paths of its client are
-// one playback again.
+// led, is endless as far as anybody can say: a channel as one .ts, or a radio. When it
+// has lasted for a second or two, and its request has no name, its path becomes one:
+// the guard that was made for the request is the path's from then on, so that another
+// channel is another playback. If it is over soon after all, it was a segment of which
+// nobody knew, and all paths of its client are one playback again.
+
+// isLed reports whether a manifest has led to a playback.
+func (p *Passage) isLed() bool {
+	led, _ := p.gate.manifests.manifested.get(p.gate.manifests.name(p.claim.ID))
+	return led || p.led
+}
+
+// leads remembers of a manifest without a token that it has led to its playback.
+func (p *Passage) leads(who *identity) {
+	if r := p.request; r.Kind == playback.Manifest && !who.tokened && asksFor(r) {
+		m := p.gate.manifests
+		m.manifested.put(m.name(p.claim.ID), true, rememberPath)
+	}
+}
 
 // pathOf is the playback of a request's path.
 func (g *Gate) pathOf(r *Request) guard.ID {
@@ -21,12 +34,17 @@ func (g *Gate) pathOf(r *Request) guard.ID {
 }
 
 func (m *manifests) longPath(r *Request) uint64 {
-	return m.key("long path", r.User, r.Device, r.Client.String(), r.Stream, r.HTTP.URL.Path)
+	return m.key("long", r.User, r.Device, r.Client.String(), r.Stream, r.HTTP.URL.Path)
 }
 
-// short is the key of paths that seemed to be endless.
+// short is the key of what a client's paths of a stream have seemed to be.
 func (m *manifests) short(r *Request) uint64 {
 	return m.key("short", r.User, r.Device, r.Client.String(), r.Stream)
+}
+
+// mayBePath reports whether the path of a request without a name may become one.
+func (g *Gate) mayBePath(r *Request, c *guard.Claim) bool {
+	return g.Naming == ByToken && r.Kind == playback.Media && c.Nameless
 }
 
 // nameByPath has a claim be that of its path.
@@ -34,13 +52,8 @@ func nameByPath(c *guard.Claim, id guard.ID) {
 	c.ID, c.Path, c.Long, c.Nameless, c.Named = id, guard.ID{}, true, false, c.Intent == guard.Play
 }
 
-// mayBePath reports whether the path of a request without a name may be one.
-func (g *Gate) mayBePath(r *Request, c *guard.Claim) bool {
-	return g.Naming == ByToken && r.Kind == playback.Media && c.Nameless
-}
-
-// knownPath has the claim of a request be that of its path, where that is known to
-// have an endless answer.
+// knownPath has the claim of a request be that of its path, where that is known as one
+// of an endless answer.
 func (g *Gate) knownPath(r *Request, c *guard.Claim) {
 	if m := g.manifests; g.mayBePath(r, c) && m.longPaths.Load() {
 		if id, ok := m.byPath.get(m.longPath(r)); ok {
@@ -49,85 +62,84 @@ func (g *Gate) knownPath(r *Request, c *guard.Claim) {
 	}
 }
 
-// isPath says that a passage is under its path's name from now on.
+// isPath has a passage be under its path's name from now on.
 func (p *Passage) isPath(id guard.ID) {
 	m, r := p.gate.manifests, p.request
 	m.longPaths.Store(true)
 	m.byPath.put(m.longPath(r), id, r.Policy.TTL)
-	p.answer.mu.Lock()
 	nameByPath(&p.claim, id)
-	p.answer.mu.Unlock()
-	p.ID = id
 }
 
-// SaysNoLength is the moment when it shows that the answer to a request for media has
-// no announced length, before anything of it is sent. What it returns the request is
-// refused with, since it is another playback than it seemed to be.
-func (p *Passage) SaysNoLength(ctx context.Context) *problem.Problem {
-	g, r, m := p.gate, p.request, p.gate.manifests
-	if p.answer.part == nil || p.led {
-		return nil
+// begin is the moment when an endless answer has lasted.
+func (d *due) begin() {
+	g, r, m := d.gate, d.request, d.gate.manifests
+	var refused bool
+	if g.mayBePath(r, &d.claim) && !g.Keeper.IsServed(d.claim.ID) {
+		if other, ok := m.shorts.get(m.short(r)); ok && other != m.longPath(r) {
+			return
+		}
+		was := d.claim.ID
+		nameByPath(&d.claim, g.pathOf(r))
+		d.claim.For = was
+		refused = d.ask()
+		d.claim.For = guard.ID{}
+	} else if !d.claim.Long { // that it goes on says more than a single request
+		g.Keeper.Refresh(context.Background(), r.User, d.claim.ID, d.policy)
 	}
-	if led, _ := m.manifested.get(m.name(p.claim.ID)); led {
-		return nil
+	if refused {
+		return
 	}
+	a := &d.answer
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	switch {
-	case p.claim.Long:
-		m.byPath.put(m.longPath(r), p.claim.ID, r.Policy.TTL)
-	case g.mayBePath(r, &p.claim):
-		path := m.longPath(r)
-		if other, ok := m.shorts.get(m.short(r)); g.Keeper.IsServed(p.claim.ID) || ok && other != path {
-			return nil
+	case !a.done:
+		if a.lasts = true; d.claim.Long {
+			d.isPath(d.claim.ID)
 		}
-		if refusal := p.rename(ctx); refusal != nil || !p.claim.Long {
-			return refusal
-		}
-		m.shorts.put(m.short(r), 0, 0)
-	case p.trial != nil: // that it goes on is more than a single request says
-		p.End(true)
-		g.Keeper.Refresh(ctx, r.User, p.claim.ID, *g.policy(r))
+		g.sending.count(d.claim.ID, 1)
+	case a.short: // meanwhile
+		d.wasShort(&d.claim)
+	default:
+		d.closeSoon(&d.claim)
 	}
-	p.answer.mu.Lock()
-	p.answer.endless = true
-	p.answer.mu.Unlock()
-	return nil
 }
 
-// rename has the guard that was made for a request be that of its path.
-func (p *Passage) rename(ctx context.Context) *problem.Problem {
-	g, r, before := p.gate, p.request, p.Decision
-	p.End(true)
-	claim := p.claim
-	nameByPath(&claim, g.pathOf(r))
-	claim.For, p.Word = p.claim.ID, ""
-	p.enforce(g.ask(ctx, r, p, claim))
+// ask has the store decide about a playback that this node does not know, or not by
+// this name. If it may not go on, its answer is over.
+func (d *due) ask() (refused bool) {
+	v, trial, err := d.gate.Keeper.Ask(context.Background(), d.claim, d.policy)
+	trial.End(true)
+	a := &d.answer
+	a.mu.Lock()
 	switch {
-	case p.Refusal != nil && p.Unavailable == nil:
-		return p.Refusal
-	case p.Unavailable != nil || p.Gone != nil: // then it stays what it is
-		p.Decision = before
-		return nil
+	case err != nil || v.Outcome == guard.Admitted || v.Outcome == guard.Refreshed:
+	case v.Outcome.Pass() || d.policy.Observe:
+		a.asksAt = a.met + askAgain
+	default:
+		a.over = true
 	}
-	p.Word = before.Word
-	if before.Would != nil {
-		p.Would, p.Word = before.Would, before.Word
+	refused = a.over
+	ends := a.over && a.endless
+	a.mu.Unlock()
+	if ends {
+		a.end()
 	}
-	p.answer.part.leave(p)
-	p.isPath(claim.ID)
-	g.sending.part(claim.ID).enter(p)
-	asked(claim.ID)
-	return nil
+	return refused || err != nil
 }
 
 // wasShort says that an answer which seemed to be endless was not.
-func (p *Passage) wasShort() {
-	if !p.claim.Long {
+func (p *Passage) wasShort(c *guard.Claim) {
+	if !c.Long {
 		return
 	}
 	g, r, m := p.gate, p.request, p.gate.manifests
 	m.shorts.put(m.short(r), m.longPath(r), rememberPath)
 	m.byPath.put(m.longPath(r), guard.ID{}, 0)
-	claim := p.claim
-	claim.Intent, claim.Long, claim.Short = guard.Look, false, true
-	g.Keeper.Store.Acquire(context.Background(), claim, *g.policy(r))
+	claim, policy := *c, r.Policy
+	if r.Mode == Observe {
+		policy = Observed(policy)
+	}
+	claim.Intent, claim.Named, claim.Long, claim.Short = guard.Look, false, false, true
+	g.Keeper.Store.Acquire(context.Background(), claim, policy)
 }

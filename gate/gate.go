@@ -251,18 +251,9 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		p.leads(&who)
 	}
 	if claim.Path != (guard.ID{}) && p.ID == claim.Path {
-		p.isPath(p.ID)
+		p.isPath(p.ID) // as another node knows
 	}
 	return refusal
-}
-
-// leads remembers of a manifest without a token that media of its name are what it
-// has led to.
-func (p *Passage) leads(who *identity) {
-	if r := p.request; r.Kind == playback.Manifest && !who.tokened && asksFor(r) {
-		m := p.gate.manifests
-		m.manifested.put(m.name(p.claim.ID), true, rememberPath)
-	}
 }
 
 // asksFor reports whether a request is to get something now, and not only to see.

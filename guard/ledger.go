@@ -78,7 +78,7 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 
 func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	// 0. The path of a long answer is its playback's name.
-	if c.Nameless && c.Path != (ID{}) && l.first(func(r *record) bool { return r.ID == c.Path }) != nil {
+	if c.Nameless && c.Path != (ID{}) && l.first(func(r *record) bool { return r.ID == c.Path && r.kind != returned }) != nil {
 		c.ID, c.Nameless, c.Named = c.Path, false, true
 	}
 

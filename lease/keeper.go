@@ -63,6 +63,7 @@ type Keeper struct {
 	due     chan guard.Request
 	turns   [turns]chan struct{} // by hash of the user
 
+	closed  <-chan struct{}
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -96,6 +97,7 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 		named:   xsync.NewMap[guard.ID, guard.Claim](),
 		left:    make(chan struct{}, maxLeft),
 		due:     make(chan guard.Request, queued),
+		closed:  ctx.Done(),
 		cancel:  cancel,
 	}
 	for i := range k.turns {
@@ -124,6 +126,9 @@ func (k *Keeper) Close() error {
 	k.running.Wait()
 	return nil
 }
+
+// Closed is closed when the Keeper is.
+func (k *Keeper) Closed() <-chan struct{} { return k.closed }
 
 // Known reports whether a request's playback has a lease, and how many guards
 // its user held lately. Where the lease is due for a refresh, Known queues one,
