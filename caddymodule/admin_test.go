@@ -13,6 +13,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/streamguard/streamguard/caddymodule/storage"
 	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/operate"
@@ -236,11 +237,15 @@ SITE {
 	if err := s.load("SITE {\nrespond ok\n}"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the end of all stores", func() bool {
-		health, _ = administer[[]operate.Health](t, 200, "GET", "/stream_guard/stores", "")
-		return len(health) == 0
-	})
-	administer[any](t, 404, "GET", operate.UserPath("u"), "")
+	eventually(t, "the end of all stores", func() bool { return len(storage.InUse()) == 0 })
+	for _, call := range [][2]string{
+		{"GET", "/stream_guard/stores"}, {"GET", "/stream_guard/top"}, {"GET", "/stream_guard/report"}, {"GET", "/stream_guard/stores?store=x"},
+		{"GET", operate.UserPath("u")}, {"DELETE", operate.UserPath("u")},
+	} {
+		if _, message := administer[any](t, 404, call[0], call[1], ""); message != "the running config has no stream_guard" {
+			t.Errorf("%s %s: %q", call[0], call[1], message)
+		}
+	}
 }
 
 // Whatever becomes of the viewers meanwhile.

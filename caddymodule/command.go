@@ -157,10 +157,10 @@ func (o *operator) revoke(user string, id ...string) error {
 
 func (o *operator) printGuards(answer []operate.Guards) error {
 	var failed []error
-	rows := [][]string{{"STORE", "GUARD", "STREAM", "DEVICE", "SINCE", "UNTIL"}}
+	rows := [][]string{{"STORE", "GUARD", "STREAM", "DEVICE", "STATE", "SINCE", "UNTIL"}}
 	for _, s := range answer {
 		for _, g := range s.Guards {
-			rows = append(rows, []string{s.Store, g.GuardID, g.StreamID, g.DeviceID, clock(g.CreatedAt), clock(g.RemovedAt)})
+			rows = append(rows, []string{s.Store, g.GuardID, g.StreamID, g.DeviceID, string(g.State), clock(g.CreatedAt), clock(g.RemovedAt)})
 		}
 		failed = append(failed, storeError(s.Store, s.Error))
 	}
@@ -174,17 +174,17 @@ func (o *operator) top(n int) error {
 		return err
 	}
 	var failed []error
-	rows := [][]string{{"STORE", "USER", "GUARDS", "SINCE"}}
+	rows := [][]string{{"STORE", "USER", "GUARDS", "ACTIVE", "SINCE"}}
 	for _, s := range answer {
 		for _, u := range s.Top {
 			if user, err := url.PathUnescape(strings.TrimPrefix(u.Path, operate.Path+"users/")); err == nil {
 				u.User = user
 			}
-			rows = append(rows, []string{s.Store, u.User, strconv.Itoa(u.Guards), clock(u.Since)})
+			rows = append(rows, []string{s.Store, u.User, strconv.Itoa(u.Guards), strconv.Itoa(u.Active), clock(u.Since)})
 		}
 		failed = append(failed, storeError(s.Store, s.Error))
 		if !o.json && s.Error == "" {
-			fmt.Fprintf(&o.out, "%s: %s held by %s\n", printable(s.Store), count(s.Guards, "guard"), count(s.Users, "user"))
+			fmt.Fprintf(&o.out, "%s held by %s in %s\n", count(s.Guards, "guard"), count(s.Users, "user"), printable(s.Store))
 		}
 	}
 	o.print(rows, answer)
@@ -225,15 +225,12 @@ func (o *operator) check() error {
 		failed = append(failed, storeError(s.Store, s.Error))
 	}
 	o.print(rows, answer)
-	if len(answer.Stores) == 0 {
-		return errors.New("the running config has no stream_guard")
-	}
 	return errors.Join(failed...)
 }
 
 // validateConfig is `caddy validate`.
-func (o *operator) validateConfig() (err error) {
-	if o.loaded, _, _, err = caddycmd.LoadConfig(o.config, o.adapter); err != nil {
+func (o *operator) validateConfig() error {
+	if err := o.load(); err != nil {
 		return err
 	}
 	var c caddy.Config
@@ -256,7 +253,7 @@ func (o *operator) report() error {
 		fmt.Fprintln(&o.out, "No stream_guard has mode observe.")
 	}
 	for _, r := range answer {
-		fmt.Fprintf(&o.out, "%s: %s started since %s. Of these a limit would have refused:\n", printable(r.Store), count(int(r.Playbacks), "playback"), clock(r.Since))
+		fmt.Fprintf(&o.out, "%s started since %s in %s. Of these a limit would have refused:\n", count(int(r.Playbacks), "playback"), clock(r.Since), printable(r.Store))
 		rows := [][]string{{"LIMIT", "USERS", "PLAYBACKS"}}
 		atLeast := ""
 		if r.UsersAtLeast {
@@ -297,12 +294,42 @@ func (o *operator) print(rows [][]string, answer any) {
 	table.Flush()
 }
 
-// ask calls the admin API.
-func (o *operator) ask(method, path string, into any) (err error) {
-	if o.address == "" {
-		if o.address, err = caddycmd.DetermineAdminAPIAddress("", o.loaded, o.config, o.adapter); err != nil {
-			return fmt.Errorf("admin address: %w", err)
+// load reads the config, once.
+func (o *operator) load() (err error) {
+	if o.loaded == nil {
+		o.loaded, _, _, err = caddycmd.LoadConfig(o.config, o.adapter)
+	}
+	return err
+}
+
+// findCaddy finds out where the admin API is. With a config that has none,
+// Caddy's default would be another Caddy's.
+func (o *operator) findCaddy() (err error) {
+	if o.address != "" {
+		return nil
+	}
+	if o.config != "" {
+		if err := o.load(); err != nil {
+			return err
 		}
+		var c struct {
+			Admin caddy.AdminConfig `json:"admin"`
+		}
+		if err := json.Unmarshal(o.loaded, &c); err != nil {
+			return err
+		}
+		if c.Admin.Disabled {
+			return fmt.Errorf("%s says admin off: a Caddy that runs it cannot be asked", printable(o.config))
+		}
+	}
+	o.address, err = caddycmd.DetermineAdminAPIAddress("", o.loaded, o.config, o.adapter)
+	return err
+}
+
+// ask calls the admin API.
+func (o *operator) ask(method, path string, into any) error {
+	if err := o.findCaddy(); err != nil {
+		return fmt.Errorf("admin address: %w", err)
 	}
 	if o.store != "" {
 		separator := "?"

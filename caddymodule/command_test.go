@@ -84,6 +84,41 @@ func TestCheckFindsTheAddressInTheConfigItValidates(t *testing.T) {
 	}
 }
 
+// By default that address is another Caddy's.
+func TestAConfigWithAdminOffIsNotAskedElsewhere(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "config.json")
+	if err := os.WriteFile(config, []byte(`{"admin":{"disabled":true}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, command := range map[string]func(*operator) error{
+		"list": func(o *operator) error { return o.list("u") }, "revoke": func(o *operator) error { return o.revoke("u") },
+		"top": func(o *operator) error { return o.top(3) }, "report": (*operator).report, "check": (*operator).check,
+	} {
+		o := &operator{config: config, patience: time.Minute}
+		if err := command(o); err == nil || err.Error() != "admin address: "+config+" says admin off: a Caddy that runs it cannot be asked" {
+			t.Errorf("%s: %v", name, err)
+		}
+		// Whoever gives the address means it.
+		o = answers(t, 404, `{"error":"somebody answers"}`)
+		o.config = config
+		if err := command(o); err == nil || err.Error() != "somebody answers" {
+			t.Errorf("%s with an address: %v", name, err)
+		}
+	}
+}
+
+// Names of stores end in a colon.
+func TestTitlesHaveOneColon(t *testing.T) {
+	o := answers(t, 200, `[{"store":"redis 10.0.0.1:6379 tv:","users":2,"guards":3}]`)
+	if err := o.top(3); err != nil || o.out.String() != "3 guards held by 2 users in redis 10.0.0.1:6379 tv:\n" {
+		t.Errorf("%v, %q", err, &o.out)
+	}
+	o = answers(t, 200, `[{"store":"redis 10.0.0.1:6379 tv:","playbacks":7}]`)
+	if err := o.report(); err != nil || !strings.HasPrefix(o.out.String(), "7 playbacks started since ") || strings.Contains(o.out.String(), "::") {
+		t.Errorf("%v, %q", err, &o.out)
+	}
+}
+
 func TestWhatCannotBeShownIsAnError(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {

@@ -676,6 +676,26 @@ func TestDecisionIsInPlaceholdersAndLogs(t *testing.T) {
 	})
 }
 
+// The operator is told which placeholder is empty, and the client is not.
+func TestTheLogSaysWhichPlaceholderIsEmpty(t *testing.T) {
+	const device = "{http.request.header.Device}"
+	withGate(t, Handler{User: "{http.auth.user.id}", Device: device, DeviceRequired: true}, func(g *site) {
+		for n, empty := range []string{"{http.auth.user.id}", device} {
+			w := g.get(401, "/v/x/1.ts")
+			if said := g.logs.FilterMessage("refused").All(); len(said) != n+1 || said[n].ContextMap()["empty"] != empty || strings.Contains(w.Body.String(), "{http") {
+				t.Errorf("logged %v, answered %s, want %s in the log", said, w.Body, empty)
+			}
+			g.read.user = newSource("u")
+		}
+	})
+	withGate(t, Handler{Limits: []Limit{{Limit: "0"}}}, func(g *site) {
+		g.get(429, "/v/x/1.ts")
+		if _, empty := g.logs.FilterMessage("refused").All()[0].ContextMap()["empty"]; empty {
+			t.Error("a user is said to be empty")
+		}
+	})
+}
+
 // What nobody has asked for is not said to be 0.
 func TestWhatIsNotKnownIsNotZero(t *testing.T) {
 	withGate(t, Handler{Playback: "auto", OnStoreError: "deny"}, func(g *site) {

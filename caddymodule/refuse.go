@@ -30,10 +30,18 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, v *visit, refus
 }
 
 func (h *Handler) logRefusal(what string, r *http.Request, v *visit, refusal *problem.Problem) {
+	empty := zap.Skip() // the placeholder that is, which is nothing for the client to know
+	switch refusal.ErrorCode {
+	case problem.MissingUser:
+		empty = zap.String("empty", h.User)
+	case problem.MissingDevice:
+		empty = zap.String("empty", h.Device)
+	}
 	h.logger.Info(what,
 		zap.String("request_id", requestID(r)),
 		zap.String("code", string(refusal.ErrorCode)),
 		zap.String("detail", refusal.Detail),
+		empty,
 		zap.Object("stream_guard", v))
 }
 

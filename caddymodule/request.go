@@ -49,7 +49,7 @@ type label struct {
 const maxLabelValue = 64 // bytes
 
 // reclaims are what the option's values mean.
-var reclaims = map[string]guard.Reclaim{"off": guard.ReclaimOff, "lapsed": guard.ReclaimLapsed}
+var reclaims = map[string]guard.Reclaim{"closed": guard.ReclaimClosed, "lapsed": guard.ReclaimLapsed, "off": guard.ReclaimOff}
 
 // newReader is the reader of options that have been checked.
 func newReader(h *Handler) reader {

@@ -80,14 +80,21 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp
 		v.handOn(r, token)
 		v.word.under = &v.under
 	}
-	if v.word.private = h.private; h.private || token != nil || v.passage.IsTrial() {
+	switch v.word.private = h.private; {
+	case h.private || token != nil || v.passage.IsTrial():
 		w = v.word.over(w, h.lowest(w, r))
+	case h.connected != nil:
+		w = v.word.over(w, nil)
 	}
-	if !v.passage.IsTrial() && v.request.Kind == playback.Manifest {
+	carried := h.connected.carry(r, v)
+	if !v.passage.IsTrial() && h.connected == nil && v.request.Kind == playback.Manifest {
 		return h.passCounted(w, r, next, v, token)
 	}
 	returned := false
-	defer func() { v.passage.End(v.delivered(r, err, returned)) }()
+	defer func() {
+		v.passage.End(v.delivered(r, err, returned))
+		h.connected.answered(r, v, &carried)
+	}()
 	err = h.passCounted(w, r, next, v, token)
 	returned = true
 	return err

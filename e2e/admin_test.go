@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -81,8 +82,13 @@ func TestAdminOffBreaksNothingElse(t *testing.T) {
 	n := start(t, "{\n\tadmin off\n}\n"+site(files, "limit 1", "playback auto"))
 	n.watch(t, "alice", "/media/cmaf/master.m3u8", realTime)
 	refused(t, n.ask(t, "alice", "GET", "/media/ts/90/000.ts", ""), 1)
+	off := file(t, "Caddyfile", "{\n\tadmin off\n}\n"+site(files))
 	for _, args := range operations {
 		if out, code := n.operate(t, args...); code != 1 || !strings.Contains(out, "no Caddy answers") {
+			t.Errorf("caddy stream-guard %q ends with %d: %s", args, code, out)
+		}
+		// With the config itself no other Caddy is asked, which may be at the default address.
+		if out, code := run(t, append([]string{"stream-guard", "--config", off}, args...)...); code != 1 || !strings.Contains(out, off+" says admin off") || strings.Contains(out, "answers at") {
 			t.Errorf("caddy stream-guard %q ends with %d: %s", args, code, out)
 		}
 	}
@@ -123,10 +129,13 @@ func TestCommandsMeetTheirMistakesWithExitCode1(t *testing.T) {
 		t.Errorf("alice holds %+v", held)
 	}
 	n.reloadWell(t, ":8090 {\n\trespond ok\n}\n")
-	eventually(t, "the store is closed", func() bool {
-		out, code := n.operate(t, "check")
-		return code == 1 && strings.Contains(out, "the running config has no stream_guard")
-	})
+	// Nobody is to think that nobody watches.
+	for _, args := range operations {
+		eventually(t, fmt.Sprintf("%q finds no gate", args), func() bool { // the store is closed in the background
+			out, code := n.operate(t, args...)
+			return code == 1 && out == "Error: the running config has no stream_guard\n"
+		})
+	}
 }
 
 // What viewers can write into their guards does not get at the operator's

@@ -36,6 +36,9 @@ type Gate struct {
 	// Stopping reports whether the process is about to stop: then that answers end is
 	// nobody's doing. Optional.
 	Stopping func() bool
+	// Hurry, which may be nil, closes the guards that the client of a start has just
+	// left, and reports whether there were any: then the store is asked again.
+	Hurry Hurry
 
 	*Memory
 }
@@ -149,6 +152,14 @@ func (g *Gate) Begin(ctx context.Context, r *Request) *Passage {
 		asked(p.claim.ID)
 	}
 	return p
+}
+
+// Guard is the guard that the request is part of; zero if it is part of none.
+func (p *Passage) Guard() guard.ID {
+	if p.claim.Nameless {
+		return p.gate.Keeper.Serving(p.ID)
+	}
+	return p.ID
 }
 
 // IsTrial reports whether it matters how the request is answered.
@@ -282,14 +293,14 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 		claim.Patience = g.manifests.patience(r)
 	}
 	policy, waited := g.policy(r), false
-	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, func(c guard.Claim) (v guard.Verdict, err error) {
+	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, g.Hurry.asking(ctx, func(c guard.Claim) (v guard.Verdict, err error) {
 		waited = c.Waited
 		v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
 		if err == nil && (v.Outcome == guard.Rejected || v.Outcome == guard.Doubted) && g.hurry(ctx, &c, &v) {
 			v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
 		}
 		return v, err
-	})
+	}))
 	d.Asked = time.Since(start)
 	switch {
 	case err != nil && ctx.Err() != nil:

@@ -23,6 +23,7 @@ type Guard struct {
 	// closed it still has its slot, and can be refreshed, until RemovedAt.
 	CreatedAt, ExpiresAt, RemovedAt time.Time
 	Closed                          bool // its client has closed its connections: at ExpiresAt
+	Lapsed                          bool // of a guard that a store shows: nobody had refreshed it until then
 }
 
 // Client is a hash of a client's address and program, 0 where they are not known.

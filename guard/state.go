@@ -25,13 +25,32 @@ const (
 
 // State is what the guard is at a moment of the store's clock.
 func (g *Guard) State(now time.Time) State {
+	at := *g
+	at.lapse(now)
+	return at.Listed()
+}
+
+// Listed is what a guard was when the store showed it, in a list or in a verdict. No
+// caller can know that by a clock of its own: the store's is the only one.
+func (g *Guard) Listed() State {
 	switch {
 	case g.Closed:
 		return Closed
-	case now.Before(g.ExpiresAt):
-		return Active
+	case g.Lapsed:
+		return Lapsed
 	}
-	return Lapsed
+	return Active
+}
+
+// lapse notes on a guard whether it has lapsed.
+func (g *Guard) lapse(now time.Time) { g.Lapsed = !now.Before(g.ExpiresAt) }
+
+// shown are guards as a store shows them at a moment.
+func shown(now time.Time, guards []Guard) []Guard {
+	for i := range guards {
+		guards[i].lapse(now)
+	}
+	return guards
 }
 
 // Reclaim is whose slots a start may take, at once, when it finds no other room.
@@ -49,16 +68,20 @@ const (
 	ReclaimOff
 )
 
-// MayTake reports whether a start may take the guard's slot when it finds no other room.
-func (p *Policy) MayTake(now time.Time, g *Guard) bool {
-	switch g.State(now) {
+// Takes reports whether a start that finds no other room may take the slot of a guard
+// in this state.
+func (r Reclaim) Takes(s State) bool {
+	switch s {
 	case Closed:
-		return p.Reclaim != ReclaimOff
+		return r != ReclaimOff
 	case Lapsed:
-		return p.Reclaim == ReclaimLapsed
+		return r == ReclaimLapsed
 	}
 	return false
 }
+
+// MayTake reports whether a start may take the guard's slot when it finds no other room.
+func (p *Policy) MayTake(now time.Time, g *Guard) bool { return p.Reclaim.Takes(g.State(now)) }
 
 // SlotEnds is until when a guard has its slot for certain if nobody refreshes it.
 func (p *Policy) SlotEnds(g *Guard) time.Time {

@@ -517,7 +517,7 @@ func TestReclaimLapsedAsksWhenTheGuardIsNoLongerActive(t *testing.T) {
 		a.check(guard.Admitted, claim(1), p)
 		time.Sleep(p.Interval)
 		b.check(guard.Admitted, claim(2), p)
-		a.check(guard.Rejected, claim(1), p)
+		a.check(guard.Replaced, claim(1), p)
 	})
 }
 

@@ -1,7 +1,6 @@
 package operate
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -46,8 +45,8 @@ var routes = []struct {
 }
 
 // Answer answers a call below Path, which is about all the stores or the one
-// that the query names. Its error is an *Error; allow is the Allow header of a
-// 405. A slash in a user is %2F, so the path is read as it is escaped.
+// that the query names: where there is none, nobody is to think that nobody
+// watches. Its error is an *Error; allow is the Allow header of a 405. A slash in a user is %2F, so the path is read as it is escaped.
 func Answer(r *http.Request, stores []Store) (answer any, allow string, err error) {
 	calls, in := find(strings.TrimPrefix(r.URL.EscapedPath(), Path))
 	if calls == nil {
@@ -64,6 +63,9 @@ func Answer(r *http.Request, stores []Store) (answer any, allow string, err erro
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, "", fail(http.StatusBadRequest, "query: %v", err)
+	}
+	if len(stores) == 0 {
+		return nil, "", fail(http.StatusNotFound, "the running config has no stream_guard")
 	}
 	chosen, err := choose(stores, query)
 	if err != nil {
@@ -111,7 +113,7 @@ func choose(all []Store, query url.Values) ([]Store, error) {
 		names = append(names, strconv.Quote(s.Name))
 	}
 	if chosen == nil {
-		return nil, fail(http.StatusNotFound, "there is no store %q; in use: %s", query.Get("store"), cmp.Or(strings.Join(names, ", "), "none"))
+		return nil, fail(http.StatusNotFound, "there is no store %q; in use: %s", query.Get("store"), strings.Join(names, ", "))
 	}
 	return chosen, nil
 }

@@ -14,7 +14,8 @@
 --          been doubted, or is refused lately, or 0; in how many milliseconds there is
 --          room, or a refusal by a mark is over, or to ask again; the rule that refuses
 --          (1 the first), the guards in its way; the ids that were replaced, those that
---          were not doubted before. What is left out at the end is 0, or none
+--          were not doubted before; how many of those that were replaced, the first, were
+--          closed or lapsed. What is left out at the end is 0, or none
 
 local id, intent, flags, reclaim, node, interval, ttl, client, patience, alone, served, path, length = struct.unpack('>c16BBBBI4I4I4I4I4c16c16B', ARGV[1])
 local stream, device, labels, channel, RULES = ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6
@@ -23,7 +24,8 @@ local anew, keeps, observe = band(flags, 4) ~= 0, band(flags, 8) ~= 0, band(flag
 local bound = observe and MAX_OBSERVED or MAX_LIMIT
 
 -- 0. The path of a long answer is its playback's name.
-if nameless and path ~= NOBODY and locate(path) then id, nameless, named = path, false, true end
+local by_path = nameless and path ~= NOBODY and locate(path)
+if by_path then id, nameless, named = path, false, true end
 
 -- Two cases, which are nearly all claims, are done on the bytes without reading the
 -- records: a guard of which only times and flags change (10), and a new guard, or a
@@ -57,6 +59,7 @@ elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or 
   end
 end
 
+if by_path then length = 1 end
 local waited = band(flags, 16) ~= 0
 local rules = {}
 for i = RULES, #ARGV, 3 do
@@ -65,11 +68,11 @@ end
 --- ledger.lua and room.lua: all else is done on tables.
 
 read()
-local replaced, doubted, also = {}, {}, 0
+local replaced, doubted, also, over_before = {}, {}, 0, 0
 
 local function answer(outcome, shown, free_in, n, blocking)
   save(channel)
-  return { outcome, now, held, shown or '', also, free_in or 0, n or 0, blocking or 0, table.concat(replaced), table.concat(doubted) }
+  return { outcome, now, held, shown or '', also, free_in or 0, n or 0, blocking or 0, table.concat(replaced), table.concat(doubted), over_before }
 end
 
 local function refuse(mark)
@@ -100,8 +103,8 @@ local function precedes(mark)
 end
 
 -- 1. A playback that was revoked is refused, and one that was replaced until it
--- starts anew, or nobody is to be refused. Requests without a name are another
--- matter (3).
+-- starts anew, or nobody is to be refused; one whose slot was taken only where there is
+-- no room (6). Requests without a name are another matter (3).
 if anew or observe then
   local even_watched = observe or band(flags, 64) == 0
   for _, r in ipairs(records) do
@@ -115,7 +118,11 @@ if anew or observe then
   end
 end
 local mark = first(function(r) return r.id == id and stops(r) end)
-if mark and not nameless then return refuse(mark) end
+local lost -- its mark, where its slot was taken
+if mark and not nameless then
+  if not is(mark, TAKEN) then return refuse(mark) end
+  lost = mark
+end
 
 -- 2. Its own guard stays its own; that of a long answer may have been made under its
 -- client's name. Without one,
@@ -141,15 +148,18 @@ if not own and nameless then
   end
   if oldest then return answer(REFRESHED, pack(oldest)) end
   own = first(function(r) return r.kind == 'G' and may(r) end)
-  mark = first(function(r)
+  local function ended(r)
     return stops(r) and not is(r, PARTED) and may(r) or r.kind == 'R' and r.id == id or r.kind == 'L' and serves(r) and precedes(r)
-  end)
+  end
+  mark = first(function(r) return ended(r) and not is(r, TAKEN) end) or first(ended) -- that a slot was taken is the last to be said
   if own then
     id = own.id
   elseif mark and mark.kind == 'L' then
     return answer(RELEASED)
-  elseif mark then
+  elseif mark and not is(mark, TAKEN) then
     return refuse(mark)
+  elseif mark then
+    lost = mark
   elseif served ~= NOBODY and not first(function(r) return r.id == served and (r.kind == 'G' or WEIGHTS[r.kind]) end) then
     id, nameless, intent = served, false, RESUME
   end
@@ -182,7 +192,8 @@ if own then
   end
 end
 local returns = returns_of(new)
-local going, taken, thrown_out, by, refusing, missing = make_room(own, new)
+local going, taken, vain, thrown_out, by, refusing, missing = make_room(own, new)
+if lost and (refusing or #thrown_out > 0) then return refuse(lost) end
 local lately = not refusing and #thrown_out > 0 and returns > MAX_RETURNS
 if lately then refusing, also = by, 1 end
 if refusing then
@@ -201,15 +212,15 @@ if not own and left >= bound then return answer(UNCOUNTED) end
 -- have to go.
 if intent == LOOK then
   if not own then return answer(VACANT) end
-  if left < held then new, going, taken, thrown_out = own, {}, {}, {} end
+  if left < held then new, taken, vain, thrown_out = own, {}, {}, {} end
 end
 
 -- 9. What has to go goes. The playbacks that lose their slots to another are refused.
-for _, ids in ipairs({ taken, thrown_out }) do
+for _, ids in ipairs({ taken, vain, thrown_out }) do
   for _, other in ipairs(ids) do replaced[#replaced + 1] = other end
 end
-if #replaced > 0 then finish('P', replaced, ttl, client) end
-drop(function(r) return r.kind == 'G' and going[r] end)
+over_before = #taken
+if #replaced > 0 then finish('P', replaced, ttl, going) end
 
 -- 10. Its own guard is refreshed, or a guard is born.
 changed = true

@@ -129,10 +129,10 @@ local function forget_marks()
   }
 end
 
--- Turns guards into marks of this kind, the only ones of their playbacks. A mark
--- lives for ttl, or for the guard's own if that is longer; with a ttl of 0 there is
--- none.
-local function finish(kind, ids, ttl, by)
+-- Turns guards into marks of this kind, the only ones of their playbacks, with the flags
+-- that flags has of each. A mark lives for ttl, or for the guard's own if that is longer;
+-- with a ttl of 0 there is none.
+local function finish(kind, ids, ttl, flags)
   local ends, guards, again, releases = {}, {}, {}, 0
   for _, id in ipairs(ids) do ends[id] = true end
   drop(function(r)
@@ -149,7 +149,7 @@ local function finish(kind, ids, ttl, by)
     local r = guards[id]
     r.kind, r.ttl, r.doubted, r.node, r.labels = kind, math.max(ttl, r.ttl), 0, 0, ''
     r.interval = kind == 'L' and not again[id] and math.min(settle, now - r.created) or 0
-    if kind == 'P' and by ~= 0 and r.client ~= 0 and by ~= r.client then set(r, WATCHED) end
+    r.flags = bor(r.flags, flags[r] or 0)
     r.created, r.refreshed = now, now
     if ttl > 0 then records[#records + 1] = r end
     news[#news + 1] = id

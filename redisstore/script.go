@@ -73,6 +73,7 @@ var constants = locals([]constant{
 
 	{"RECLAIM_CLOSED", int64(guard.ReclaimClosed)},
 	{"RECLAIM_LAPSED", int64(guard.ReclaimLapsed)},
+	{"RECLAIM_OFF", int64(guard.ReclaimOff)},
 
 	{"MAX_LIMIT", guard.MaxLimit},
 	{"MAX_OBSERVED", guard.MaxObserved},

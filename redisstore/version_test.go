@@ -231,7 +231,9 @@ func TestLaterVersionMayAddRecordsAndLabels(t *testing.T) {
 	fewerChecks(t)
 	server := redistest.StartWithClock(t)
 	v := &versions{T: t, Store: open(t, Options{Addresses: []string{server.Addr}})}
-	guardtest.Model(t, guardtest.Harness{Store: v, Advance: func(d time.Duration) { server.Advance(t, d) }})
+	h := harness(t, v.Store, server)
+	h.Store = v
+	guardtest.Model(t, h)
 	if v.most <= guard.MaxMarks || v.marked == 0 {
 		t.Errorf("the later version has never added more than %d records; %d marks were made of its guards", v.most, v.marked)
 	}

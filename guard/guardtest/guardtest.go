@@ -20,6 +20,8 @@ type Harness struct {
 	Store guard.Store
 	// Advance moves the store's clock on.
 	Advance func(time.Duration)
+	// As has another node, 1 to 255, ask from now on; nil where there is only one.
+	As func(node uint8)
 	// Size returns how many guards and marks the store holds under a user,
 	// whether or not List shows them.
 	Size func(user string) int
@@ -28,10 +30,7 @@ type Harness struct {
 // Run runs every test of the contract against stores made by run, which calls
 // its argument once with a fresh, empty store.
 func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
-	for _, c := range []struct {
-		name string
-		test func(*suite)
-	}{
+	runAll(t, run, []test{
 		{"CreatesAGuard", (*suite).createsAGuard},
 		{"RepeatedAcquireChangesOnlyTimes", (*suite).repeatedAcquireChangesOnlyTimes},
 		{"RefreshExtendsBothTimes", (*suite).refreshExtendsBothTimes},
@@ -122,8 +121,44 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"UndoLiftsNoOtherEnd", (*suite).undoLiftsNoOtherEnd},
 		{"UndoIsOfTheFirstRequestOnly", (*suite).undoIsOfTheFirstRequestOnly},
 		{"UndoForgetsNoMark", (*suite).undoForgetsNoMark},
+		{"ClosedGuardKeepsItsSlotUntilTTL", (*suite).closedGuardKeepsItsSlotUntilTTL},
+		{"ClosedFirstGoesFirst", (*suite).closedFirstGoesFirst},
+		{"WhereThereIsRoomNothingIsTaken", (*suite).whereThereIsRoomNothingIsTaken},
+		{"WhoIsBackBeforeAnybodyHasItBack", (*suite).whoIsBackBeforeAnybodyHasItBack},
+		{"WhoIsBackLaterMayWhereThereIsRoom", (*suite).whoIsBackLaterMayWhereThereIsRoom},
+		{"TakingIsNoFight", (*suite).takingIsNoFight},
+		{"TakenWhereTheLimitReplaces", (*suite).takenWhereTheLimitReplaces},
+		{"WhoCarriesOnThrowsNobodyOut", (*suite).whoCarriesOnThrowsNobodyOut},
+		{"ClosedLapsedDoubtedReplaced", (*suite).closedLapsedDoubtedReplaced},
+		{"ALookTakesNothing", (*suite).aLookTakesNothing},
+		{"ALookThatMovesTakesNothing", (*suite).aLookThatMovesTakesNothing},
+		{"AnUnprovenGuardIsNotClosed", (*suite).anUnprovenGuardIsNotClosed},
+		{"ClosingIsNoEnd", (*suite).closingIsNoEnd},
+		{"ClosingEndsADoubt", (*suite).closingEndsADoubt},
+		{"ObservingTakesNothing", (*suite).observingTakesNothing},
+		{"NamelessAndClosed", (*suite).namelessAndClosed},
+		{"UndoOfATaking", (*suite).undoOfATaking},
+		{"SevenFilmsInTurn", (*suite).sevenFilmsInTurn},
 		{"WalkMeetsEverybodyWhoHoldsGuards", (*suite).walkMeetsEverybodyWhoHoldsGuards},
-	} {
+	})
+}
+
+// RunShared runs what else there is to test of a store that several nodes share, and
+// whose clock may go back.
+func RunShared(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
+	runAll(t, run, []test{
+		{"WhatTwoNodesServeIsNotClosed", (*suite).whatTwoNodesServeIsNotClosed},
+		{"ClosedWhileTheClockGoesBack", (*suite).closedWhileTheClockGoesBack},
+	})
+}
+
+type test struct {
+	name string
+	test func(*suite)
+}
+
+func runAll(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness)), tests []test) {
+	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) {
 			run(t, func(t *testing.T, h Harness) { c.test(&suite{t, h}) })
 		})
@@ -360,13 +395,13 @@ func (s *suite) reclaimLapsedTakesTheLongestLapsed() {
 		s.Errorf("free in %v, want at most 59s: the interval of the guard that lapses first", v.FreeIn)
 	}
 	s.Advance(policy.Interval)
-	s.acquire(guard.Admitted, claim(3), two)
+	s.takes(guard.Admitted, claim(3), two, 2)
 	s.holds(1, 3)
-	// The late refresh of the one replaced is a new acquire.
-	s.refresh(guard.Absent, 2)
-	s.acquire(guard.Admitted, claim(2), two)
+	// The one whose slot was taken may come back, in another such slot.
+	s.refresh(guard.Replaced, 2)
+	s.takes(guard.Admitted, claim(2), two, 1)
 	s.holds(3, 2)
-	s.acquire(guard.Rejected, claim(1), two)
+	s.acquire(guard.Replaced, claim(1), two)
 }
 
 func (s *suite) reclaimLapsedNeverExceedsALoweredLimit() {

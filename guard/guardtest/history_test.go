@@ -12,7 +12,7 @@ import (
 // What an account does is what a ledger does, one call at a time. Some clients do not
 // hear their answers.
 func TestAccountsAreThoseOfLedgers(t *testing.T) {
-	r := &rules{now: time.UnixMilli(1_800_000_000_000).UTC(), ledgers: make(map[string]*guard.Ledger)}
+	r := newRules()
 	long := guard.Policy{Limit: 3, Interval: 10 * time.Hour, TTL: 20 * time.Hour}
 	var mu sync.Mutex
 	var calls int
