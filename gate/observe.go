@@ -32,7 +32,7 @@ func (g *Gate) observe(ctx context.Context, r *Request, d *Decision, claim guard
 			g.Tally.selfRefused()
 		}
 		return problem.Refused(would)
-	case len(would.Replaced) > would.Taken: // what is taken is nobody's loss
+	case len(would.Replaced) > would.Taken:
 		d.Word = WouldReplace
 	}
 	return nil

@@ -165,7 +165,7 @@ const (
 	Absent                       // Refresh: there is no such guard
 	Known                        // admitted or refreshed lately; the store was not asked
 	Uncounted                    // the user holds as many guards as a store keeps of one: it passes, and nothing is kept
-	Replaced                     // another playback has taken the slot; only starting anew brings it back
+	Replaced                     // another playback has taken the slot; starting anew brings it back, or room where it was closed or lapsed
 	Doubted                      // all slots are taken, but one perhaps by nobody: wait and ask again
 )
 

@@ -33,7 +33,7 @@ type record struct {
 	flags     flag
 	returns   uint8     // how often playbacks of this stream have come back from a replacement
 	doubtedAt time.Time // zero of a guard that is not
-	node      uint8     // of a guard: by which it was refreshed last
+	node      uint8     // of a guard: which made it
 }
 
 type kind uint8
@@ -58,7 +58,7 @@ const (
 	lifted                    // of replaced: its playback has started anew
 	parted                    // of replaced: requests without a name are another start's now
 	taken                     // of replaced: it was closed or lapsed, and a start took its slot where nobody is replaced
-	reopened                  // it is not to be closed: it has been, or two nodes have refreshed it
+	reopened                  // it is not to be closed: it has been, or another node has refreshed it
 
 	long flag = 256 // its requests are long ones: it serves no other path of its client
 )

@@ -92,14 +92,14 @@ func (p *Policy) SlotEnds(g *Guard) time.Time {
 }
 
 // refresh is a sign of life that comes by a node. It reports whether the guard had
-// been doubted. One that is refreshed after its closing, or by two nodes in turn, is
-// never closed again: that its connections are closed means nothing.
+// been doubted. One that is refreshed after its closing, or by another node than made
+// it, is never closed again: that its connections are closed means nothing.
 func (r *record) refresh(now time.Time, p Policy, node uint8) (answered bool) {
-	if r.Closed || r.node != node && r.node != 0 && node != 0 {
+	if r.Closed || r.node != node {
 		r.flags |= reopened
 	}
 	answered = !r.doubtedAt.IsZero()
-	r.Closed, r.doubtedAt, r.node = false, time.Time{}, node
+	r.Closed, r.doubtedAt = false, time.Time{}
 	r.flags &^= unproven
 	r.extend(now, p)
 	return answered

@@ -76,7 +76,7 @@ end
 local function refresh(r, interval, ttl, node)
   local answered = r.doubted > 0
   r.interval, r.ttl = extended(r.refreshed, r.interval, r.ttl, interval, ttl)
-  r.flags, r.node = refreshed_flags(r.flags, r.node, node), node
+  r.flags = refreshed_flags(r.flags, r.node, node)
   r.refreshed, r.doubted, changed = now, 0, true
   if answered then news[#news + 1] = r.id end
   return answered and 1 or 0

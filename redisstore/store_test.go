@@ -391,6 +391,9 @@ func TestWatchHearsOfEndingsAndOutlivesTheServer(t *testing.T) {
 	}
 	hear(s.Release)
 	hear(s.Revoke)
+	hear(func(ctx context.Context, user string, id guard.ID, _ guard.Policy) (bool, error) {
+		return s.CloseGuard(ctx, user, id)
+	})
 	for _, breaks := range []func(){
 		func() {
 			server.Kill()

@@ -23,14 +23,14 @@
 --                           32  of 'P': requests without a name are another start's now
 --                           64  with an interval of 0: the client has closed its connections
 --                          128  that they are closed means nothing: it was refreshed after that, or
---                               by two nodes in turn
+--                               by another node than made it
 --                          256  its requests are long ones: it serves no other path of its client
 --                          512  of 'P': it was closed or lapsed, and a start took its slot
 --   39  lengths   1, 1 and 2 bytes, of stream, device and labels
 --   43  created   6 bytes  milliseconds since 1970; of a mark: when it was made
 --   49  returns   1 byte   how often playbacks of its stream have come back from a replacement
---   50  node      1 byte   of a guard: which node has refreshed it last, 0 nobody in particular; of a
---                          mark: 0; reserved: why it ended
+--   50  node      1 byte   of a guard: which node made it, 0 nobody in particular; of a mark: 0;
+--                          reserved: why it ended
 --   51  client    4 bytes  guard.Client of what made it
 --   55  stream, device, labels ('\31name=value\31…\31'), and what later versions
 --                          add to a record (60,000 bytes at most)
@@ -120,12 +120,10 @@ local function extended(refreshed, old_interval, old_ttl, interval, ttl)
   return math.max(interval, refreshed + old_interval - now), math.max(ttl, refreshed + old_ttl - now)
 end
 
--- The flags of a guard that is refreshed by a node. One that was closed, or was last
--- refreshed by another node, is never closed again.
-local function refreshed_flags(flags, was, node)
-  if band(flags, CLOSED) ~= 0 or was ~= node and was ~= 0 and node ~= 0 then
-    flags = bor(without(flags, CLOSED), REOPENED)
-  end
+-- The flags of a guard that is refreshed by a node. One that was closed, or that another
+-- node made, is never closed again.
+local function refreshed_flags(flags, made_by, node)
+  if band(flags, CLOSED) ~= 0 or made_by ~= node then flags = bor(without(flags, CLOSED), REOPENED) end
   return without(flags, UNPROVEN)
 end
 
@@ -133,12 +131,9 @@ end
 -- the script does then.
 local function extend(at, after, interval, ttl, more, node, channel)
   local refreshed, old_ttl, doubted, old_interval, flags = struct.unpack('>I6I4I4I4I2', value, at + 19)
-  local was = value:byte(at + 50)
   interval, ttl = extended(refreshed, old_interval, old_ttl, interval, ttl)
-  flags = refreshed_flags(bor(flags, more), was, node)
-  local times, rest = struct.pack('>I6I4I4I4I2', now, ttl, 0, interval, flags), value:sub(at + 39)
-  if was ~= node then rest = value:sub(at + 39, at + 49) .. string.char(node) .. value:sub(at + 51) end
-  value = value:sub(1, at + 18) .. times .. rest
+  flags = refreshed_flags(bor(flags, more), value:byte(at + 50), node)
+  value = value:sub(1, at + 18) .. struct.pack('>I6I4I4I4I2', now, ttl, 0, interval, flags) .. value:sub(at + 39)
   write(math.max(last, now + ttl))
   if doubted > 0 then publish(channel, value:sub(at + 1, at + 16)) end
   return { REFRESHED, now, held, value:sub(at, after - 1), doubted > 0 and 1 or 0 }

@@ -332,6 +332,8 @@ func (s *suite) closingEndsADoubt() {
 	// Where that takes nothing the wait begins again.
 	off := one
 	off.Reclaim = guard.ReclaimOff
+	s.doubts(patient(by(7, claim(3))), one, patience, 2)
+	s.Advance(time.Second)
 	s.close(true, 2)
 	s.doubts(patient(by(7, claim(3))), off, patience, 2)
 }
@@ -442,7 +444,7 @@ func (s *suite) closedWhileTheClockGoesBack() {
 	s.acquire(guard.Admitted, claim(1), one)
 }
 
-// What two nodes serve in turn is not closed, nor what another has refreshed since.
+// What two nodes serve is not closed.
 func (s *suite) whatTwoNodesServeIsNotClosed() {
 	for _, two := range []func(){
 		func() { s.refresh(guard.Refreshed, 1) },

@@ -18,6 +18,7 @@ import (
 // The store's clock stands still but for Advance, which has to move it back too.
 func Model(t *testing.T, h Harness) {
 	model := &model{Harness: h, start: clock(t, h.Store)}
+	model.ask(1)
 	round := 0
 	check := func(t *rapid.T) {
 		round++
@@ -370,9 +371,14 @@ func (m *model) closeOf(t *rapid.T, user string, ledger *guard.Ledger, id guard.
 
 // moveOn has another node ask from now on.
 func (m *model) moveOn(t *rapid.T) {
+	m.ask(rapid.Uint8Range(1, 3).Draw(t, "node"))
+}
+
+// ask has a node ask from now on, where nodes are told apart.
+func (m *model) ask(node uint8) {
 	if m.As != nil {
-		m.node = rapid.Uint8Range(1, 3).Draw(t, "node")
-		m.As(m.node)
+		m.As(node)
+		m.node = node
 	}
 }
 
