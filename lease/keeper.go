@@ -54,9 +54,10 @@ type Keeper struct {
 	denials denials
 	looks   *xsync.Map[guard.ID, look]
 	trials  *xsync.Map[guard.ID, *Trial]
-	speaks  *xsync.Map[guard.ID, guard.ID]    // the guards that serve playbacks without a name
-	waiting *waiting                          // starts, for news of doubted guards
-	named   *xsync.Map[guard.ID, guard.Claim] // guards of explicit calls, as the store last told of them
+	speaks  *xsync.Map[guard.ID, guard.ID]      // the guards that serve playbacks without a name
+	hangUps *xsync.Map[guard.ID, chan struct{}] // each closed when the store has answered
+	waiting *waiting                            // starts, for news of doubted guards
+	named   *xsync.Map[guard.ID, guard.Claim]   // guards of explicit calls, as the store last told of them
 	ended   endings
 	asking  singleflight.Group
 	left    chan struct{} // one for each call under way that a request did not wait for
@@ -93,6 +94,7 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 		looks:   xsync.NewMap[guard.ID, look](),
 		trials:  xsync.NewMap[guard.ID, *Trial](),
 		speaks:  xsync.NewMap[guard.ID, guard.ID](),
+		hangUps: xsync.NewMap[guard.ID, chan struct{}](),
 		waiting: newWaiting(),
 		named:   xsync.NewMap[guard.ID, guard.Claim](),
 		left:    make(chan struct{}, maxLeft),
@@ -155,9 +157,11 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial,
 				return 0, nil, false
 			}
 		}
+	case hangingUp:
+		return 0, nil, false
 	}
 	// The lease may be of a policy with shorter times.
-	if !l.refreshing && (age >= refreshAfter(c.ID, min(p.Interval, l.lives())) || age >= moveInterval && k.moves(&l, c)) {
+	if !l.refreshing && (l.by == perhapsClosed || age >= refreshAfter(c.ID, min(p.Interval, l.lives())) || age >= moveInterval && k.moves(&l, c)) {
 		k.queueRefresh(*c, *p)
 	}
 	return int(l.held), trial, true

@@ -36,10 +36,11 @@ var worlds = []struct {
 	redis bool
 	gates int
 	fault func(ctx context.Context, w *world) error // in the middle of it
+	lost  bool                                      // are the guards, by the fault
 }{
-	{"memory, one node", false, 1, nil},
-	{"redis, one node", true, 1, nil},
-	{"redis, two nodes", true, 2, nil},
+	{"memory, one node", false, 1, nil, false},
+	{"redis, one node", true, 1, nil, false},
+	{"redis, two nodes", true, 2, nil, false},
 	{"redis, two nodes, one restarted after the other", true, 2, func(ctx context.Context, w *world) error {
 		for _, g := range w.gates {
 			if err := g.stop(); err != nil {
@@ -51,8 +52,8 @@ var worlds = []struct {
 			w.until(ctx, w.now()+10)
 		}
 		return nil
-	}},
-	{"redis, two nodes, Redis is flushed", true, 2, func(_ context.Context, w *world) error { return w.flush() }},
+	}, false},
+	{"redis, two nodes, Redis is flushed", true, 2, func(_ context.Context, w *world) error { return w.flush() }, true},
 }
 
 // TestTruth plays all worlds at once, and says what was found in them.
@@ -90,6 +91,11 @@ func TestTruth(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				t.Logf("%s\n%s", c.name, &found)
+				for _, group := range found.groups {
+					for _, broken := range found.rows[group].breaks(c.lost) {
+						t.Errorf("%s: %s", group, broken)
+					}
+				}
 				if c.fault == nil {
 					all.of(w)
 				}
@@ -97,6 +103,11 @@ func TestTruth(t *testing.T) {
 		}
 	})
 	t.Logf("all of them without a fault\n%s", &all)
+	for _, group := range all.groups {
+		for _, broken := range all.rows[group].wants(shares[group]) {
+			t.Errorf("%s: %s", group, broken)
+		}
+	}
 }
 
 // populate has accounts of all sorts begin to live.
