@@ -94,7 +94,7 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, next caddyhttp.Ha
 	s.ResponseWriter, s.passage = w, v.passage
 	v.passage.Answers()
 	defer func() {
-		if v.passage.Answered(whole, r.Context().Err() != nil) {
+		if v.passage.Answered(whole, r.Context().Err() != nil && !v.word.near.timedOut) {
 			panic(http.ErrAbortHandler) // its connection is not to be used again
 		}
 	}()

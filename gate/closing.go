@@ -19,17 +19,14 @@ var (
 	changed    = guard.Paced(25 * time.Millisecond)  // and how often it looks
 )
 
-// hangsUp is a Keeper that closes guards.
-type hangsUp interface {
-	HangUp(ctx context.Context, user string, id guard.ID) (closed bool, err error)
-}
-
 // closing is a guard that is closed in a moment.
 type closing struct {
 	gate    *Gate
 	user    string
 	client  guard.Client
 	id      guard.ID
+	policy  guard.Policy
+	proven  bool // the guard, by more than the request that made it
 	timer   *time.Timer
 	release func() // gives back the store
 }
@@ -52,7 +49,10 @@ func (p *Passage) closeSoon(of *guard.Claim) {
 	if p.request.Policy.Reclaim == guard.ReclaimOff || p.gate.sending.last(of.ID) {
 		return
 	}
-	c := &closing{gate: p.gate, user: p.request.User, client: p.request.Client, id: of.ID}
+	c := &closing{gate: p.gate, user: p.request.User, client: p.request.Client, id: of.ID, policy: p.request.Policy, proven: p.answer.lasts}
+	if p.request.Mode == Observe {
+		c.policy = Observed(c.policy)
+	}
 	if p.gate.Hold != nil {
 		c.release = p.gate.Hold()
 	}
@@ -67,7 +67,7 @@ func (p *Passage) closeSoon(of *guard.Claim) {
 	closings.size.Add(1)
 	c.timer = time.AfterFunc(closeAfter, func() {
 		if c.leave() {
-			c.close()
+			c.close(false)
 		}
 	})
 }
@@ -91,11 +91,20 @@ func (c *closing) leave() bool {
 	return true
 }
 
-func (c *closing) close() {
-	if k, ok := any(c.gate.Keeper).(hangsUp); ok && (c.gate.Stopping == nil || !c.gate.Stopping()) {
-		k.HangUp(context.Background(), c.user, c.id)
+func (c *closing) close(hurried bool) {
+	defer c.letGo()
+	k := c.gate.Keeper
+	if c.gate.Stopping != nil && c.gate.Stopping() {
+		return
 	}
-	c.letGo()
+	ctx, cancel := context.WithTimeout(context.Background(), closeAfter)
+	defer cancel()
+	if !c.proven { // that an answer was left says as much as another request
+		k.Refresh(ctx, c.user, c.id, c.policy)
+	}
+	if closed, err := k.HangUp(ctx, c.user, c.id); closed && err == nil && c.gate.OnClosed != nil {
+		c.gate.OnClosed(hurried)
+	}
 }
 
 func (c *closing) letGo() {
@@ -131,7 +140,7 @@ func (g *Gate) hurry(ctx context.Context, c *guard.Claim, v *guard.Verdict) bool
 		closings.mu.Unlock()
 		for _, one := range of {
 			if one.id != c.ID && one.leave() {
-				one.close()
+				one.close(true)
 			}
 		}
 		if len(of) > 0 || v.Repeated || time.Since(began) >= changing || !slices.ContainsFunc(v.InTheWay, func(o guard.Guard) bool { return o.Client == c.Client && g.sending.last(o.ID) }) {

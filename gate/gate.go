@@ -33,6 +33,9 @@ type Gate struct {
 	// Hold keeps the store of the Keeper open until what it returns is called: an answer
 	// may last longer than what the gate is part of. Optional.
 	Hold func() (release func())
+	// OnClosed hears of each guard that was closed because its endless answer is over,
+	// and whether that was for the sake of the same client's next start. Optional.
+	OnClosed func(hurried bool)
 	// Stopping reports whether the process is about to stop: then that answers end is
 	// nobody's doing. Optional.
 	Stopping func() bool
