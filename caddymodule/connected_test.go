@@ -394,3 +394,55 @@ func TestAServerHasOneHook(t *testing.T) {
 		hooks(1)
 	}
 }
+
+// With guards: what is over keeps its slot from nobody, and who comes back has it
+// back.
+func TestTheSlotOfAClosedPlaybackIsFree(t *testing.T) {
+	all := connections
+	connections = connection.New(300*time.Millisecond, countClosed)
+	t.Cleanup(func() { connections = all })
+	s := serve(t, "SITE {\nstream_guard {\n"+user+"playback stream\nlimit 2\n}\nrespond media\n}")
+	left, stays := newApp(s, "u"), newApp(s, "u")
+	left.get("/v/left/1.ts", "/v/left/2.ts")
+	stays.get("/v/stays/1.ts", "/v/stays/2.ts")
+	s.call(429, "GET", "/v/next/1.ts")
+	left.CloseIdleConnections()
+	states := func() (states []string) {
+		for _, g := range s.guards().Guards {
+			states = append(states, g.StreamID+" "+string(g.State))
+		}
+		return states
+	}
+	eventually(t, "the guard is closed", func() bool { return slices.Contains(states(), "v/left closed") })
+	if got := s.guards(); *got.Remaining != 1 {
+		t.Errorf("%+v", got)
+	}
+	left.get("/v/left/3.ts", "/v/left/4.ts")
+	if got := states(); !slices.Equal(got, []string{"v/left active", "v/stays active"}) {
+		t.Errorf("when it is back: %q", got)
+	}
+	// It closes its connections when it is idle: from now on that says nothing.
+	stays.CloseIdleConnections()
+	left.CloseIdleConnections()
+	eventually(t, "the other's guard is closed", func() bool { return slices.Contains(states(), "v/stays closed") })
+	s.call(200, "GET", "/v/next/1.ts")
+	if got := states(); !slices.Equal(got, []string{"v/left active", "v/next active"}) {
+		t.Errorf("when the next has started: %q", got)
+	}
+	s.call(429, "GET", "/v/another/1.ts")
+}
+
+// A box with one place changes channels within a second. Its channels are endless.
+func TestAChannelChangeWaitsForNothing(t *testing.T) {
+	s := serve(t, "SITE {\nstream_guard {\n"+user+"limit 1\n}\nreverse_proxy "+endless(t)+"\n}")
+	box := func() *app { return newApp(s, "u") }
+	for channel := range 5 {
+		resp := box().open(fmt.Sprintf("/live/u/p/%d.ts", channel))
+		io.CopyN(io.Discard, resp.Body, 300<<10)
+		resp.Body.Close()
+	}
+	// A second box is refused.
+	resp := box().open("/live/u/p/9.ts")
+	defer resp.Body.Close()
+	s.call(429, "GET", "/live/u/p/7.ts", "User-Agent", "another box")
+}
