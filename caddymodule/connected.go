@@ -41,8 +41,12 @@ type connected struct {
 // connect has a server tell of its connections, and returns how a gate in front of a
 // store does. HTTP/3 has no hooks: its requests have no connection.
 func connect(srv *caddyhttp.Server, store *storage.Pooled) *connected {
+	closer := closerOf(store)
+	if closer == nil {
+		return nil
+	}
 	hook(srv)
-	return &connected{closerOf(store)}
+	return &connected{closer}
 }
 
 var (

@@ -244,8 +244,9 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	h.gate.Ending = h.tarpit.ending
 	h.gate.Hold, h.gate.Stopping, h.gate.OnClosed = h.store.Hold, caddy.Exiting, countClosed
 	if h.Reclaim != "off" && srv != nil {
-		h.connected = connect(srv, h.store)
-		h.gate.Hurry = h.connected.hurry
+		if h.connected = connect(srv, h.store); h.connected != nil {
+			h.gate.Hurry = h.connected.hurry
+		}
 	}
 	switch {
 	case h.Playback == "stream":

@@ -13,6 +13,7 @@ import (
 
 var (
 	long = flag.Bool("truth.long", false, "play all kinds of players, and everything for longer")
+	why  = flag.String("truth.why", "", "tell the story of this account, or of all in which something went wrong")
 	seed = flag.Uint64("truth.seed", 1, "of who does what when")
 )
 
@@ -91,6 +92,13 @@ func TestTruth(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				t.Logf("%s\n%s", c.name, &found)
+				if *why != "" {
+					for _, a := range w.accounts {
+						if a.user == *why || *why == "all" && a.wrong() {
+							t.Log(a.why())
+						}
+					}
+				}
 				for _, group := range found.groups {
 					for _, broken := range found.rows[group].breaks(c.lost) {
 						t.Errorf("%s: %s", group, broken)
