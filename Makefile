@@ -16,8 +16,13 @@ SEEDS = 40
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 15
 
+# What to do next comes after what Caddy says when it starts.
 run: ## serve Caddyfile.example; needs only Go
-	go run ./cmd/caddy run --config Caddyfile.example
+	@echo 'Building Caddy with the module. The first time this takes a minute or two.'
+	go build -o bin/caddy ./cmd/caddy
+	@{ until (exec 3<>/dev/tcp/localhost/8090) 2>/dev/null; do kill -0 $$$$ 2>/dev/null || exit; sleep 0.2; done; \
+		printf '\n%s\n\n' 'Open http://localhost:8090/ and press play on all four devices. Ctrl-C stops Caddy.'; } & \
+	exec bin/caddy run --config Caddyfile.example
 
 build: ## build Caddy with the module into bin/caddy
 	go build -o bin/caddy ./cmd/caddy

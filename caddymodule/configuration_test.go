@@ -2,7 +2,11 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,10 +15,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+
 	"github.com/streamguard/streamguard/caddymodule/storage"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/playback"
 	"github.com/streamguard/streamguard/redisstore"
+	"github.com/streamguard/streamguard/redisstore/redistest"
 )
 
 const configurationDoc = "../docs/configuration.md"
@@ -359,6 +367,52 @@ func documentedCaddyfiles(t *testing.T) (all []documentedCaddyfile) {
 		t.Errorf("found %d Caddyfiles", len(all))
 	}
 	return all
+}
+
+// The JSON beside a Caddyfile is what Caddy makes of it, and can be loaded as it is.
+func TestDocumentedJSONIsItsCaddyfile(t *testing.T) {
+	t.Setenv("REDIS_PASSWORD", goldenSecret)
+	_, section, _ := strings.Cut(readDoc(t), "## A Caddyfile and the same in JSON\n")
+	var blocks []string
+	for _, language := range []string{"caddyfile", "json"} {
+		_, block, _ := strings.Cut(section, "```"+language+"\n")
+		block, _, closed := strings.Cut(block, "```\n")
+		if !closed {
+			t.Fatalf("there is no block of %s", language)
+		}
+		blocks = append(blocks, block)
+	}
+	adapted, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(blocks[0]), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got any
+	if err := errors.Join(json.Unmarshal(adapted, &want), json.Unmarshal([]byte(blocks[1]), &got)); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the Caddyfile is\n%s", pretty(t, adapted))
+	}
+
+	s := serve(t, "SITE {\nrespond ok\n}") // any, for a port
+	_, port, _ := net.SplitHostPort(s.addr)
+	redis := redistest.Start(t)
+	config := strings.NewReplacer(":8090", ":"+port, "10.0.0.1:6379", redis.Addr, "origin:8080", upstream(t), `"{env.REDIS_PASSWORD}"`, `""`).Replace(blocks[1])
+	config = `{"admin": {"disabled": true, "config": {"persist": false}}, "logging": {"logs": {"default": {"level": "ERROR"}}},` + strings.TrimPrefix(config, "{")
+	if err := caddy.Load([]byte(config), true); err != nil {
+		t.Fatal(err)
+	}
+	for n, status := range []int{200, 200, 200, 429} {
+		s.call(status, "GET", fmt.Sprintf("/vod/%d/1.ts", n), "X-Device", fmt.Sprint("tv", n))
+	}
+}
+
+// upstream is the address of an origin that has everything.
+func upstream(t *testing.T) string {
+	t.Helper()
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "media") }))
+	t.Cleanup(origin.Close)
+	return origin.Listener.Addr().String()
 }
 
 // Whoever copies a Caddyfile from the documentation has nothing in front of the gate

@@ -23,13 +23,15 @@ import (
 // connections are those of all servers of this process: what is known of them
 // outlives configs. Each config has servers of its own, and the ones before close
 // their connections; that says nothing of their clients.
-var connections = connection.New(connection.After, func(hurried bool) {
+var connections = connection.New(connection.After, countClosed)
+
+func countClosed(hurried bool) {
 	when := "waited"
 	if hurried {
 		when = "hurried"
 	}
 	closedGuards.WithLabelValues(when).Inc()
-})
+}
 
 // connected is how a gate tells of its requests' connections.
 type connected struct {
@@ -39,8 +41,12 @@ type connected struct {
 // connect has a server tell of its connections, and returns how a gate in front of a
 // store does. HTTP/3 has no hooks: its requests have no connection.
 func connect(srv *caddyhttp.Server, store *storage.Pooled) *connected {
+	closer := closerOf(store)
+	if closer == nil {
+		return nil
+	}
 	hook(srv)
-	return &connected{closerOf(store)}
+	return &connected{closer}
 }
 
 var (

@@ -242,9 +242,11 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	}
 	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Tally, h.store.Memory)
 	h.gate.Ending = h.tarpit.ending
+	h.gate.Hold, h.gate.Stopping, h.gate.OnClosed = h.store.Hold, caddy.Exiting, countClosed
 	if h.Reclaim != "off" && srv != nil {
-		h.connected = connect(srv, h.store)
-		h.gate.Hurry = h.connected.hurry
+		if h.connected = connect(srv, h.store); h.connected != nil {
+			h.gate.Hurry = h.connected.hurry
+		}
 	}
 	switch {
 	case h.Playback == "stream":
@@ -272,6 +274,9 @@ func (h *Handler) Cleanup() error {
 	h.neighbours.leave()
 	if h.store == nil {
 		return nil
+	}
+	if h.gate != nil {
+		h.gate.HoldAnswers()
 	}
 	return h.store.Close()
 }

@@ -76,7 +76,9 @@ func (s *server) call(want int, method, path string, fields ...string) (http.Hea
 	}
 	r.Header.Set("X-User-Id", "u")
 	for i := 0; i < len(fields); i += 2 {
-		r.Header.Set(fields[i], fields[i+1])
+		if r.Header.Set(fields[i], fields[i+1]); fields[i] == "Host" {
+			r.Host = fields[i+1]
+		}
 	}
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	// A server that is being replaced may close a connection unanswered.

@@ -74,7 +74,7 @@ func From(ctx context.Context) *Conn {
 
 // Accept is for ConnContext. idle is the server's idle timeout.
 func (s *Server) Accept(ctx context.Context, nc net.Conn, idle time.Duration) context.Context {
-	if !comparable(nc) {
+	if !isKey(nc) {
 		return ctx
 	}
 	c := &Conn{server: s, idle: max(idle, 0)}
@@ -82,14 +82,14 @@ func (s *Server) Accept(ctx context.Context, nc net.Conn, idle time.Duration) co
 	return context.WithValue(ctx, contextKey{}, c)
 }
 
-// comparable reports whether a connection can be found again.
-func comparable(nc net.Conn) bool {
+// isKey reports whether a connection can be found again.
+func isKey(nc net.Conn) bool {
 	return reflect.TypeOf(nc).Kind() == reflect.Pointer || reflect.ValueOf(nc).Comparable()
 }
 
 // State is for ConnState.
 func (s *Server) State(nc net.Conn, state http.ConnState) {
-	if state == http.StateNew || !comparable(nc) {
+	if state == http.StateNew || !isKey(nc) {
 		return
 	}
 	known, ok := s.registry.conns.Load(nc)

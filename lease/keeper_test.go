@@ -25,11 +25,12 @@ func claim(n int) guard.Claim {
 // shared by keepers that hear of each other.
 type counter struct {
 	*memstore.Store
-	acquires, batches, undos atomic.Int64
-	away                     atomic.Bool
-	delay, late              atomic.Int64 // of a question and of an answer, in nanoseconds
-	mute                     atomic.Bool  // what is published is lost
-	heeds                    atomic.Bool  // a call ends with its context
+	acquires, batches, undos, closings atomic.Int64
+	away                               atomic.Bool
+	delay, late                        atomic.Int64 // of a question and of an answer, in nanoseconds
+	mute                               atomic.Bool  // what is published is lost
+	heeds                              atomic.Bool  // a call ends with its context
+	deaf                               atomic.Bool  // the answer to a closing is lost, and its news
 
 	mu       sync.Mutex
 	watchers []func(guard.ID)
@@ -70,10 +71,15 @@ func (s *counter) Refresh(ctx context.Context, user string, id guard.ID, p guard
 }
 
 func (s *counter) CloseGuard(ctx context.Context, user string, id guard.ID) (bool, error) {
+	s.closings.Add(1)
 	if err := s.reach(ctx); err != nil {
 		return false, err
 	}
+	defer func() { time.Sleep(time.Duration(s.late.Load())) }()
 	closed, err := s.Store.CloseGuard(ctx, user, id)
+	if s.deaf.Load() {
+		return false, errAway
+	}
 	if closed {
 		s.publish(id)
 	}

@@ -25,6 +25,9 @@ const (
 	byNode          // this node, while the store was away; the store has not heard of the playback
 	byAnother       // the store, because another playback's guard serves
 	onTrial         // the store, for media whose answer is not known yet
+
+	hangingUp     // the store, which is being asked to close the guard
+	perhapsClosed // the store, which has not answered whether it has closed the guard since
 )
 
 // lives is how long from l.at on the guard has its slot for certain.

@@ -136,7 +136,7 @@ local function doubt(new, n, missing, going)
   local perhaps, ids, waits = {}, {}, {}
   if patience == 0 or new.client == 0 or new.stream == '' then return ids end
   for _, r in ipairs(beside(new, n)) do
-    if same(r, new) and not going[r] and (r.doubted > 0 or not waited) then perhaps[#perhaps + 1] = r end
+    if not is(r, LONG) and same(r, new) and not going[r] and (r.doubted > 0 or not waited) then perhaps[#perhaps + 1] = r end
   end
   if #perhaps < missing then return ids end
   for i, r in ipairs(perhaps) do

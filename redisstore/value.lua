@@ -24,7 +24,7 @@
 --                           64  with an interval of 0: the client has closed its connections
 --                          128  that they are closed means nothing: it was refreshed after that, or
 --                               by another node than made it
---                          256  reserved: its requests are long ones
+--                          256  its requests are long ones: it serves no other path of its client
 --                          512  of 'P': it was closed or lapsed, and a start took its slot
 --   39  lengths   1, 1 and 2 bytes, of stream, device and labels
 --   43  created   6 bytes  milliseconds since 1970; of a mark: when it was made
@@ -51,7 +51,7 @@ if value:byte() ~= 50 then
 end
 
 local RECORD, HEADER = '>c1c16I2I6I4I4I4I2BBI2I6BBI4', 55
-local NAMED, NAMELESS, UNPROVEN, WATCHED, LIFTED, PARTED, CLOSED, REOPENED, TAKEN = 1, 2, 4, 8, 16, 32, 64, 128, 512 -- flags
+local NAMED, NAMELESS, UNPROVEN, WATCHED, LIFTED, PARTED, CLOSED, REOPENED, LONG, TAKEN = 1, 2, 4, 8, 16, 32, 64, 128, 256, 512 -- flags
 local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 local band, bor = bit.band, bit.bor
 

@@ -157,7 +157,10 @@ func (a *account) judge() (r row) {
 			}
 		} else {
 			r.Refused++
-			r.note(p.code, 1)
+			r.note("refused: "+p.code, 1)
+			if room {
+				r.note("refused with room, beside "+a.ghosts(p), 1)
+			}
 			if most(others, p.asked, p.answered, kept) < limit {
 				r.Within++
 				r.note("within the limit: "+p.kind.name+": "+p.code, 1)
@@ -214,6 +217,23 @@ func (a *account) judge() (r row) {
 		}
 	}
 	return r
+}
+
+// ghosts are what was over when a start was refused, and may have had a slot: the
+// kinds of players, and whether the end was a moment ago.
+func (a *account) ghosts(p *played) string {
+	var of []string
+	for _, o := range a.playbacks {
+		if ago := p.answered - o.over; o.admitted && !o.goodbye && ago > 0 && ago < ttl+1 {
+			kind := o.kind.name
+			if ago < 6 {
+				kind += " (just now)"
+			}
+			of = append(of, kind)
+		}
+	}
+	slices.Sort(of)
+	return strings.Join(slices.Compact(of), "; ")
 }
 
 // beyond is for how many seconds how many watched beyond the limit.

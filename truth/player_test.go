@@ -491,7 +491,7 @@ func (p *player) send(ctx context.Context, method, path, body string, header ...
 		if ctx.Err() != nil || p.w.now() > end {
 			return &answer{err: err}
 		}
-		time.Sleep(life(0.5))
+		p.w.until(ctx, p.w.now()+0.5)
 	}
 }
 

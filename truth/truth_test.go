@@ -13,6 +13,7 @@ import (
 
 var (
 	long = flag.Bool("truth.long", false, "play all kinds of players, and everything for longer")
+	why  = flag.String("truth.why", "", "tell the story of this account, or of all in which something went wrong")
 	seed = flag.Uint64("truth.seed", 1, "of who does what when")
 )
 
@@ -36,10 +37,11 @@ var worlds = []struct {
 	redis bool
 	gates int
 	fault func(ctx context.Context, w *world) error // in the middle of it
+	lost  bool                                      // are the guards, by the fault
 }{
-	{"memory, one node", false, 1, nil},
-	{"redis, one node", true, 1, nil},
-	{"redis, two nodes", true, 2, nil},
+	{"memory, one node", false, 1, nil, false},
+	{"redis, one node", true, 1, nil, false},
+	{"redis, two nodes", true, 2, nil, false},
 	{"redis, two nodes, one restarted after the other", true, 2, func(ctx context.Context, w *world) error {
 		for _, g := range w.gates {
 			if err := g.stop(); err != nil {
@@ -51,8 +53,8 @@ var worlds = []struct {
 			w.until(ctx, w.now()+10)
 		}
 		return nil
-	}},
-	{"redis, two nodes, Redis is flushed", true, 2, func(_ context.Context, w *world) error { return w.flush() }},
+	}, false},
+	{"redis, two nodes, Redis is flushed", true, 2, func(_ context.Context, w *world) error { return w.flush() }, true},
 }
 
 // TestTruth plays all worlds at once, and says what was found in them.
@@ -90,6 +92,18 @@ func TestTruth(t *testing.T) {
 				mu.Lock()
 				defer mu.Unlock()
 				t.Logf("%s\n%s", c.name, &found)
+				if *why != "" {
+					for _, a := range w.accounts {
+						if a.user == *why || *why == "all" && a.wrong() {
+							t.Log(a.why())
+						}
+					}
+				}
+				for _, group := range found.groups {
+					for _, broken := range found.rows[group].breaks(c.lost) {
+						t.Errorf("%s: %s", group, broken)
+					}
+				}
 				if c.fault == nil {
 					all.of(w)
 				}
@@ -97,6 +111,11 @@ func TestTruth(t *testing.T) {
 		}
 	})
 	t.Logf("all of them without a fault\n%s", &all)
+	for _, group := range all.groups {
+		for _, broken := range all.rows[group].wants(shares[group]) {
+			t.Errorf("%s: %s", group, broken)
+		}
+	}
 }
 
 // populate has accounts of all sorts begin to live.

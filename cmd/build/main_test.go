@@ -65,6 +65,32 @@ func TestReleaseConfigReads(t *testing.T) {
 	}
 }
 
+// Whoever has xcaddy itself builds the same, as the README says.
+func TestReadmeBuildsWhatTheReleaseIs(t *testing.T) {
+	b, err := readConfig("../../xcaddy.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := b.Plugins[0]
+	want := "xcaddy build " + b.CaddyVersion + " --with " + p.PackagePath + "@" + p.Version + "=."
+	lines := 0
+	for line := range strings.Lines(string(readme)) {
+		if strings.HasPrefix(line, "xcaddy build ") {
+			lines++
+			if alone, _, _ := strings.Cut(strings.TrimSpace(line), " --with github.com/mholt/"); alone != want {
+				t.Errorf("README.md has %s, want %s", line, want)
+			}
+		}
+	}
+	if lines != 2 {
+		t.Errorf("README.md has %d lines for xcaddy", lines)
+	}
+}
+
 func write(t *testing.T, dir, text string) string {
 	t.Helper()
 	name := filepath.Join(dir, "xcaddy.json")

@@ -52,6 +52,7 @@ func Model(t *testing.T, h Harness) {
 	for range 10 {
 		rapid.Check(t, check)
 	}
+	rapid.Check(t, model.long)
 	t.Logf("%d operations", model.operations)
 }
 
@@ -83,6 +84,7 @@ type model struct {
 	turnedAway map[string]int    // users, how often, because they had been replaced
 
 	operations int
+	rounds     int // of long answers
 }
 
 type playback struct {
