@@ -124,7 +124,7 @@ func latest(a, b time.Time) time.Time {
 func (l *Ledger) CloseGuard(now time.Time, id ID) bool {
 	l.Forget(now)
 	g := l.find(id, held)
-	if g == nil || g.Closed || g.is(reopened|unproven) || g.node != l.Node {
+	if g == nil || g.Closed || g.is(reopened) || g.node != l.Node {
 		return false
 	}
 	g.Closed, g.ExpiresAt, g.doubtedAt = true, now, time.Time{}

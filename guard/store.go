@@ -40,8 +40,8 @@ type Store interface {
 	// CloseGuard says that the client has closed the connections on which a playback was
 	// watched: its guard is closed from now on, and has its slot as long as it had before.
 	// It reports whether it is; not where there is no such guard, or it was closed before,
-	// also if it has been refreshed since; where another node has made or refreshed it; and
-	// where nothing was asked under it but what made it.
+	// also if it has been refreshed since; and where another node has made or refreshed it.
+	// Who calls it knows that the guard is on no trial (Undo).
 	CloseGuard(ctx context.Context, user string, id ID) (bool, error)
 
 	// Undo takes back what a claim of media made, if nothing else was asked under

@@ -8,7 +8,7 @@ local id, node, channel = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local at, after, kind = locate(id)
 if kind ~= 'G' then return 0 end
 local refreshed, ttl, _, _, flags = struct.unpack('>I6I4I4I4I2', value, at + 19)
-if band(flags, CLOSED + REOPENED + UNPROVEN) ~= 0 or value:byte(at + 50) ~= node then return 0 end
+if band(flags, CLOSED + REOPENED) ~= 0 or value:byte(at + 50) ~= node then return 0 end
 ttl = refreshed + ttl - now
 value = value:sub(1, at + 18) .. struct.pack('>I6I4I4I4I2', now, ttl, 0, 0, flags + CLOSED) .. value:sub(at + 39)
 write(math.max(last, now + ttl))

@@ -132,7 +132,7 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"ClosedLapsedDoubtedReplaced", (*suite).closedLapsedDoubtedReplaced},
 		{"ALookTakesNothing", (*suite).aLookTakesNothing},
 		{"ALookThatMovesTakesNothing", (*suite).aLookThatMovesTakesNothing},
-		{"AnUnprovenGuardIsNotClosed", (*suite).anUnprovenGuardIsNotClosed},
+		{"AGuardIsClosedHoweverShortItWasWatched", (*suite).aGuardIsClosedHoweverShortItWasWatched},
 		{"ClosingIsNoEnd", (*suite).closingIsNoEnd},
 		{"ClosingEndsADoubt", (*suite).closingEndsADoubt},
 		{"ObservingTakesNothing", (*suite).observingTakesNothing},

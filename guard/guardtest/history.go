@@ -173,7 +173,7 @@ func (a account) does(c Call, limit int) []step {
 		}
 		return []step{{a, told}}
 	case "close":
-		if told.Found = is(a.held &^ (a.closed | a.reopened | a.unproven)); told.Found {
+		if told.Found = is(a.held &^ (a.closed | a.reopened)); told.Found {
 			a.closed |= it
 		}
 		return []step{{a, told}}
@@ -181,6 +181,7 @@ func (a account) does(c Call, limit int) []step {
 		if told.Found = is(a.unproven); told.Found {
 			a.held &^= it
 			a.unproven &^= it
+			a.closed &^= it
 			a.reopened &^= it
 			a.released |= it & a.returned
 			a.returned &^= it
