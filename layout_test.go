@@ -21,6 +21,7 @@ func TestImportsPointDown(t *testing.T) {
 		"playback":             {"guard"},
 		"problem":              {"guard"},
 		"lease":                {"guard"},
+		"connection":           {"guard"},
 		"gate":                 {"guard", "lease", "playback", "problem"},
 		"api":                  {"guard", "playback", "problem"},
 		"operate":              {"guard", "lease", "playback", "problem", "gate", "api"},

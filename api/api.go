@@ -128,8 +128,9 @@ func (a *API) start(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID
 	case guard.Refreshed:
 		problem.WriteJSON(w, http.StatusOK, "application/json", a.json(v.Guard))
 	case guard.Uncounted:
-		unkept := guard.Guard{ID: claim.ID, Stream: claim.Stream, Device: claim.Device, Labels: claim.Labels}
-		problem.WriteJSON(w, http.StatusOK, "application/json", a.json(unkept))
+		unkept := a.json(guard.Guard{ID: claim.ID, Stream: claim.Stream, Device: claim.Device, Labels: claim.Labels})
+		unkept.State = ""
+		problem.WriteJSON(w, http.StatusOK, "application/json", unkept)
 	case guard.Revoked:
 		return problem.Ended(v.Outcome)
 	default:
@@ -178,11 +179,15 @@ func (a *API) list(w http.ResponseWriter, r *http.Request, c Caller, _ guard.ID)
 		return err
 	}
 	answer := Guards{Guards: make([]Guard, len(guards))}
-	if limit := c.Policy.Limit; limit != guard.Unlimited {
-		answer.Limit, answer.Remaining = &limit, new(max(0, limit-len(guards)))
-	}
+	kept := 0
 	for i, g := range guards {
 		answer.Guards[i] = a.json(g)
+		if !c.Policy.Reclaim.Takes(g.Listed()) {
+			kept++
+		}
+	}
+	if limit := c.Policy.Limit; limit != guard.Unlimited {
+		answer.Limit, answer.Remaining = &limit, new(max(0, limit-kept))
 	}
 	problem.WriteJSON(w, http.StatusOK, "application/json", answer)
 	return nil

@@ -161,7 +161,7 @@ func TestStartCreatesAGuard(t *testing.T) {
 		w := f.call(http.StatusCreated, "POST /guards", `{"streamId": "movie", "deviceId": "tv"}`)
 		got := decode[api.Guard](t, w)
 		want := api.Guard{
-			GuardID: got.GuardID, StreamID: "movie", DeviceID: "tv",
+			GuardID: got.GuardID, StreamID: "movie", DeviceID: "tv", State: guard.Active,
 			CreatedAt: now, ExpiresAt: now.Add(time.Minute), RemovedAt: now.Add(90 * time.Second), RefreshAfter: 20,
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -373,7 +373,7 @@ func TestStartAtTheLimitSaysWhatIsInTheWay(t *testing.T) {
 					t.Fatalf("%+v", p)
 				}
 				for i, g := range []api.Guard{first, second} {
-					want := problem.Holder{GuardID: g.GuardID, StreamID: g.StreamID, DeviceID: g.DeviceID, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt}
+					want := problem.Holder{GuardID: g.GuardID, StreamID: g.StreamID, DeviceID: g.DeviceID, State: "active", CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt}
 					if p.Guards[i] != want {
 						t.Errorf("in the way: %+v, want %+v", p.Guards[i], want)
 					}
@@ -504,6 +504,45 @@ func TestListAndGetShowWhatIsHeld(t *testing.T) {
 	f.call(http.StatusOK, "HEAD /guards", ``)
 	f.call(http.StatusOK, "HEAD /guards/"+held[0].GuardID, ``)
 	f.call(http.StatusNotFound, "HEAD /guards/"+someID, ``)
+}
+
+// A guard is shown with its state, and the slots that a start may take count as free.
+func TestStateIsShownAndWhatMayBeTakenIsFree(t *testing.T) {
+	for reclaim, remaining := range map[guard.Reclaim]int{guard.ReclaimClosed: 1, guard.ReclaimLapsed: 2, guard.ReclaimOff: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			f := open(t)
+			f.caller.Policy.Limit, f.caller.Policy.Reclaim = 3, reclaim
+			lapsed := f.guard(http.StatusCreated, "POST /guards", `{"streamId": "lapsed"}`)
+			time.Sleep(61 * time.Second)
+			closed := f.guard(http.StatusCreated, "POST /guards", `{"streamId": "closed"}`)
+			f.guard(http.StatusCreated, "POST /guards", `{"streamId": "active"}`)
+			id, err := guard.ParseID(closed.GuardID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			if done, err := f.store.CloseGuard(t.Context(), f.caller.User, id); !done || err != nil {
+				t.Fatal(done, err)
+			}
+			list := f.list()
+			for _, g := range list.Guards {
+				if string(g.State) != g.StreamID {
+					t.Errorf("the guard of %s is shown as %s", g.StreamID, g.State)
+				}
+			}
+			if got := list.Guards[1].ExpiresAt; !got.Equal(time.Now()) {
+				t.Errorf("the closed guard was active until %v, want now", got)
+			}
+			if len(list.Guards) != 3 || list.Remaining != remaining {
+				t.Errorf("reclaim %d: %d guards, %d remaining, want 3 and %d", reclaim, len(list.Guards), list.Remaining, remaining)
+			}
+			for _, g := range []api.Guard{lapsed, closed} {
+				if got := f.guard(http.StatusOK, "PATCH /guards/"+g.GuardID, ``); got.State != guard.Active {
+					t.Errorf("refreshed, the guard of %s is shown as %s", got.StreamID, got.State)
+				}
+			}
+		})
+	}
 }
 
 // What has just been started is there when it is asked for by its id.

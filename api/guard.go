@@ -14,8 +14,9 @@ type Guard struct {
 	StreamID     string            `json:"streamId,omitempty"`
 	DeviceID     string            `json:"deviceId,omitempty"`
 	Labels       map[string]string `json:"labels,omitempty"`
+	State        guard.State       `json:"state,omitempty"`
 	CreatedAt    time.Time         `json:"createdAt,omitzero"`     // RFC 3339
-	ExpiresAt    time.Time         `json:"expiresAt,omitzero"`     // it lapses then,
+	ExpiresAt    time.Time         `json:"expiresAt,omitzero"`     // it lapses then, or was closed then,
 	RemovedAt    time.Time         `json:"removedAt,omitzero"`     // and is gone then, unless it is refreshed
 	RefreshAfter float64           `json:"refreshAfter,omitempty"` // seconds; only its own client is told
 }
@@ -31,6 +32,7 @@ func NewGuard(g guard.Guard) Guard {
 		StreamID:  g.Stream,
 		DeviceID:  g.Device,
 		Labels:    labels,
+		State:     g.Listed(),
 		CreatedAt: g.CreatedAt,
 		ExpiresAt: g.ExpiresAt,
 		RemovedAt: g.RemovedAt,
@@ -41,5 +43,5 @@ func NewGuard(g guard.Guard) Guard {
 type Guards struct {
 	Guards    []Guard `json:"guards"`              // oldest first
 	Limit     *int    `json:"limit,omitempty"`     // absent where there is none
-	Remaining *int    `json:"remaining,omitempty"` // absent likewise
+	Remaining *int    `json:"remaining,omitempty"` // that may start at once, in the slots that Reclaim takes too; absent likewise
 }

@@ -20,7 +20,7 @@ func (h *Handler) mountAPI() error {
 		return err
 	}
 	h.api = &api.API{
-		Store:        gate.Observer{Keeper: h.store.Keeper, Tally: h.store.Tally, Ending: h.tarpit.ending},
+		Store:        h.connected.over(gate.Observer{Keeper: h.store.Keeper, Tally: h.store.Tally, Ending: h.tarpit.ending, Hurry: h.gate.Hurry}),
 		Server:       apiServer{h},
 		Prefix:       h.API,
 		RefreshAfter: time.Duration(h.Interval) / 3,
@@ -39,7 +39,7 @@ func (h *Handler) onAPI(path string) bool {
 func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 	w = h.answer(w, r)
 	h.allowOrigin(w, r)
-	h.api.ServeHTTP(w, r)
+	h.api.ServeHTTP(w, h.connected.onAPI(r))
 }
 
 // apiServer is a Handler as its API sees it.

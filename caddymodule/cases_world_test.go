@@ -706,6 +706,11 @@ func (c counted) Refresh(ctx context.Context, user string, id guard.ID, p guard.
 	return c.there().Refresh(ctx, user, id, p)
 }
 
+func (c counted) CloseGuard(ctx context.Context, user string, id guard.ID) (bool, error) {
+	c.world.calls.Add(1)
+	return c.there().CloseGuard(ctx, user, id)
+}
+
 func (c counted) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
 	c.world.calls.Add(1)
 	return c.there().Undo(ctx, user, id, replaced)
@@ -776,6 +781,12 @@ func (s telling) Revoke(ctx context.Context, user string, id guard.ID, p guard.P
 	found, err := s.counted.Revoke(ctx, user, id, p)
 	s.tell(id)
 	return found, err
+}
+
+func (s telling) CloseGuard(ctx context.Context, user string, id guard.ID) (bool, error) {
+	closed, err := s.counted.CloseGuard(ctx, user, id)
+	s.tell(id)
+	return closed, err
 }
 
 func (s telling) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
@@ -865,6 +876,11 @@ func (b *bridge) Release(_ context.Context, user string, id guard.ID, p guard.Po
 func (b *bridge) Revoke(_ context.Context, user string, id guard.ID, p guard.Policy) (found bool, err error) {
 	b.there(func(ctx context.Context) { found, err = b.redis.Revoke(ctx, b.user(user), id, p) })
 	return found, err
+}
+
+func (b *bridge) CloseGuard(_ context.Context, user string, id guard.ID) (closed bool, err error) {
+	b.there(func(ctx context.Context) { closed, err = b.redis.CloseGuard(ctx, b.user(user), id) })
+	return closed, err
 }
 
 func (b *bridge) Undo(_ context.Context, user string, id guard.ID, replaced []guard.ID) (done bool, err error) {

@@ -157,10 +157,10 @@ func (o *operator) revoke(user string, id ...string) error {
 
 func (o *operator) printGuards(answer []operate.Guards) error {
 	var failed []error
-	rows := [][]string{{"STORE", "GUARD", "STREAM", "DEVICE", "SINCE", "UNTIL"}}
+	rows := [][]string{{"STORE", "GUARD", "STREAM", "DEVICE", "STATE", "SINCE", "UNTIL"}}
 	for _, s := range answer {
 		for _, g := range s.Guards {
-			rows = append(rows, []string{s.Store, g.GuardID, g.StreamID, g.DeviceID, clock(g.CreatedAt), clock(g.RemovedAt)})
+			rows = append(rows, []string{s.Store, g.GuardID, g.StreamID, g.DeviceID, string(g.State), clock(g.CreatedAt), clock(g.RemovedAt)})
 		}
 		failed = append(failed, storeError(s.Store, s.Error))
 	}
@@ -174,13 +174,13 @@ func (o *operator) top(n int) error {
 		return err
 	}
 	var failed []error
-	rows := [][]string{{"STORE", "USER", "GUARDS", "SINCE"}}
+	rows := [][]string{{"STORE", "USER", "GUARDS", "ACTIVE", "SINCE"}}
 	for _, s := range answer {
 		for _, u := range s.Top {
 			if user, err := url.PathUnescape(strings.TrimPrefix(u.Path, operate.Path+"users/")); err == nil {
 				u.User = user
 			}
-			rows = append(rows, []string{s.Store, u.User, strconv.Itoa(u.Guards), clock(u.Since)})
+			rows = append(rows, []string{s.Store, u.User, strconv.Itoa(u.Guards), strconv.Itoa(u.Active), clock(u.Since)})
 		}
 		failed = append(failed, storeError(s.Store, s.Error))
 		if !o.json && s.Error == "" {

@@ -130,9 +130,11 @@ type Handler struct {
 	// slot. Longer than interval; default 90s, or interval and a half where that is longer.
 	TTL caddy.Duration `json:"ttl,omitempty"`
 
-	// Whose slot a start may take where there is no other room: `off` (default)
-	// nobody's, since a hidden browser tab is silent for a minute; `lapsed` that
-	// of the guard which has been silent longest, if it is no longer active.
+	// Whose slots a start may take where there is no other room: `closed` (default)
+	// those of playbacks whose client has closed its connections, the first to be
+	// closed before the others; `lapsed` besides those of guards that are no longer
+	// active, the longest silent before the others, a hidden browser tab's among
+	// them; `off` nobody's, and nothing is closed.
 	Reclaim string `json:"reclaim,omitempty"`
 
 	// Where guards are kept. Default `memory`, which counts within this process.
@@ -177,6 +179,7 @@ type Handler struct {
 	overlooked *overlooked // manifests that are not counted
 	crowds     *crowds     // streams that are several titles
 	neighbours *neighbours // the gates of the server
+	connected  *connected  // nil where closed connections mean nothing
 }
 
 // CaddyModule returns the Caddy module information.
@@ -205,7 +208,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		return zapcore.NewSamplerWithOptions(c, time.Second, 10, 100)
 	}))
 	h.logged = srv != nil && srv.Logs != nil
-	if err := registerMetrics(ctx.GetMetricsRegistry(), append(storage.Collectors(), verdicts, apiDuration, decisionDuration, brokenCMCD, crowdedStreams, standIns, selfRefusals, alternating, panics)...); err != nil {
+	if err := registerMetrics(ctx.GetMetricsRegistry(), append(storage.Collectors(), verdicts, apiDuration, decisionDuration, brokenCMCD, crowdedStreams, closedGuards, standIns, selfRefusals, alternating, panics)...); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	h.provisionLastWord(ctx)
@@ -239,6 +242,12 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	}
 	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Tally, h.store.Memory)
 	h.gate.Ending = h.tarpit.ending
+	h.gate.Hold, h.gate.Stopping, h.gate.OnClosed = h.store.Hold, caddy.Exiting, countClosed
+	if h.Reclaim != "off" && srv != nil {
+		if h.connected = connect(srv, h.store); h.connected != nil {
+			h.gate.Hurry = h.connected.hurry
+		}
+	}
 	switch {
 	case h.Playback == "stream":
 		h.gate.Naming = gate.ByStream
@@ -265,6 +274,9 @@ func (h *Handler) Cleanup() error {
 	h.neighbours.leave()
 	if h.store == nil {
 		return nil
+	}
+	if h.gate != nil {
+		h.gate.HoldAnswers()
 	}
 	return h.store.Close()
 }

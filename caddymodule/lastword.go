@@ -2,8 +2,10 @@ package caddymodule
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
+	"os"
 	"reflect"
 	"slices"
 	"sync"
@@ -99,6 +101,8 @@ type speaker struct {
 	own         bool // what is written is the gate's own answer
 	wroteHeader bool
 	status      int // 0 before there is one
+	written     int64
+	timedOut    bool // a write, because the client did not read
 }
 
 func (s *speaker) WriteHeader(status int) {
@@ -117,7 +121,15 @@ func (s *speaker) Write(b []byte) (int, error) {
 	if !s.wroteHeader {
 		s.WriteHeader(http.StatusOK)
 	}
-	return s.ResponseWriter.Write(b)
+	n, err := s.ResponseWriter.Write(b)
+	return n, s.wrote(int64(n), err)
+}
+
+// wrote keeps in mind how a write has ended.
+func (s *speaker) wrote(n int64, err error) error {
+	s.written += n
+	s.timedOut = s.timedOut || err != nil && errors.Is(err, os.ErrDeadlineExceeded)
+	return err
 }
 
 // ReadFrom lets the kernel copy files.
@@ -125,7 +137,8 @@ func (s *speaker) ReadFrom(r io.Reader) (int64, error) {
 	if !s.wroteHeader {
 		s.WriteHeader(http.StatusOK)
 	}
-	return s.ResponseWriterWrapper.ReadFrom(r)
+	n, err := s.ResponseWriterWrapper.ReadFrom(r)
+	return n, s.wrote(n, err)
 }
 
 // FlushError is what http.ResponseController flushes with.
@@ -133,7 +146,7 @@ func (s *speaker) FlushError() error {
 	if !s.wroteHeader {
 		s.WriteHeader(http.StatusOK)
 	}
-	return http.NewResponseController(s.ResponseWriter).Flush()
+	return s.wrote(0, http.NewResponseController(s.ResponseWriter).Flush())
 }
 
 // lowest is the writer of the request below which the gate's can be placed: the

@@ -146,18 +146,18 @@ func TestTheGateHasTheLastWord(t *testing.T) {
 	}
 }
 
-// connection counts the files that it is given to copy, and flushes.
-type connection struct {
+// filesOut counts the files that it is given to copy, and flushes.
+type filesOut struct {
 	nowhere
 	files, flushes int
 }
 
-func (c *connection) ReadFrom(r io.Reader) (int64, error) {
+func (c *filesOut) ReadFrom(r io.Reader) (int64, error) {
 	c.files++
 	return io.Copy(io.Discard, r)
 }
 
-func (c *connection) FlushError() error {
+func (c *filesOut) FlushError() error {
 	c.flushes++
 	return nil
 }
@@ -173,7 +173,7 @@ func TestTheLastWordIsNotInTheWay(t *testing.T) {
 		"flushed": func(w http.ResponseWriter) error { return http.NewResponseController(w).Flush() },
 		"written": func(w http.ResponseWriter) error { _, err := w.Write([]byte("media")); return err },
 	} {
-		c := &connection{nowhere: nowhere{}}
+		c := &filesOut{nowhere: nowhere{}}
 		server := &caddyhttp.IdleTimeoutWriter{
 			ResponseWriterWrapper: &caddyhttp.ResponseWriterWrapper{ResponseWriter: c},
 			Ctrl:                  http.NewResponseController(c),

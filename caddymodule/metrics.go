@@ -37,6 +37,10 @@ var (
 		Name: "caddy_stream_guard_crowded_streams_total",
 		Help: "Streams of so many different manifests that they are probably several titles.",
 	})
+	closedGuards = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_stream_guard_closed_total",
+		Help: "Guards that were closed because their client had closed its connections: 5 s later (waited), or at once for the same client's next start (hurried).",
+	}, []string{"when"})
 	standIns = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "caddy_stream_guard_stand_ins_total",
 		Help: "Manifests that took a slot themselves, because none of their media come this way.",

@@ -85,7 +85,7 @@ func (listener) Handle(_ context.Context, e caddy.Event) error {
 	heard.Lock()
 	defer heard.Unlock()
 	text := e.Name()
-	for _, key := range []string{"user", "stream", "code"} {
+	for _, key := range []string{"user", "stream", "code", "why"} {
 		if v, ok := e.Data[key].(string); ok {
 			text += " " + v
 		}
@@ -123,11 +123,13 @@ func TestEventsAreAnnounced(t *testing.T) {
 	wait("guard_created u v/x of 1")
 	s.call(200, "GET", "/v/z/1.ts", sid, `sid="c"`)
 	wait("guard_created u v/z of 1")
-	wait("guard_revoked u")
+	wait("guard_revoked u replaced")
 	s.call(429, "GET", "/v/x/2.ts", sid, `sid="a"`)
 	wait("guard_refused u v/x GUARD_REPLACED of 1")
 	s.call(429, "GET", "/full/x/1.ts", sid, `sid="d"`)
 	wait("guard_refused u full/x REACHED_MAX_GUARDS_COUNT of 1")
+	administer[[]operate.Guards](t, 200, "DELETE", operate.UserPath("u"), "")
+	wait("guard_revoked u revoked")
 	redis.Pause()
 	wait("store_lost")
 	redis.Resume()

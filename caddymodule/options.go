@@ -46,7 +46,7 @@ func init() {
 //		anonymous      deny|allow
 //		interval       <duration>
 //		ttl            <duration>
-//		reclaim        off|lapsed
+//		reclaim        closed|lapsed|off
 //		store          memory|redis|<module> [<args...>] [{ ... }]
 //		on_store_error local|allow|deny
 //		api            <path>|off
@@ -163,7 +163,7 @@ func (h *Handler) words() []word {
 	return []word{
 		{"mode", &h.Mode, []string{"enforce", "observe"}, true},
 		{"anonymous", &h.Anonymous, []string{"deny", "allow"}, false},
-		{"reclaim", &h.Reclaim, []string{"off", "lapsed"}, false},
+		{"reclaim", &h.Reclaim, []string{"closed", "lapsed", "off"}, false},
 		{"on_store_error", &h.OnStoreError, []string{"local", "allow", "deny"}, false},
 		{"cache_control", &h.CacheControl, []string{"private", "keep"}, false},
 		{"log_users", &h.LogUsers, []string{"hash", "plain", "off"}, false},
@@ -251,8 +251,6 @@ func (h *Handler) check() error {
 			if err := checkVaries(*w.value); err != nil {
 				return &optionError{w.option, err}
 			}
-		case w.option == "reclaim" && *w.value == "closed":
-			return &optionError{w.option, errors.New("closed is not there yet: off or lapsed")}
 		case w.placeholder:
 			return &optionError{w.option, fmt.Errorf("%q is not one of %s, or a placeholder", *w.value, strings.Join(w.allowed, ", "))}
 		default:

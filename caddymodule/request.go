@@ -48,6 +48,9 @@ type label struct {
 
 const maxLabelValue = 64 // bytes
 
+// reclaims are what the option's values mean.
+var reclaims = map[string]guard.Reclaim{"closed": guard.ReclaimClosed, "lapsed": guard.ReclaimLapsed, "off": guard.ReclaimOff}
+
 // newReader is the reader of options that have been checked.
 func newReader(h *Handler) reader {
 	rd := reader{
@@ -58,11 +61,11 @@ func newReader(h *Handler) reader {
 		deviceRequired: h.DeviceRequired,
 		rules:          newRules(h.Limits),
 		policy: guard.Policy{
-			Limit:         guard.DefaultLimit,
-			Interval:      time.Duration(h.Interval),
-			TTL:           time.Duration(h.TTL),
-			ReclaimLapsed: h.Reclaim == "lapsed",
-			CountLocally:  h.OnStoreError == "local",
+			Limit:        guard.DefaultLimit,
+			Interval:     time.Duration(h.Interval),
+			TTL:          time.Duration(h.TTL),
+			Reclaim:      reclaims[h.Reclaim],
+			CountLocally: h.OnStoreError == "local",
 		},
 	}
 	rd.stream, _ = parseStream(h.Stream)

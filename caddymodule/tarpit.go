@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/streamguard/streamguard/guard"
 )
 
 // tarpit holds back repeats of a refusal: some players ask again at once, up to
@@ -15,10 +17,10 @@ type tarpit struct {
 	ending chan struct{} // closed when the server begins to shut down
 }
 
-const (
-	holdBack = time.Second // how long a repeat waits for its answer
-	maxHeld  = 1000        // repeats that wait at once; one more is answered
-)
+// holdBack is how long a repeat waits for its answer.
+var holdBack = guard.Paced(time.Second)
+
+const maxHeld = 1000 // repeats that wait at once; one more is answered
 
 func newTarpit(srv *caddyhttp.Server) *tarpit {
 	t := &tarpit{places: make(chan struct{}, maxHeld), ending: make(chan struct{})}

@@ -49,18 +49,18 @@ class Tile {
     return this.element.querySelector(selector);
   }
 
-  /** Plays until it is stopped, or until the gate says so. */
-  async start({ replace = false } = {}) {
+  /** Plays until it is stopped, or until the gate says so; again under the session id of before, if there is one. */
+  async start({ replace = false, again } = {}) {
     const playing = (this.playing = new AbortController());
     const { signal } = playing;
-    const session = newSession();
+    const session = (this.session = again ?? newSession());
     this.show("starting");
     try {
-      if (replace) {
+      if (replace || again) {
         const guard = await this.request("/guards", {
           method: "POST",
           headers: { "Content-Type": "application/json" },
-          body: JSON.stringify({ playbackId: session, streamId: STREAM, onLimit: "replace_oldest" }),
+          body: JSON.stringify({ playbackId: session, streamId: STREAM, ...(replace && { onLimit: "replace_oldest" }) }),
         });
         const { guardId } = await guard.json();
         if (signal.aborted) return this.release(guardId);
@@ -204,7 +204,7 @@ function tick() {
     ttl = Math.max(ttl, removed - now);
     row.classList.toggle("lapsed", !active);
     row.querySelector(".stream").textContent = `${guard.streamId ?? ""}, since ${time(guard.createdAt)}`;
-    row.querySelector(".left").textContent = `${active ? "active" : "lapsed"} ${Math.ceil(((active ? expires : removed) - now) / 1000)} s`;
+    row.querySelector(".left").textContent = `${active ? "active" : guard.state === "closed" ? "closed" : "lapsed"} ${Math.ceil(((active ? expires : removed) - now) / 1000)} s`;
     row.style.setProperty("--left", (removed - now) / ttl);
     row.style.setProperty("--lapse", (removed - expires) / ttl);
     return row;
@@ -270,6 +270,16 @@ list();
 setInterval(() => document.hidden || list(), 2000);
 setInterval(tick, 250);
 document.addEventListener("visibilitychange", () => document.hidden || list());
+
+// A page that is left gives its slots back. One that is loaded again, or that the browser has kept, plays on.
+const left = `playing as ${user}`;
 addEventListener("pagehide", () => {
-  for (const tile of tiles) if (tile.playing) tile.stop();
+  const playing = tiles.filter((tile) => tile.playing);
+  sessionStorage.setItem(left, JSON.stringify(Object.fromEntries(playing.map((tile) => [tile.device, tile.session]))));
+  for (const tile of playing) tile.stop();
+});
+addEventListener("pageshow", () => {
+  const sessions = JSON.parse(sessionStorage.getItem(left) ?? "{}");
+  sessionStorage.removeItem(left); // a copy of the tab has sessions of its own
+  for (const tile of tiles) if (sessions[tile.device]) tile.start({ again: sessions[tile.device] });
 });

@@ -45,28 +45,47 @@ func TestPageLoadedAgainPlays(t *testing.T) {
 	}
 }
 
-// One that keeps its name, as docs/players.md has it, is the same playback.
-func TestPageThatKeepsItsNameIsOnePlayback(t *testing.T) {
+// A page that says goodbye and keeps its name plays at once when it is loaded again,
+// under the guard that it had. While its user is on another page its slot is free,
+// and a page that the browser has kept takes it again.
+func TestPageThatSaysGoodbyeIsNeverInItsOwnWay(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto", "limit 2"))
-	p := openTab(t, page("http://"+n.addr, "hls"), "alice")
-	p.run(t, "playInTab", hlsCMAF)
-	p.plays(t)
-	before := n.guards(t, "alice").Guards
-	for range 2 {
-		p.do(t, "reload")
-		p.run(t, "playInTab", hlsCMAF)
-		p.plays(t)
-		if held := n.guards(t, "alice").Guards; len(held) != 1 || held[0].GuardID != before[0].GuardID {
-			t.Errorf("loaded again, the page holds %+v, before %+v", held, before)
-		}
+	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto", "limit 1"))
+	for player, media := range map[string]string{"hls": hlsCMAF, "dash": mpd, "shaka": mpd, "video": hlsTS, "native": hlsCMAF} {
+		t.Run(player, func(t *testing.T) {
+			t.Parallel()
+			p := openTab(t, page("http://"+n.addr, player), player)
+			p.run(t, "playNamed", media)
+			p.plays(t)
+			n.holds(t, player, 1)
+			before := n.guards(t, player).Guards[0]
+
+			p.do(t, "reload")
+			p.run(t, "playNamed", media)
+			p.plays(t)
+			n.holds(t, player, 1)
+			if g := n.guards(t, player).Guards[0]; g.GuardID != before.GuardID {
+				t.Errorf("%s plays under the guard %+v, before it was loaded again %+v", player, g, before)
+			}
+
+			p.do(t, "leave", "http://"+n.addr+"/docs/native.js")
+			eventually(t, "the page that is left gives its slot back", func() bool { return len(n.guards(t, player).Guards) == 0 })
+			if kept := string(p.do(t, "back")); kept != "true" {
+				t.Fatal("the browser has not kept the page")
+			}
+			eventually(t, "the page takes its slot again", func() bool { return len(n.guards(t, player).Guards) == 1 })
+			if g := n.guards(t, player).Guards[0]; g.GuardID != before.GuardID {
+				t.Errorf("%s has come back under the guard %+v, before it was left %+v", player, g, before)
+			}
+			p.plays(t)
+
+			// Another screen takes the slot meanwhile.
+			p.do(t, "leave", "http://"+n.addr+"/docs/native.js")
+			eventually(t, "the page that is left gives its slot back", func() bool { return len(n.guards(t, player).Guards) == 0 })
+			n.want(t, 201, player, "POST", "/guards", `{"streamId":"other"}`)
+			p.do(t, "back")
+			eventually(t, "the page hears why it has no slot", func() bool { return len(p.state(t).Refusals) == 1 })
+		})
 	}
-	// Another tab is another.
-	other := p.beside(t, page("http://"+n.addr, "hls"))
-	other.run(t, "playInTab", hlsCMAF)
-	other.plays(t)
-	n.holds(t, "alice", 2)
-	p.do(t, "close")
-	eventually(t, "the page has said goodbye", func() bool { return len(n.guards(t, "alice").Guards) == 1 })
 }

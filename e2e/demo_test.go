@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -65,13 +66,27 @@ func TestDemoPage(t *testing.T) {
 			p.shows(t, "TV", "replaced")
 			p.says(t, "TV", "GUARD_REPLACED")
 			p.accessible(t, "with one that was replaced")
-			devices := []string{}
+			devices := make(map[string]string)
 			for _, g := range n.guards(t, name).Guards {
-				devices = append(devices, g.DeviceID)
+				devices[g.DeviceID] = g.GuardID
 			}
-			slices.Sort(devices)
-			if want := []string{"Laptop", "Phone", "Tablet"}; !slices.Equal(devices, want) {
-				t.Errorf("guards of %q, want %q", devices, want)
+			if got, want := slices.Sorted(maps.Keys(devices)), []string{"Laptop", "Phone", "Tablet"}; !slices.Equal(got, want) {
+				t.Errorf("guards of %q, want %q", got, want)
+			}
+
+			// Loaded again, the page plays what it played, under the same guards.
+			p.do(t, "renew")
+			for device := range devices {
+				p.shows(t, device, "playing")
+			}
+			again := n.guards(t, name).Guards
+			for _, g := range again {
+				if devices[g.DeviceID] != g.GuardID {
+					t.Errorf("loaded again, %s plays under %s, before under %s", g.DeviceID, g.GuardID, devices[g.DeviceID])
+				}
+			}
+			if len(again) != 3 {
+				t.Errorf("loaded again, the page holds %+v", again)
 			}
 		})
 	}

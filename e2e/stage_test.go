@@ -37,7 +37,9 @@ func newStage(t *testing.T) *stage {
 	})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.note(r)
-		w.Header().Set("Cache-Control", "no-store")
+		if r.URL.Path != "/player/page.html" { // such a page would not be kept for a user who goes back
+			w.Header().Set("Cache-Control", "no-store")
+		}
 		if origin := r.Header.Get("Origin"); origin != "" {
 			w.Header().Set("Access-Control-Allow-Origin", origin)
 			w.Header().Set("Access-Control-Allow-Credentials", "true")

@@ -24,6 +24,7 @@ const (
 	Rejected  Word = "rejected"  // all slots are taken
 	Revoked   Word = "revoked"   // its playback was revoked
 	Replaced  Word = "replaced"  // another playback has taken its slot
+	Taken     Word = "taken"     // the same of one that was closed or lapsed; only its event says so, its requests are replaced
 
 	Redirected  Word = "redirected"  // a manifest, sent to the URL of its playback
 	Listed      Word = "list"        // a playlist of titles, each of which is a playback of its own

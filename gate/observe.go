@@ -15,7 +15,7 @@ import (
 
 // Observed is the policy that refuses nobody and replaces nothing.
 func Observed(p guard.Policy) guard.Policy {
-	p.Observe, p.ReclaimLapsed = true, false
+	p.Observe, p.Reclaim = true, guard.ReclaimOff
 	return p
 }
 
@@ -32,7 +32,7 @@ func (g *Gate) observe(ctx context.Context, r *Request, d *Decision, claim guard
 			g.Tally.selfRefused()
 		}
 		return problem.Refused(would)
-	case len(would.Replaced) > 0:
+	case len(would.Replaced) > would.Taken:
 		d.Word = WouldReplace
 	}
 	return nil
@@ -69,6 +69,7 @@ type Observer struct {
 	*lease.Keeper
 	Tally  *Tally
 	Ending <-chan struct{} // closed when nothing is to wait any more
+	Hurry  Hurry           // as the Gate's
 }
 
 // Acquire implements guard.Store. A start that is in doubt waits. Of who is only
@@ -77,7 +78,7 @@ type Observer struct {
 func (o Observer) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	if !p.Observe {
 		c.Patience = min(shortPatience, p.TTL)
-		return WaitOut(ctx, o.Ending, o.Keeper, c, func(c guard.Claim) (guard.Verdict, error) { return o.Keeper.Acquire(ctx, c, p) })
+		return WaitOut(ctx, o.Ending, o.Keeper, c, o.Hurry.asking(ctx, func(c guard.Claim) (guard.Verdict, error) { return o.Keeper.Acquire(ctx, c, p) }))
 	}
 	v, err := o.Keeper.Acquire(ctx, c, p)
 	if err == nil && v.Outcome.Ended() {

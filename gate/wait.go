@@ -9,7 +9,7 @@ import (
 )
 
 // afterPatience is how long a start goes on waiting that others have doubted for.
-const afterPatience = 5 * time.Second
+var afterPatience = guard.Paced(5 * time.Second)
 
 // WaitOut asks about a start, and as long as that is in doubt waits and asks again:
 // for the claim's patience and 5 s more at most, or until ending is closed. Where
@@ -27,8 +27,8 @@ func WaitOut(ctx context.Context, ending <-chan struct{}, k *lease.Keeper, c gua
 	c.Waited = true
 	last := time.NewTimer(c.Patience + afterPatience)
 	defer last.Stop()
-	for err == nil && v.Outcome == guard.Doubted {
-		heard, next := news(), time.NewTimer(v.FreeIn)
+	for heard := news(); err == nil && v.Outcome == guard.Doubted; {
+		next := time.NewTimer(v.FreeIn)
 		select {
 		case <-next.C:
 		case <-heard:
@@ -41,6 +41,7 @@ func WaitOut(ctx context.Context, ending <-chan struct{}, k *lease.Keeper, c gua
 		}
 		next.Stop()
 		if err == nil {
+			heard = news() // of what happens while the store answers
 			v, err = ask(c)
 		}
 	}

@@ -19,9 +19,11 @@ type Guard struct {
 	Labels Labels // what else rules go by; at most MaxLabels bytes
 	Client Client // what started it
 
-	// The store's clock, in milliseconds. The guard is active until ExpiresAt,
-	// lapsed (still holding its slot, still refreshable) until RemovedAt.
+	// The store's clock, in milliseconds. The guard is active until ExpiresAt. Lapsed or
+	// closed it still has its slot, and can be refreshed, until RemovedAt.
 	CreatedAt, ExpiresAt, RemovedAt time.Time
+	Closed                          bool // its client has closed its connections: at ExpiresAt
+	Lapsed                          bool // of a guard that a store shows: nobody had refreshed it until then
 }
 
 // Client is a hash of a client's address and program, 0 where they are not known.
@@ -65,6 +67,13 @@ type Claim struct {
 	Named, Nameless bool
 	// For is the guard that a Nameless playback was served by before, if any.
 	For ID
+	// Path is the guard that a Nameless request is served by if its path is that of a long
+	// answer: one without an end. Such a guard is its path's alone.
+	Path ID
+	// Long says that the answer to a request without a name is a long one: its guard, which
+	// is For until then, is ID from then on. Short says that it was none after all: the
+	// guard is its client's again, whatever the path.
+	Long, Short bool
 	// Anew says that the playback starts anew, from its first request: it is no
 	// straggler of the time before its release, and a replacement no longer stops it.
 	Anew bool
@@ -128,7 +137,7 @@ const (
 // Settle is how long after the release of a playback its last requests may
 // arrive. They pass for as long as the playback had its guard, if that is
 // shorter; and not at all if it had come back within ttl of another release.
-const Settle = 5 * time.Second
+var Settle = Paced(5 * time.Second)
 
 // MaxGraces is how many releases of a user within ttl have all of Settle. After so
 // many, stragglers pass for as long as Watched only: who starts, stops and plays on
@@ -137,7 +146,7 @@ const MaxGraces = 3
 
 // Watched is how long after its replacement a playback asks only because it has
 // not heard of it. Whoever asks later is watched, and its viewer thrown out.
-const Watched = time.Second
+var Watched = Paced(time.Second)
 
 // MaxReturns is how often playbacks of a stream that others have thrown out may
 // throw those out in turn.
@@ -156,7 +165,7 @@ const (
 	Absent                       // Refresh: there is no such guard
 	Known                        // admitted or refreshed lately; the store was not asked
 	Uncounted                    // the user holds as many guards as a store keeps of one: it passes, and nothing is kept
-	Replaced                     // another playback has taken the slot; only starting anew brings it back
+	Replaced                     // another playback has taken the slot; starting anew brings it back, or room where it was closed or lapsed
 	Doubted                      // all slots are taken, but one perhaps by nobody: wait and ask again
 )
 
@@ -197,6 +206,7 @@ type Verdict struct {
 	Lately   bool // Rejected: the rule would replace, but playbacks throw each other out too often
 
 	Replaced []ID // guards that were ended to make room
+	Taken    int  // how many of those, the first, were closed or lapsed: nobody was watching
 	Doubted  []ID // guards that were not doubted before
 	Answered bool // Refreshed: the guard had been doubted
 }

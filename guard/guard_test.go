@@ -106,7 +106,7 @@ func TestFreeIn(t *testing.T) {
 	}{
 		{Policy{Limit: 3}, 10 * time.Second},
 		{Policy{Limit: 1}, 30 * time.Second},
-		{Policy{Limit: 2, ReclaimLapsed: true}, 2 * time.Second},
+		{Policy{Limit: 2, Reclaim: ReclaimLapsed}, 2 * time.Second},
 		{Policy{Limit: 0, TTL: time.Minute}, time.Minute},
 	} {
 		if got := freeIn(now, guards, c.p.Limit, c.p); got != c.want {

@@ -11,6 +11,7 @@ import (
 // code, for stores that keep guards in Go; redisstore says the same in Lua, in the
 // same steps. The zero value is an empty account. Not safe for concurrent use.
 type Ledger struct {
+	Node    uint8    // which of the nodes asks, 1 to 255, where they are told apart
 	records []record // oldest first
 }
 
@@ -32,6 +33,7 @@ type record struct {
 	flags     flag
 	returns   uint8     // how often playbacks of this stream have come back from a replacement
 	doubtedAt time.Time // zero of a guard that is not
+	node      uint8     // of a guard: which made it
 }
 
 type kind uint8
@@ -55,6 +57,10 @@ const (
 	watched                   // of replaced: somebody was watching, for it has refused him, or another client took his slot
 	lifted                    // of replaced: its playback has started anew
 	parted                    // of replaced: requests without a name are another start's now
+	taken                     // of replaced: it was closed or lapsed, and a start took its slot where nobody is replaced
+	reopened                  // it is not to be closed: it has been, or another node has refreshed it
+
+	long flag = 256 // its requests are long ones: it serves no other path of its client
 )
 
 func (r *record) is(f flag) bool { return r.flags&f != 0 }
@@ -66,24 +72,38 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 	v.Outcome = l.acquire(now, c, p, &v)
 	v.Held = l.held()
 	if v.Guard.ID != (ID{}) {
+		v.Guard.lapse(now)
 		v.FreeIn = p.SlotEnds(&v.Guard).Sub(now)
 	}
 	return v
 }
 
 func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
+	// 0. The path of a long answer is its playback's name.
+	if c.Nameless && c.Path != (ID{}) && l.first(func(r *record) bool { return r.ID == c.Path && r.kind != returned }) != nil {
+		c.ID, c.Nameless, c.Named, c.Long = c.Path, false, true, true
+	}
+
 	// 1. A playback that was revoked is refused, and one that was replaced until it
-	// starts anew, or nobody is to be refused. Requests without a name are another
-	// matter (3).
+	// starts anew, or nobody is to be refused; one whose slot was taken only where there
+	// is no room (6). Requests without a name are another matter (3).
 	if c.Anew || p.Observe {
 		l.lift(&c, !c.Reloads || p.Observe)
 	}
+	var lost *record // its mark, where its slot was taken
 	if mark := l.stopping(c.ID); mark != nil && !c.Nameless {
-		return l.stop(now, mark, p, v)
+		if !mark.is(taken) {
+			return l.stop(now, mark, p, v)
+		}
+		lost = mark
 	}
 
-	// 2. Its own guard stays its own. Without one,
+	// 2. Its own guard stays its own; that of a long answer may have been made under
+	// its client's name. Without one,
 	own := l.find(c.ID, held)
+	if own == nil && c.Long {
+		own = l.rename(&c)
+	}
 	if own == nil && c.Nameless {
 		// 3. a request without a name is served by the guards of its stream and
 		// device, or by one that may be on them, or is refused with the playback that
@@ -97,8 +117,10 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 			c.ID = own.ID
 		} else if mark := l.ended(now, &c); mark != nil && mark.kind == released {
 			return Released
-		} else if mark != nil {
+		} else if mark != nil && !mark.is(taken) {
 			return l.stop(now, mark, p, v)
+		} else if mark != nil {
+			lost = mark
 		} else if c.For != (ID{}) && l.first(func(r *record) bool { return r.ID == c.For }) == nil {
 			c.ID, c.Nameless, c.Intent = c.For, false, Resume
 		}
@@ -123,6 +145,9 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	c.writeOn(&g)
 	returns := l.returns(&g)
 	room := l.makeRoom(now, was, &g, &c, p)
+	if lost != nil && (room.refusing != nil || len(room.thrownOut) > 0) {
+		return l.stop(now, lost, p, v)
+	}
 	if room.refusing == nil && len(room.thrownOut) > 0 && returns > MaxReturns {
 		room.refusing, v.Lately = room.by, true
 	}
@@ -146,15 +171,15 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 			return Vacant
 		}
 		if len(room.going) > 0 {
-			g, room.going, room.taken, room.thrownOut = own.Guard, nil, nil, nil
+			g, room.going, room.taken, room.doubted, room.thrownOut = own.Guard, nil, nil, nil, nil
 		}
 	}
 
 	// 9. What has to go goes. The playbacks that lose their slots to another are refused.
-	if v.Replaced = append(room.taken, room.thrownOut...); len(v.Replaced) > 0 {
-		l.finish(now, v.Replaced, p, replaced, c.Client)
+	v.Replaced, v.Taken = slices.Concat(room.taken, room.doubted, room.thrownOut), len(room.taken)
+	if len(v.Replaced) > 0 {
+		l.finish(now, v.Replaced, p, replaced, room.going)
 	}
-	l.records = slices.DeleteFunc(l.records, func(r record) bool { return r.kind == held && room.going[r.ID] })
 
 	// 10. Its own guard is refreshed, or a guard is born.
 	if own = l.find(c.ID, held); own != nil {
@@ -162,18 +187,27 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		if c.Named {
 			own.flags |= named
 		}
+		if c.Long {
+			own.flags |= long
+		}
+		if c.Short && own.is(long) {
+			own.flags = own.flags&^(long|named) | nameless
+		}
 		if !own.is(named) || !c.Nameless {
-			v.Answered = own.refresh(now, p)
+			v.Answered = own.refresh(now, p, l.Node)
 		}
 		v.Guard = own.Guard
 		return Refreshed
 	}
-	born := record{Guard: g, returns: returns}
+	born := record{Guard: g, returns: returns, node: l.Node}
 	if c.Named {
 		born.flags |= named
 	}
 	if c.Nameless {
 		born.flags |= nameless
+	}
+	if c.Long {
+		born.flags |= long
 	}
 	if c.Intent == Play && (c.Named || c.Nameless) {
 		born.flags |= unproven
@@ -209,6 +243,9 @@ func (l *Ledger) lift(c *Claim, evenWatched bool) {
 	}
 }
 
+// thrownOut reports whether a record is of a playback that another has thrown out.
+func (r *record) thrownOut() bool { return r.kind == replaced && !r.is(taken) }
+
 // stops reports whether a record refuses its playback.
 func (r *record) stops() bool { return r.kind == revoked || r.kind == replaced && !r.is(lifted) }
 
@@ -235,10 +272,21 @@ func (r *record) stay(now time.Time, p Policy) {
 	}
 }
 
+// rename gives the guard that was made for a request without a name the name of its
+// path. It returns nil where there is none, or where the name is known already.
+func (l *Ledger) rename(c *Claim) *record {
+	r := l.find(c.For, held)
+	if r == nil || !r.is(nameless) || l.first(func(r *record) bool { return r.ID == c.ID }) != nil {
+		return nil
+	}
+	r.ID, r.flags = c.ID, r.flags&^nameless
+	return r
+}
+
 // may reports whether a request without a name may be part of a playback: what is
 // not known of either matches anything.
 func (r *record) may(c *Claim) bool {
-	return alike(r.Stream, c.Stream) && alike(r.Device, c.Device) &&
+	return !r.is(long) && alike(r.Stream, c.Stream) && alike(r.Device, c.Device) &&
 		(!r.is(nameless) || r.Client == 0 || c.Client == 0 || r.Client == c.Client)
 }
 
@@ -258,7 +306,7 @@ func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *re
 		if r.kind != held || !r.serves(c) {
 			continue
 		}
-		if !r.is(named) && r.refresh(now, p) {
+		if !r.is(named) && r.refresh(now, p, l.Node) {
 			v.Answered = true
 		}
 		if first == nil {
@@ -270,12 +318,22 @@ func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *re
 
 // ended is the mark of a playback that a request without a name may be part of; an
 // operator's word is about its own guard too. Of one that passes it is known: who had
-// asked before the release has filled in the rest.
-func (l *Ledger) ended(now time.Time, c *Claim) *record {
-	return l.first(func(r *record) bool {
-		return r.stops() && !r.is(parted) && r.may(c) || r.kind == revoked && r.ID == c.ID ||
-			r.kind == released && r.serves(c) && r.precedes(now, c)
-	})
+// asked before the release has filled in the rest. That a slot was taken is the last to
+// be said.
+func (l *Ledger) ended(now time.Time, c *Claim) (mark *record) {
+	for i := range l.records {
+		r := &l.records[i]
+		if r.stops() && !r.is(parted) && r.may(c) || r.kind == revoked && r.ID == c.ID ||
+			r.kind == released && r.serves(c) && r.precedes(now, c) {
+			if !r.is(taken) {
+				return r
+			}
+			if mark == nil {
+				mark = r
+			}
+		}
+	}
+	return mark
 }
 
 // precedes reports whether a request that comes without a guard belongs to the
@@ -293,7 +351,7 @@ func (mark *record) precedes(now time.Time, c *Claim) bool {
 // returns is how often playbacks of a guard's stream have come back, with this one.
 func (l *Ledger) returns(g *Guard) (n uint8) {
 	for _, r := range l.records {
-		if r.kind == replaced && r.Stream == g.Stream {
+		if r.thrownOut() && r.Stream == g.Stream {
 			times := min(r.returns, MaxReturns)
 			if r.is(watched) {
 				times++
@@ -309,7 +367,7 @@ func (l *Ledger) returns(g *Guard) (n uint8) {
 func (l *Ledger) fight(now time.Time, g *Guard, p Policy) (standing time.Duration) {
 	for i := range l.records {
 		r := &l.records[i]
-		if r.kind == replaced && r.is(watched) && r.Stream == g.Stream && r.returns >= MaxReturns {
+		if r.thrownOut() && r.is(watched) && r.Stream == g.Stream && r.returns >= MaxReturns {
 			r.stay(now, p)
 			standing = max(standing, r.RemovedAt.Sub(now))
 		}
@@ -327,7 +385,7 @@ func (l *Ledger) doubt(now time.Time, room *room, g *Guard, c *Claim, v *Verdict
 	var perhaps []*record
 	for i := range l.records {
 		r := &l.records[i]
-		if r.kind == held && r.ID != g.ID && r.same(g) && !room.going[r.ID] && room.refusing.covers(&r.Guard, g) &&
+		if r.kind == held && r.ID != g.ID && !r.is(long) && r.same(g) && !room.goes(r.ID) && room.refusing.covers(&r.Guard, g) &&
 			!(c.Waited && r.doubtedAt.IsZero()) {
 			perhaps = append(perhaps, r)
 		}
@@ -356,7 +414,7 @@ func (l *Ledger) Refresh(now time.Time, id ID, p Policy) Verdict {
 	l.Forget(now)
 	v := Verdict{Outcome: Absent, Held: l.held()}
 	if r := l.find(id, held); r != nil {
-		v.Answered = r.refresh(now, p)
+		v.Answered = r.refresh(now, p, l.Node)
 		v.Outcome, v.Guard = Refreshed, r.Guard
 	} else if r := l.stopping(id); r != nil {
 		v.Outcome = l.stop(now, r, p, &v)
@@ -380,7 +438,7 @@ func (l *Ledger) end(now time.Time, id ID, p Policy, k kind) bool {
 	if l.find(id, held) == nil {
 		return false
 	}
-	l.finish(now, []ID{id}, p, k, 0)
+	l.finish(now, []ID{id}, p, k, nil)
 	return true
 }
 
@@ -405,10 +463,9 @@ func (l *Ledger) Undo(now time.Time, id ID, others []ID) bool {
 	return true
 }
 
-// finish turns guards into marks of this kind, because of a client where they are
-// replaced. A mark lives for the policy's ttl, or the guard's if that is longer: for
+// finish turns guards into marks of this kind, with these flags. A mark lives for the policy's ttl, or the guard's if that is longer: for
 // so long a node that has not heard of the end may take the guard for lost.
-func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind, by Client) {
+func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind, flags map[ID]flag) {
 	place := make(map[ID]int, len(ids))
 	for i, id := range ids {
 		place[id] = i
@@ -438,11 +495,9 @@ func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind, by Client) {
 			grace = 0
 		}
 		if p.TTL > 0 {
-			r.kind, r.ttl, r.Labels, r.doubtedAt = k, max(p.TTL, r.ttl), "", time.Time{}
+			r.kind, r.ttl, r.Labels, r.doubtedAt, r.node = k, max(p.TTL, r.ttl), "", time.Time{}, 0
 			r.CreatedAt, r.ExpiresAt, r.RemovedAt = now, now.Add(grace), now.Add(r.ttl)
-			if k == replaced && by != 0 && r.Client != 0 && by != r.Client {
-				r.flags |= watched
-			}
+			r.flags |= flags[r.ID]
 			l.records = append(l.records, r)
 		}
 	}
@@ -493,9 +548,9 @@ func (r *record) weight() int {
 
 // List is Store.List at a moment of the store's clock. It changes nothing.
 func (l *Ledger) List(now time.Time) []Guard {
-	as := Ledger{slices.Clone(l.records)}
+	as := Ledger{records: slices.Clone(l.records)}
 	as.Forget(now)
-	return as.guards()
+	return shown(now, as.guards())
 }
 
 // Forget drops the guards and marks whose time is over and reports whether
@@ -570,28 +625,4 @@ func (l *Ledger) guards() []Guard {
 		}
 	}
 	return guards
-}
-
-// refresh is a sign of life. It reports whether the guard had been doubted.
-func (r *record) refresh(now time.Time, p Policy) (answered bool) {
-	answered = !r.doubtedAt.IsZero()
-	r.doubtedAt = time.Time{}
-	r.flags &^= unproven
-	r.extend(now, p)
-	return answered
-}
-
-// extend moves both times on. Neither goes back, whatever the policy of another
-// handler is: nodes rely on what they were told.
-func (r *record) extend(now time.Time, p Policy) {
-	r.ExpiresAt = latest(r.ExpiresAt, now.Add(p.Interval))
-	r.RemovedAt = latest(r.RemovedAt, now.Add(p.TTL))
-	r.ttl = r.RemovedAt.Sub(now)
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

@@ -17,10 +17,7 @@ type Policy struct {
 	// user it counts MaxObserved guards; a playback beyond is Uncounted.
 	Observe bool
 
-	// ReclaimLapsed lets a new playback take the slot of the guard that lapsed
-	// first. The default keeps every slot until TTL: a hidden browser tab is
-	// silent for a minute, and its viewer is still there.
-	ReclaimLapsed bool
+	Reclaim Reclaim // whose slots a start may take when it finds no other room
 
 	// CountLocally lets a node count by itself while the store cannot answer.
 	// It is not the store's concern.
@@ -92,14 +89,6 @@ func (p *Policy) AllRules() []Rule {
 		}
 	}
 	return rules
-}
-
-// SlotEnds is until when a guard has its slot if nobody refreshes it.
-func (p *Policy) SlotEnds(g *Guard) time.Time {
-	if p.ReclaimLapsed {
-		return g.ExpiresAt
-	}
-	return g.RemovedAt
 }
 
 // With is the policy with another AtLimit of its own limit. Its rules keep

@@ -7,52 +7,60 @@ import (
 
 // room is what has to go so that every rule allows a guard.
 type room struct {
-	going     map[ID]bool
-	taken     []ID  // of those, the ones that were doubted in vain
-	thrownOut []ID  // and those that a rule replaces,
-	by        *Rule // the last such rule
-	refusing  *Rule // if all that is not enough,
-	missing   int   // and how many more would have to go for that rule
+	going     map[ID]flag // with what their marks are to say
+	taken     []ID        // of those, the ones that are closed or lapsed,
+	doubted   []ID        // the ones that were doubted in vain
+	thrownOut []ID        // and those that a rule replaces,
+	by        *Rule       // the last such rule
+	refusing  *Rule       // if all that is not enough,
+	missing   int         // and how many more would have to go for that rule
 }
 
 // makeRoom finds the guards that must go so that every rule allows g. own is g
-// before the claim, nil if it is new. First go lapsed guards where those may lose
-// their slots, the longest lapsed first; then guards that were doubted for long
-// enough; then, unless the claim only resumes, those that the rule replaces, the
-// oldest first. makeRoom changes nothing.
+// before the claim, nil if it is new. First go closed guards and then lapsed ones, as
+// far as those may lose their slots, the longest over first; then guards that were
+// doubted for long enough; then, unless the claim only resumes, those that the rule
+// replaces, the oldest first. makeRoom changes nothing.
 func (l *Ledger) makeRoom(now time.Time, own, g *Guard, c *Claim, p Policy) (room room) {
 	if own == nil && c.Intent == Resume {
 		return room // an admitted viewer stays admitted
 	}
-	room.going = make(map[ID]bool)
+	room.going = make(map[ID]flag)
 	for _, r := range p.AllRules() {
 		if l.held() < r.Limit || !r.covers(g, g) || own != nil && r.covers(own, g) {
 			continue // there is room for all, the rule is not about g, or counts it already
 		}
-		others := slices.DeleteFunc(r.beside(g, l.guards()), func(o Guard) bool { return room.going[o.ID] })
+		others := slices.DeleteFunc(r.beside(g, l.guards()), func(o Guard) bool { return room.goes(o.ID) })
 		excess := len(others) - r.Limit + 1
-		if p.ReclaimLapsed {
-			over := slices.DeleteFunc(slices.Clone(others), func(o Guard) bool { return now.Before(o.ExpiresAt) })
-			slices.SortStableFunc(over, func(a, b Guard) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
-			for _, o := range over[:min(max(excess, 0), len(over))] {
-				room.going[o.ID] = true
-				excess--
+		goes := func(o *Guard, where *[]ID, f flag) {
+			room.going[o.ID], *where = f, append(*where, o.ID)
+			excess--
+		}
+		for _, o := range l.takeable(now, others, p) {
+			switch {
+			case excess <= 0:
+			case r.replaces(&o, g): // as it would be without having closed or lapsed, but nobody was watching
+				goes(&o, &room.taken, 0)
+			default:
+				goes(&o, &room.taken, taken)
 			}
 		}
 		for i := range l.records {
 			o := &l.records[i]
-			if excess > 0 && !room.going[o.ID] && o.isOver(now, g, c) && r.covers(&o.Guard, g) {
-				room.going[o.ID] = true
-				room.taken = append(room.taken, o.ID)
-				excess--
+			if excess > 0 && !room.goes(o.ID) && o.isOver(now, g, c) && r.covers(&o.Guard, g) {
+				goes(&o.Guard, &room.doubted, 0)
 			}
 		}
 		for _, o := range others {
-			if excess > 0 && c.Intent != Resume && !room.going[o.ID] && r.replaces(&o, g) {
-				room.going[o.ID] = true
-				room.thrownOut, room.by = append(room.thrownOut, o.ID), &r
-				excess--
+			switch {
+			case excess <= 0 || c.Intent == Resume || room.goes(o.ID) || !r.replaces(&o, g):
+				continue
+			case c.Client != 0 && o.Client != 0 && c.Client != o.Client:
+				goes(&o, &room.thrownOut, watched)
+			default:
+				goes(&o, &room.thrownOut, 0)
 			}
+			room.by = &r
 		}
 		if excess > 0 {
 			room.refusing, room.missing = &r, excess
@@ -60,6 +68,24 @@ func (l *Ledger) makeRoom(now time.Time, own, g *Guard, c *Claim, p Policy) (roo
 		}
 	}
 	return room
+}
+
+func (room *room) goes(id ID) bool {
+	_, goes := room.going[id]
+	return goes
+}
+
+// takeable are those of the guards whose slots a start may take: closed ones, then
+// lapsed ones, the longest over first.
+func (l *Ledger) takeable(now time.Time, guards []Guard, p Policy) []Guard {
+	over := slices.DeleteFunc(slices.Clone(guards), func(g Guard) bool { return !p.MayTake(now, &g) })
+	slices.SortStableFunc(over, func(a, b Guard) int {
+		if a.Closed != b.Closed {
+			return map[bool]int{true: -1, false: 1}[a.Closed]
+		}
+		return a.ExpiresAt.Compare(b.ExpiresAt)
+	})
+	return over
 }
 
 // isOver reports whether a guard has been doubted for as long as a start of what
@@ -73,7 +99,7 @@ func (v *Verdict) refuse(now time.Time, r Rule, g *Guard, guards []Guard, p Poli
 	inTheWay := r.beside(g, guards)
 	v.Rule, v.Blocking = r, len(inTheWay)
 	v.FreeIn = freeIn(now, inTheWay, r.Limit, p)
-	v.InTheWay = inTheWay[:min(len(inTheWay), MaxInTheWay)]
+	v.InTheWay = shown(now, inTheWay[:min(len(inTheWay), MaxInTheWay)])
 }
 
 // freeIn is how long until the guards leave a slot free under a limit if

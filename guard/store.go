@@ -37,12 +37,18 @@ type Store interface {
 	// there is nothing to revoke.
 	Revoke(ctx context.Context, user string, id ID, p Policy) (bool, error)
 
+	// CloseGuard says that the client has closed the connections on which a playback was
+	// watched: its guard is closed from now on, and has its slot as long as it had before.
+	// It reports whether it is; not where there is no such guard, or it was closed before,
+	// also if it has been refreshed since; and where another node has made or refreshed it.
+	CloseGuard(ctx context.Context, user string, id ID) (bool, error)
+
 	// Undo takes back what a claim of media made, if nothing else was asked under
 	// the guard: it is gone without a mark, and the playbacks it replaced may go on,
 	// as far as there is room by then. It reports whether it did.
 	Undo(ctx context.Context, user string, id ID, replaced []ID) (bool, error)
 
-	// List returns the user's guards, active and lapsed, oldest first; ForDisplay
+	// List returns the user's guards, whatever their state, oldest first; ForDisplay
 	// perhaps as they were a moment ago.
 	List(ctx context.Context, user string) ([]Guard, error)
 }
@@ -76,8 +82,8 @@ type Batcher interface {
 	AcquireAll(ctx context.Context, requests []Request) []Answer
 }
 
-// Watcher is a Store that tells when a guard was ended or doubted, or has answered
-// a doubt, here or on another node.
+// Watcher is a Store that tells when a guard was ended, closed or doubted, or has
+// answered a doubt, here or on another node.
 type Watcher interface {
 	// Watch calls news for each until the context is done. It outlives the
 	// store's absence. It is a hint: calls may come late, twice or not at all.

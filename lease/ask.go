@@ -26,6 +26,7 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 	if v, ok := k.vacant(&c, &p); ok {
 		return v, nil, nil
 	}
+	k.hungUp(ctx, c.ID)
 	if err := ctx.Err(); err != nil { // an answer at once would race it
 		return guard.Verdict{}, nil, err
 	}

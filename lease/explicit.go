@@ -17,6 +17,7 @@ const maxNamed = 1 << 16 // at most 1900 bytes each
 // Acquire implements guard.Store. Where the store has lost the guard and has no
 // slot for a new one, the guard is restored.
 func (k *Keeper) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	k.hungUp(ctx, c.ID)
 	defer k.turn(c.User)()
 	at := k.now()
 	v, err := k.Store.Acquire(ctx, c, p)
@@ -47,6 +48,7 @@ func (k *Keeper) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guard
 
 func (k *Keeper) refresh(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	ctx = context.WithoutCancel(ctx) // whoever gives a sign of life may be gone before the answer
+	k.hungUp(ctx, c.ID)
 	at, owned := k.now(), k.owns(&c)
 	v, err := k.Store.Refresh(ctx, c.User, c.ID, p)
 	if err == nil && v.Outcome == guard.Absent && owned {

@@ -33,10 +33,11 @@ const (
 	MaxDenials = 1 << 16
 )
 
-const (
-	moveInterval = time.Second      // at least this between a guard's moves to other streams
-	sweepEvery   = 10 * time.Second // what is over is forgotten this much later at most
-)
+// sweepEvery is how much later, at most, what is over is forgotten.
+const sweepEvery = 10 * time.Second
+
+// moveInterval is the least between a guard's moves to other streams.
+var moveInterval = guard.Paced(time.Second)
 
 // Keeper is a guard.Store that remembers. Create it with New, stop it with
 // Close. Requests for media ask Known, and if they are not, Ask; the methods of
@@ -53,15 +54,17 @@ type Keeper struct {
 	denials denials
 	looks   *xsync.Map[guard.ID, look]
 	trials  *xsync.Map[guard.ID, *Trial]
-	speaks  *xsync.Map[guard.ID, guard.ID]    // the guards that serve playbacks without a name
-	waiting *waiting                          // starts, for news of doubted guards
-	named   *xsync.Map[guard.ID, guard.Claim] // guards of explicit calls, as the store last told of them
+	speaks  *xsync.Map[guard.ID, guard.ID]      // the guards that serve playbacks without a name
+	hangUps *xsync.Map[guard.ID, chan struct{}] // each closed when the store has answered
+	waiting *waiting                            // starts, for news of doubted guards
+	named   *xsync.Map[guard.ID, guard.Claim]   // guards of explicit calls, as the store last told of them
 	ended   endings
 	asking  singleflight.Group
 	left    chan struct{} // one for each call under way that a request did not wait for
 	due     chan guard.Request
 	turns   [turns]chan struct{} // by hash of the user
 
+	closed  <-chan struct{}
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -91,10 +94,12 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 		looks:   xsync.NewMap[guard.ID, look](),
 		trials:  xsync.NewMap[guard.ID, *Trial](),
 		speaks:  xsync.NewMap[guard.ID, guard.ID](),
+		hangUps: xsync.NewMap[guard.ID, chan struct{}](),
 		waiting: newWaiting(),
 		named:   xsync.NewMap[guard.ID, guard.Claim](),
 		left:    make(chan struct{}, maxLeft),
 		due:     make(chan guard.Request, queued),
+		closed:  ctx.Done(),
 		cancel:  cancel,
 	}
 	for i := range k.turns {
@@ -124,6 +129,9 @@ func (k *Keeper) Close() error {
 	return nil
 }
 
+// Closed is closed when the Keeper is.
+func (k *Keeper) Closed() <-chan struct{} { return k.closed }
+
 // Known reports whether a request's playback has a lease, and how many guards
 // its user held lately. Where the lease is due for a refresh, Known queues one,
 // in the request's words; the request does not wait for it. What starts anew, and
@@ -149,12 +157,20 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial,
 				return 0, nil, false
 			}
 		}
+	case hangingUp:
+		return 0, nil, false
 	}
 	// The lease may be of a policy with shorter times.
-	if !l.refreshing && (age >= refreshAfter(c.ID, min(p.Interval, l.lives())) || age >= moveInterval && k.moves(&l, c)) {
+	if !l.refreshing && (l.by == perhapsClosed || age >= refreshAfter(c.ID, min(p.Interval, l.lives())) || age >= moveInterval && k.moves(&l, c)) {
 		k.queueRefresh(*c, *p)
 	}
 	return int(l.held), trial, true
+}
+
+// IsServed reports whether a playback without a name is served by another's guard.
+func (k *Keeper) IsServed(id guard.ID) bool {
+	l, known := k.leases.get(id)
+	return known && l.by == byAnother
 }
 
 // Check is Acquire for a request of a playback that may be known: then the
@@ -196,6 +212,12 @@ func (k *Keeper) Undo(ctx context.Context, user string, id guard.ID, replaced []
 
 // remember keeps in mind the answer to what was asked at a moment.
 func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict, by grant) {
+	if c.Path != (guard.ID{}) && v.Guard.ID == c.Path {
+		c.ID, c.Nameless = c.Path, false
+	}
+	if c.Long && c.For != (guard.ID{}) && v.Guard.ID == c.ID { // its guard has another name now
+		k.forget(c.For)
+	}
 	k.note(at, c, p, v, by)
 	for _, id := range slices.Concat(v.Replaced, v.Doubted) {
 		k.forget(id)

@@ -25,11 +25,12 @@ func claim(n int) guard.Claim {
 // shared by keepers that hear of each other.
 type counter struct {
 	*memstore.Store
-	acquires, batches, undos atomic.Int64
-	away                     atomic.Bool
-	delay, late              atomic.Int64 // of a question and of an answer, in nanoseconds
-	mute                     atomic.Bool  // what is published is lost
-	heeds                    atomic.Bool  // a call ends with its context
+	acquires, batches, undos, closings atomic.Int64
+	away                               atomic.Bool
+	delay, late                        atomic.Int64 // of a question and of an answer, in nanoseconds
+	mute                               atomic.Bool  // what is published is lost
+	heeds                              atomic.Bool  // a call ends with its context
+	deaf                               atomic.Bool  // the answer to a closing is lost, and its news
 
 	mu       sync.Mutex
 	watchers []func(guard.ID)
@@ -67,6 +68,22 @@ func (s *counter) Refresh(ctx context.Context, user string, id guard.ID, p guard
 	v, err := s.Store.Refresh(ctx, user, id, p)
 	s.tell(v)
 	return v, err
+}
+
+func (s *counter) CloseGuard(ctx context.Context, user string, id guard.ID) (bool, error) {
+	s.closings.Add(1)
+	if err := s.reach(ctx); err != nil {
+		return false, err
+	}
+	defer func() { time.Sleep(time.Duration(s.late.Load())) }()
+	closed, err := s.Store.CloseGuard(ctx, user, id)
+	if s.deaf.Load() {
+		return false, errAway
+	}
+	if closed {
+		s.publish(id)
+	}
+	return closed, err
 }
 
 func (s *counter) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
@@ -502,11 +519,11 @@ func TestAHiddenTabIsNeverRefused(t *testing.T) {
 func TestReclaimLapsedAsksWhenTheGuardIsNoLongerActive(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, b node) {
 		p := policy
-		p.Limit, p.ReclaimLapsed = 1, true
+		p.Limit, p.Reclaim = 1, guard.ReclaimLapsed
 		a.check(guard.Admitted, claim(1), p)
 		time.Sleep(p.Interval)
 		b.check(guard.Admitted, claim(2), p)
-		a.check(guard.Rejected, claim(1), p)
+		a.check(guard.Replaced, claim(1), p)
 	})
 }
 
@@ -716,11 +733,11 @@ func TestALongerIntervalInterruptsNobody(t *testing.T) {
 	})
 }
 
-// With reclaim_lapsed too a lease ends with the guard, whatever the interval is by then.
+// Where lapsed guards may lose their slots a lease ends with the guard, whatever the interval is by then.
 func TestALongerIntervalProlongsNoLease(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, b node) {
 		p := policy
-		p.Limit, p.ReclaimLapsed = 1, true
+		p.Limit, p.Reclaim = 1, guard.ReclaimLapsed
 		a.check(guard.Admitted, claim(1), p)
 		time.Sleep(p.TTL)
 		p.Interval, p.TTL = 10*time.Minute, 15*time.Minute

@@ -25,6 +25,9 @@ const (
 	byNode          // this node, while the store was away; the store has not heard of the playback
 	byAnother       // the store, because another playback's guard serves
 	onTrial         // the store, for media whose answer is not known yet
+
+	hangingUp     // the store, which is being asked to close the guard
+	perhapsClosed // the store, which has not answered whether it has closed the guard since
 )
 
 // lives is how long from l.at on the guard has its slot for certain.
@@ -33,7 +36,7 @@ func (l *lease) lives() time.Duration { return time.Duration(l.ttl) * time.Milli
 // serves is lives for a policy that may take lapsed guards for less, of another
 // handler or of a newer configuration.
 func (l *lease) serves(p *guard.Policy) time.Duration {
-	if p.ReclaimLapsed {
+	if p.Reclaim == guard.ReclaimLapsed {
 		return min(p.Interval, l.lives())
 	}
 	return l.lives()
@@ -42,7 +45,7 @@ func (l *lease) serves(p *guard.Policy) time.Duration {
 // slotTime is how long after its refresh a guard has its slot for certain: while
 // it exists, or where lapsed guards may lose theirs, while it is active.
 func slotTime(p *guard.Policy) time.Duration {
-	if p.ReclaimLapsed {
+	if p.Reclaim == guard.ReclaimLapsed {
 		return p.Interval
 	}
 	return p.TTL

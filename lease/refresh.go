@@ -9,12 +9,14 @@ import (
 )
 
 const (
-	resumeMargin = time.Second            // a refresh sent this much before the guard's end comes in time, if the store's timeout is no longer
-	refreshers   = 2                      // batches of refreshes under way at once
-	maxBatch     = 64                     // refreshes in a batch: Redis is done with it in half a millisecond
-	linger       = 100 * time.Millisecond // how long a refresh waits for others: it has a minute to spare
-	queued       = 8192                   // refreshes waiting; one more is tried again later
+	resumeMargin = time.Second // a refresh sent this much before the guard's end comes in time, if the store's timeout is no longer
+	refreshers   = 2           // batches of refreshes under way at once
+	maxBatch     = 64          // refreshes in a batch: Redis is done with it in half a millisecond
+	queued       = 8192        // refreshes waiting; one more is tried again later
 )
+
+// linger is how long a refresh waits for others: it has a minute to spare.
+var linger = guard.Paced(100 * time.Millisecond)
 
 // refreshAfter is a third of the interval, or up to a tenth less: playbacks
 // that started together do not refresh together for long.

@@ -62,7 +62,7 @@ func TestASlowStoreRestores(t *testing.T) {
 			for n, p := range []guard.Policy{
 				{Limit: 1, Interval: 60 * time.Second, TTL: 90 * time.Second},
 				{Limit: 1, Interval: 3 * time.Second, TTL: 4 * time.Second},
-				{Limit: 1, Interval: 3 * time.Second, TTL: 4 * time.Second, ReclaimLapsed: true},
+				{Limit: 1, Interval: 3 * time.Second, TTL: 4 * time.Second, Reclaim: guard.ReclaimLapsed},
 			} {
 				c := stranger(n)
 				k.check(guard.Admitted, c, p)

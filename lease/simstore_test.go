@@ -275,6 +275,18 @@ func (l *link) Refresh(_ context.Context, user string, id guard.ID, p guard.Poli
 	return v, err
 }
 
+func (l *link) CloseGuard(_ context.Context, user string, id guard.ID) (bool, error) {
+	closed := false
+	_, err := call(l, user, id, func(ledger *guard.Ledger, now time.Time) bool {
+		closed = ledger.CloseGuard(now, id) || closed
+		return closed
+	})
+	if closed {
+		l.publish(id)
+	}
+	return closed && err == nil, err
+}
+
 func (l *link) Undo(_ context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
 	undone := false
 	_, err := call(l, user, id, func(ledger *guard.Ledger, now time.Time) bool {

@@ -17,6 +17,15 @@ func (k *Keeper) serve(id, serves guard.ID) bool {
 	return true
 }
 
+// Serving is the guard that serves a playback: another one's if its requests have
+// lost every name, and otherwise its own.
+func (k *Keeper) Serving(id guard.ID) guard.ID {
+	if serves, there := k.speaks.Load(id); there {
+		return serves
+	}
+	return id
+}
+
 // speakFor has a claim be in the name of the guard that has served its playback,
 // as long as that has its slot for certain.
 func (k *Keeper) speakFor(c *guard.Claim, l *lease, p *guard.Policy, now moment) {

@@ -112,6 +112,12 @@ func (s *Store) Revoke(_ context.Context, user string, id guard.ID, p guard.Poli
 	return found, nil
 }
 
+// CloseGuard implements guard.Store. It never fails.
+func (s *Store) CloseGuard(_ context.Context, user string, id guard.ID) (closed bool, _ error) {
+	s.with(user, func(l *guard.Ledger, now time.Time) { closed = l.CloseGuard(now, id) })
+	return closed, nil
+}
+
 // Undo implements guard.Store. It never fails.
 func (s *Store) Undo(_ context.Context, user string, id guard.ID, replaced []guard.ID) (undone bool, _ error) {
 	s.with(user, func(l *guard.Ledger, now time.Time) { undone = l.Undo(now, id, replaced) })

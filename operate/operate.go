@@ -126,6 +126,7 @@ type Top struct {
 	Store  string    `json:"store"`
 	Users  int       `json:"users"`  // who hold guards
 	Guards int       `json:"guards"` // that they hold
+	Active int       `json:"active"` // of these: the others are closed or lapsed
 	Top    []UserTop `json:"top"`    // most guards first
 	Error  string    `json:"error,omitempty"`
 }
@@ -135,7 +136,8 @@ type UserTop struct {
 	User   string    `json:"user"`
 	Path   string    `json:"path"` // of the user on the admin API: it keeps what is not UTF-8
 	Guards int       `json:"guards"`
-	Since  time.Time `json:"since"` // of the oldest guard
+	Active int       `json:"active"` // of these: the others are closed or lapsed
+	Since  time.Time `json:"since"`  // of the oldest guard
 }
 
 // Tops says who holds the most guards in each store, and how many there are. It
@@ -158,7 +160,14 @@ func (s Store) top(ctx context.Context, n int) Top {
 	err := walker.Walk(ctx, func(user string, guards []guard.Guard) {
 		t.Users++
 		t.Guards += len(guards)
-		t.rank(UserTop{User: user, Path: UserPath(user), Guards: len(guards), Since: guards[0].CreatedAt}, n)
+		u := UserTop{User: user, Path: UserPath(user), Guards: len(guards), Since: guards[0].CreatedAt}
+		for _, g := range guards {
+			if g.Listed() == guard.Active {
+				u.Active++
+			}
+		}
+		t.Active += u.Active
+		t.rank(u, n)
 	})
 	if err != nil {
 		t.Error = err.Error()

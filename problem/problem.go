@@ -37,11 +37,12 @@ type Refusal struct {
 
 // Holder is a guard as shown to the one it stands in the way of.
 type Holder struct {
-	GuardID   string    `json:"guardId"`
-	StreamID  string    `json:"streamId,omitempty"`
-	DeviceID  string    `json:"deviceId,omitempty"`
-	CreatedAt time.Time `json:"createdAt"`
-	RemovedAt time.Time `json:"removedAt"` // its slot is free then, unless it is refreshed
+	GuardID   string      `json:"guardId"`
+	StreamID  string      `json:"streamId,omitempty"`
+	DeviceID  string      `json:"deviceId,omitempty"`
+	State     guard.State `json:"state"`
+	CreatedAt time.Time   `json:"createdAt"`
+	RemovedAt time.Time   `json:"removedAt"` // its slot is free then, unless it is refreshed
 }
 
 // Seconds is a duration in whole seconds, rounded up.
@@ -126,7 +127,7 @@ func Refused(v guard.Verdict) *Problem {
 		p.Total = v.Blocking
 	}
 	for _, g := range v.InTheWay {
-		p.Guards = append(p.Guards, Holder{GuardID: g.ID.String(), StreamID: g.Stream, DeviceID: g.Device, CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt})
+		p.Guards = append(p.Guards, Holder{GuardID: g.ID.String(), StreamID: g.Stream, DeviceID: g.Device, State: g.Listed(), CreatedAt: g.CreatedAt, RemovedAt: g.RemovedAt})
 	}
 	return p
 }

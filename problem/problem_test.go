@@ -66,9 +66,9 @@ func TestARefusalShowsTheLimitAndWhatIsInTheWay(t *testing.T) {
 	at := time.Date(2026, 2, 1, 20, 15, 0, 0, time.UTC)
 	id := guard.DeriveID("ann", "tv", "p")
 	shown := map[string]any{
-		"guardId": id.String(), "streamId": "movie", "deviceId": "tv", "createdAt": "2026-02-01T20:15:00Z", "removedAt": "2026-02-01T20:16:30Z",
+		"guardId": id.String(), "streamId": "movie", "deviceId": "tv", "state": "lapsed", "createdAt": "2026-02-01T20:15:00Z", "removedAt": "2026-02-01T20:16:30Z",
 	}
-	inTheWay := []guard.Guard{{ID: id, User: "ann", Stream: "movie", Device: "tv", CreatedAt: at, ExpiresAt: at.Add(time.Minute), RemovedAt: at.Add(90 * time.Second)}}
+	inTheWay := []guard.Guard{{ID: id, User: "ann", Stream: "movie", Device: "tv", CreatedAt: at, ExpiresAt: at.Add(time.Minute), RemovedAt: at.Add(90 * time.Second), Lapsed: true}}
 	for _, test := range []struct {
 		name         string
 		verdict      guard.Verdict

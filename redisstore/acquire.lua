@@ -1,9 +1,10 @@
 -- Admits a playback or says why not, in the steps of guard.Ledger.
 -- KEYS[1]  the user's key
--- ARGV     1  id, guard.Intent, flags, interval, ttl, client, patience, alone, for: 16
---             bytes, twice one byte, five times four, 16 bytes, as in guard.Claim;
---             times in milliseconds. Flags: 1 named, 2 nameless, 4 anew, 8 keeps,
---             16 waited, 32 reclaim_lapsed, 64 observe, 128 reloads
+-- ARGV     1  id, guard.Intent, flags, guard.Reclaim, node, interval, ttl, client, patience,
+--             alone, for, path, length: 16 bytes, four times one byte, five times four,
+--             twice 16 bytes, one byte, as in guard.Claim; times in milliseconds. Flags:
+--             1 named, 2 nameless, 4 anew, 8 keeps, 16 waited, 32 observe, 64 reloads;
+--             lengths: 1 long, 2 short
 --          2  stream, device, labels (guard.Labels)
 --          5  channel, where news of guards is published
 --          6  of each rule: per, limit, at_limit (guard.Rule; the policy's own limit is
@@ -13,19 +14,26 @@
 --          been doubted, or is refused lately, or 0; in how many milliseconds there is
 --          room, or a refusal by a mark is over, or to ask again; the rule that refuses
 --          (1 the first), the guards in its way; the ids that were replaced, those that
---          were not doubted before. What is left out at the end is 0, or none
+--          were not doubted before; how many of those that were replaced, the first, were
+--          closed or lapsed. What is left out at the end is 0, or none
 
-local id, intent, flags, interval, ttl, client, patience, alone, served = struct.unpack('>c16BBI4I4I4I4I4c16', ARGV[1])
+local id, intent, flags, reclaim, node, interval, ttl, client, patience, alone, served, path, length = struct.unpack('>c16BBBBI4I4I4I4I4c16c16B', ARGV[1])
 local stream, device, labels, channel, RULES = ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6
 local named, nameless = band(flags, 1) ~= 0, band(flags, 2) ~= 0
-local anew, keeps, observe = band(flags, 4) ~= 0, band(flags, 8) ~= 0, band(flags, 64) ~= 0
+local anew, keeps, observe = band(flags, 4) ~= 0, band(flags, 8) ~= 0, band(flags, 32) ~= 0
 local bound = observe and MAX_OBSERVED or MAX_LIMIT
+
+-- 0. The path of a long answer is its playback's name.
+local by_path = nameless and path ~= NOBODY and locate(path)
+if by_path then id, nameless, named = path, false, true end
 
 -- Two cases, which are nearly all claims, are done on the bytes without reading the
 -- records: a guard of which only times and flags change (10), and a new guard, or a
 -- look, with room for it under every rule (6) where no mark says anything else.
 local at, after, kind, another = locate(id)
-if kind == 'G' and not another and (replacements == 0 or not (anew or observe)) then
+if length ~= 0 then
+  -- on tables
+elseif kind == 'G' and not another and (replacements == 0 or not (anew or observe)) then
   local is, streams, devices, labelled = struct.unpack('>I2BBI2', value, at + 37)
   local names = at + HEADER
   local devices_at = names + streams
@@ -34,7 +42,7 @@ if kind == 'G' and not another and (replacements == 0 or not (anew or observe)) 
     and (device == '' or value:sub(devices_at, labels_at - 1) == device)
     and (labels == '' or value:sub(labels_at, labels_at + labelled - 1) == labels)
     and not (nameless and (named or band(is, NAMED) ~= 0)) then
-    return extend(at, after, interval, ttl, named and NAMED or 0, channel)
+    return extend(at, after, interval, ttl, named and NAMED or 0, node, channel)
   end
 elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or value == '2' and served == NOBODY) then
   local room = bound
@@ -44,14 +52,15 @@ elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or 
     local is = (named and NAMED or 0) + (nameless and NAMELESS or 0)
     if is > 0 then is = is + UNPROVEN end
     local names = stream .. device .. labels
-    local new = struct.pack(RECORD, 'G', id, #names, now, ttl, 0, interval, is, #stream, #device, #labels, now, 0, 0, client) .. names
+    local new = struct.pack(RECORD, 'G', id, #names, now, ttl, 0, interval, is, #stream, #device, #labels, now, 0, node, client) .. names
     value = value .. new
     write(math.max(last, now + ttl))
     return { ADMITTED, now, held + 1, new }
   end
 end
 
-local waited, reclaim = band(flags, 16) ~= 0, band(flags, 32) ~= 0
+if by_path then length = 1 end
+local waited = band(flags, 16) ~= 0
 local rules = {}
 for i = RULES, #ARGV, 3 do
   rules[#rules + 1] = { per = ARGV[i], limit = tonumber(ARGV[i + 1]), at_limit = tonumber(ARGV[i + 2]) }
@@ -59,11 +68,11 @@ end
 --- ledger.lua and room.lua: all else is done on tables.
 
 read()
-local replaced, doubted, also = {}, {}, 0
+local replaced, doubted, also, over_before = {}, {}, 0, 0
 
 local function answer(outcome, shown, free_in, n, blocking)
   save(channel)
-  return { outcome, now, held, shown or '', also, free_in or 0, n or 0, blocking or 0, table.concat(replaced), table.concat(doubted) }
+  return { outcome, now, held, shown or '', also, free_in or 0, n or 0, blocking or 0, table.concat(replaced), table.concat(doubted), over_before }
 end
 
 local function refuse(mark)
@@ -77,7 +86,7 @@ local function alike(a, b) return a == '' or b == '' or a == b end
 -- either matches anything.
 local function may(r)
   return alike(r.stream, stream) and alike(r.device, device)
-    and (not is(r, NAMELESS) or r.client == 0 or client == 0 or r.client == client)
+    and not is(r, LONG) and (not is(r, NAMELESS) or r.client == 0 or client == 0 or r.client == client)
 end
 
 -- Whether it is, as far as the request knows.
@@ -94,10 +103,10 @@ local function precedes(mark)
 end
 
 -- 1. A playback that was revoked is refused, and one that was replaced until it
--- starts anew, or nobody is to be refused. Requests without a name are another
--- matter (3).
+-- starts anew, or nobody is to be refused; one whose slot was taken only where there is
+-- no room (6). Requests without a name are another matter (3).
 if anew or observe then
-  local even_watched = observe or band(flags, 128) == 0
+  local even_watched = observe or band(flags, 64) == 0
   for _, r in ipairs(records) do
     if r.kind == 'P' and (even_watched or not is(r, WATCHED)) then
       if r.id == id then
@@ -109,10 +118,23 @@ if anew or observe then
   end
 end
 local mark = first(function(r) return r.id == id and stops(r) end)
-if mark and not nameless then return refuse(mark) end
+local lost -- its mark, where its slot was taken
+if mark and not nameless then
+  if not is(mark, TAKEN) then return refuse(mark) end
+  lost = mark
+end
 
--- 2. Its own guard stays its own. Without one,
+-- 2. Its own guard stays its own; that of a long answer may have been made under its
+-- client's name. Without one,
 local own = find('G', id)
+if not own and length == 1 and not first(function(r) return r.id == id end) then
+  own = find('G', served)
+  if own and is(own, NAMELESS) then
+    own.id, own.flags, news[#news + 1] = id, without(own.flags, NAMELESS), served
+  else
+    own = nil
+  end
+end
 if not own and nameless then
   -- 3. a request without a name is served by the guards of its stream and device, or
   -- by one that may be on them, or is refused with the playback that was ended there.
@@ -120,21 +142,24 @@ if not own and nameless then
   local oldest
   for _, r in ipairs(records) do
     if r.kind == 'G' and serves(r) then
-      if not is(r, NAMED) then also = math.max(also, refresh(r, interval, ttl)) end
+      if not is(r, NAMED) then also = math.max(also, refresh(r, interval, ttl, node)) end
       oldest = oldest or r
     end
   end
   if oldest then return answer(REFRESHED, pack(oldest)) end
   own = first(function(r) return r.kind == 'G' and may(r) end)
-  mark = first(function(r)
+  local function ended(r)
     return stops(r) and not is(r, PARTED) and may(r) or r.kind == 'R' and r.id == id or r.kind == 'L' and serves(r) and precedes(r)
-  end)
+  end
+  mark = first(function(r) return ended(r) and not is(r, TAKEN) end) or first(ended) -- that a slot was taken is the last to be said
   if own then
     id = own.id
   elseif mark and mark.kind == 'L' then
     return answer(RELEASED)
-  elseif mark then
+  elseif mark and not is(mark, TAKEN) then
     return refuse(mark)
+  elseif mark then
+    lost = mark
   elseif served ~= NOBODY and not first(function(r) return r.id == served and (r.kind == 'G' or WEIGHTS[r.kind]) end) then
     id, nameless, intent = served, false, RESUME
   end
@@ -151,7 +176,7 @@ end
 -- 6. What the guard will be needs room under every rule,
 local new = {
   kind = 'G', id = id, created = now, refreshed = now, interval = interval, ttl = ttl, doubted = 0, flags = 0,
-  returns = 0, reason = 0, client = client, stream = stream, device = device, labels = labels, extra = '',
+  returns = 0, node = node, client = client, stream = stream, device = device, labels = labels, extra = '',
 }
 if own then
   for name, was in pairs(own) do new[name] = was end
@@ -167,7 +192,8 @@ if own then
   end
 end
 local returns = returns_of(new)
-local going, taken, thrown_out, by, refusing, missing = make_room(own, new)
+local going, taken, vain, thrown_out, by, refusing, missing = make_room(own, new)
+if lost and (refusing or #thrown_out > 0) then return refuse(lost) end
 local lately = not refusing and #thrown_out > 0 and returns > MAX_RETURNS
 if lately then refusing, also = by, 1 end
 if refusing then
@@ -186,21 +212,23 @@ if not own and left >= bound then return answer(UNCOUNTED) end
 -- have to go.
 if intent == LOOK then
   if not own then return answer(VACANT) end
-  if left < held then new, going, taken, thrown_out = own, {}, {}, {} end
+  if left < held then new, taken, vain, thrown_out = own, {}, {}, {} end
 end
 
 -- 9. What has to go goes. The playbacks that lose their slots to another are refused.
-for _, ids in ipairs({ taken, thrown_out }) do
+for _, ids in ipairs({ taken, vain, thrown_out }) do
   for _, other in ipairs(ids) do replaced[#replaced + 1] = other end
 end
-if #replaced > 0 then finish('P', replaced, ttl, client) end
-drop(function(r) return r.kind == 'G' and going[r] end)
+over_before = #taken
+if #replaced > 0 then finish('P', replaced, ttl, going) end
 
 -- 10. Its own guard is refreshed, or a guard is born.
 changed = true
 if named then set(new, NAMED) end
+if length == 1 then set(new, LONG) end
+if length == 2 and is(new, LONG) then new.flags = bor(without(without(new.flags, LONG), NAMED), NAMELESS) end
 if own then
-  if not is(new, NAMED) or not nameless then also = refresh(new, interval, ttl) end
+  if not is(new, NAMED) or not nameless then also = refresh(new, interval, ttl, node) end
   local _, i = find('G', id)
   records[i] = new
   return answer(REFRESHED, pack(new))

@@ -11,6 +11,6 @@ if kind ~= 'G' then return 0 end
 --- ledger.lua: the rest is done on tables.
 
 read()
-finish(KIND, { id }, ttl, 0)
+finish(KIND, { id }, ttl, {})
 save(channel)
 return 1

@@ -30,7 +30,7 @@ func TestHistoriesAreThoseOfOneLedger(t *testing.T) {
 	const round = 20_000
 	for n := 0; n*round < *operations && !t.Failed(); n++ {
 		h := guardtest.History{Limit: policy.Limit, Round: n, Broken: broken,
-			Verbs: []string{"acquire", "acquire", "continue", "continue", "look", "resume", "refresh", "release", "release", "revoke", "undo", "list"}}
+			Verbs: []string{"acquire", "acquire", "continue", "continue", "look", "resume", "refresh", "release", "revoke", "close", "close", "undo", "list"}}
 		h.Run(clients, min(round, *operations-n*round), func(client int, c guardtest.Call) (guardtest.Told, bool) {
 			return ask(t.Context(), stores[client], c)
 		})
@@ -41,9 +41,10 @@ func TestHistoriesAreThoseOfOneLedger(t *testing.T) {
 // ask has a store do what the call says. It is not ok where no answer came.
 func ask(ctx context.Context, s *Store, c guardtest.Call) (told guardtest.Told, ok bool) {
 	var (
-		v    guard.Verdict
-		held []guard.Guard
-		err  error
+		v     guard.Verdict
+		found bool
+		held  []guard.Guard
+		err   error
 	)
 	switch c.Verb {
 	case "acquire", "continue", "look", "resume":
@@ -52,14 +53,17 @@ func ask(ctx context.Context, s *Store, c guardtest.Call) (told guardtest.Told, 
 	case "refresh":
 		v, err = s.Refresh(ctx, c.User, c.ID(), policy)
 	case "release":
-		told.Found, err = s.Release(ctx, c.User, c.ID(), policy)
+		found, err = s.Release(ctx, c.User, c.ID(), policy)
 	case "revoke":
-		told.Found, err = s.Revoke(ctx, c.User, c.ID(), policy)
+		found, err = s.Revoke(ctx, c.User, c.ID(), policy)
+	case "close":
+		found, err = s.CloseGuard(ctx, c.User, c.ID())
 	case "undo":
-		told.Found, err = s.Undo(ctx, c.User, c.ID(), nil)
+		found, err = s.Undo(ctx, c.User, c.ID(), nil)
 	case "list":
 		held, err = s.List(ctx, c.User)
 	}
-	told.Outcome, told.Held = v.Outcome, max(v.Held, len(held))
+	told = c.Told(v)
+	told.Found, told.Held = found, max(v.Held, len(held))
 	return told, err == nil
 }

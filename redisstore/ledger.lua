@@ -10,7 +10,7 @@ local function read()
   records = {}
   local at = 2
   while at <= #value do
-    local kind, id, length, refreshed, ttl, doubted, interval, flags, stream, device, labels, created, returns, reason, client, names = struct.unpack(RECORD, value, at)
+    local kind, id, length, refreshed, ttl, doubted, interval, flags, stream, device, labels, created, returns, node, client, names = struct.unpack(RECORD, value, at)
     local devices_at = names + stream
     local labels_at = devices_at + device
     local extra_at = labels_at + labels
@@ -19,7 +19,7 @@ local function read()
     records[#records + 1] = {
       start = start, after = at,
       kind = kind, id = id, refreshed = refreshed, ttl = ttl, doubted = doubted, interval = interval, flags = flags,
-      created = created, returns = returns, reason = reason, client = client,
+      created = created, returns = returns, node = node, client = client,
       stream = value:sub(names, devices_at - 1), device = value:sub(devices_at, labels_at - 1),
       labels = value:sub(labels_at, extra_at - 1), extra = value:sub(extra_at, at - 1),
     }
@@ -53,7 +53,7 @@ local function over(r) return r.refreshed + r.ttl end
 local function pack(r)
   local names = r.stream .. r.device .. r.labels .. r.extra
   return struct.pack(RECORD, r.kind, r.id, #names, r.refreshed, r.ttl, r.doubted, r.interval, r.flags,
-    #r.stream, #r.device, #r.labels, r.created, r.returns, r.reason, r.client) .. names
+    #r.stream, #r.device, #r.labels, r.created, r.returns, r.node, r.client) .. names
 end
 
 -- Writes the records, if they have changed, and tells the news.
@@ -72,11 +72,12 @@ local function save(channel)
   for _, id in ipairs(news) do publish(channel, id) end
 end
 
--- Is a sign of life of a guard. Returns 1 if it had been doubted, or 0.
-local function refresh(r, interval, ttl)
+-- Is a sign of life of a guard, by a node. Returns 1 if it had been doubted, or 0.
+local function refresh(r, interval, ttl, node)
   local answered = r.doubted > 0
   r.interval, r.ttl = extended(r.refreshed, r.interval, r.ttl, interval, ttl)
-  r.refreshed, r.doubted, r.flags, changed = now, 0, without(r.flags, UNPROVEN), true
+  r.flags = refreshed_flags(r.flags, r.node, node)
+  r.refreshed, r.doubted, changed = now, 0, true
   if answered then news[#news + 1] = r.id end
   return answered and 1 or 0
 end
@@ -124,14 +125,14 @@ local function forget_marks()
   drop(function(r) return r == before end)
   records[#records + 1] = {
     kind = 'F', id = NOBODY, created = now, refreshed = now, interval = 0, ttl = until_then - now, doubted = 0,
-    flags = 0, returns = 0, reason = 0, client = 0, stream = '', device = '', labels = '', extra = '',
+    flags = 0, returns = 0, node = 0, client = 0, stream = '', device = '', labels = '', extra = '',
   }
 end
 
--- Turns guards into marks of this kind, the only ones of their playbacks. A mark
--- lives for ttl, or for the guard's own if that is longer; with a ttl of 0 there is
--- none.
-local function finish(kind, ids, ttl, by)
+-- Turns guards into marks of this kind, the only ones of their playbacks, with the flags
+-- that flags has of each. A mark lives for ttl, or for the guard's own if that is longer;
+-- with a ttl of 0 there is none.
+local function finish(kind, ids, ttl, flags)
   local ends, guards, again, releases = {}, {}, {}, 0
   for _, id in ipairs(ids) do ends[id] = true end
   drop(function(r)
@@ -146,9 +147,9 @@ local function finish(kind, ids, ttl, by)
   local settle = releases >= MAX_GRACES and WATCHED_AFTER or SETTLE
   for _, id in ipairs(ids) do
     local r = guards[id]
-    r.kind, r.ttl, r.doubted, r.labels = kind, math.max(ttl, r.ttl), 0, ''
+    r.kind, r.ttl, r.doubted, r.node, r.labels = kind, math.max(ttl, r.ttl), 0, 0, ''
     r.interval = kind == 'L' and not again[id] and math.min(settle, now - r.created) or 0
-    if kind == 'P' and by ~= 0 and r.client ~= 0 and by ~= r.client then set(r, WATCHED) end
+    r.flags = bor(r.flags, flags[r] or 0)
     r.created, r.refreshed = now, now
     if ttl > 0 then records[#records + 1] = r end
     news[#news + 1] = id

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"slices"
@@ -38,6 +39,7 @@ type Options struct {
 	PoolSize    int           // connections to each server; default 10 for each CPU
 	Timeout     time.Duration // bound on a whole call; default DefaultTimeout
 	DialTimeout time.Duration // bound on connecting; default Timeout
+	Node        uint8         // which of the nodes asks, 1 to 255; default a random one, the same for all stores of the process
 	KeyPrefix   string        // in front of the user, with a colon at its end, given or not; default DefaultKeyPrefix
 
 	// ReadFrom is ReadFromReplica if replicas are to be asked for lists that
@@ -121,6 +123,7 @@ func Open(o Options) (*Store, error) {
 		prefix:  o.KeyPrefix,
 		channel: "ended:" + o.KeyPrefix,
 		timeout: o.Timeout,
+		node:    cmp.Or(o.Node, node),
 		where:   o.String(),
 
 		readsReplicas: o.ReadFrom == ReadFromReplica,
@@ -283,3 +286,6 @@ func (o *Options) readURL() error {
 	}
 	return nil
 }
+
+// node is which of the nodes this process is.
+var node = uint8(1 + rand.IntN(255))

@@ -23,19 +23,20 @@ type reply struct {
 	blocking int
 	replaced []guard.ID
 	doubted  []guard.ID
+	taken    int // of replaced
 }
 
 // readReply reads {outcome, now, held, records, also, free_in, rule, blocking,
-// replaced, doubted}, of which only the first four are always there.
+// replaced, doubted, taken}, of which only the first four are always there.
 func readReply(answer any, user string) (r reply, err error) {
 	fields, ok := answer.([]any)
 	if !ok || len(fields) < 4 {
 		return r, errReply
 	}
-	var numbers [8]int64
+	var numbers [11]int64
 	var texts [10]string
-	for i, field := range fields[:min(len(fields), len(texts))] {
-		if i == 3 || i >= len(numbers) {
+	for i, field := range fields[:min(len(fields), len(numbers))] {
+		if i == 3 || i == 8 || i == 9 {
 			texts[i], ok = field.(string)
 		} else {
 			numbers[i], ok = field.(int64)
@@ -57,6 +58,9 @@ func readReply(answer any, user string) (r reply, err error) {
 	if r.replaced, err = readIDs(texts[8]); err != nil {
 		return r, err
 	}
+	if r.taken = int(numbers[10]); r.taken < 0 || r.taken > len(r.replaced) {
+		return r, errReply
+	}
 	r.doubted, err = readIDs(texts[9])
 	return r, err
 }
@@ -75,7 +79,7 @@ func readIDs(text string) (ids []guard.ID, err error) {
 
 // verdict is what the reply says of a claim by a policy, or of a refresh by none.
 func (r *reply) verdict(p *guard.Policy) (v guard.Verdict, err error) {
-	v = guard.Verdict{Outcome: r.outcome, Held: r.held, Replaced: r.replaced, Doubted: r.doubted}
+	v = guard.Verdict{Outcome: r.outcome, Held: r.held, Replaced: r.replaced, Taken: r.taken, Doubted: r.doubted}
 	switch r.outcome {
 	case guard.Admitted, guard.Refreshed:
 		if len(r.guards) != 1 {
@@ -99,6 +103,9 @@ func (r *reply) verdict(p *guard.Policy) (v guard.Verdict, err error) {
 	}
 	return v, nil
 }
+
+// closed is the flag of a guard whose client has closed its connections.
+const closed = 64
 
 // ledgerView is what a value says of a user's ledger.
 type ledgerView struct {
@@ -137,11 +144,13 @@ func parseRecords(now int64, records, user string) (*ledgerView, error) {
 		refreshed := min(r.number(6), now)
 		g.RemovedAt = moment(refreshed + r.number(4))
 		r.take(4) // doubted
-		g.ExpiresAt = moment(refreshed + r.number(4))
-		r.take(2) // flags
+		interval := r.number(4)
+		g.ExpiresAt = moment(refreshed + interval)
+		g.Closed = r.number(2)&closed != 0 && interval == 0
+		g.Lapsed = !g.ExpiresAt.After(moment(now))
 		stream, device, labels := int(r.number(1)), int(r.number(1)), int(r.number(2))
 		g.CreatedAt = moment(min(r.number(6), now))
-		r.take(2) // returns, reason
+		r.take(2) // returns, node
 		g.Client = guard.Client(r.number(4))
 		names := reader{rest: r.take(length)}
 		g.Stream, g.Device, g.Labels = names.take(stream), names.take(device), guard.Labels(names.take(labels))

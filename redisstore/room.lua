@@ -25,53 +25,72 @@ local function beside(new, n)
   return counted
 end
 
+-- Whose slot a start may take: that of a closed guard, or a lapsed one.
+local function closed(r) return is(r, CLOSED) and r.interval == 0 end
+local function may_take(r)
+  if closed(r) then return reclaim ~= RECLAIM_OFF end
+  return reclaim == RECLAIM_LAPSED and expires(r) <= now
+end
+
+-- Until when a guard has its slot for certain if nobody refreshes it.
+local function slot_ends(r)
+  if reclaim == RECLAIM_LAPSED or reclaim == RECLAIM_CLOSED and closed(r) then return expires(r) end
+  return over(r)
+end
+
 -- Finds what has to go before every rule allows the guard new, which was own
--- before, or is new where own is nil: the longest lapsed where lapsed guards may
--- lose their slots, then those that were doubted for long enough, then the oldest
--- where a start replaces them. It changes nothing. Returns what goes, of those the
--- ids that were doubted in vain, those that a rule replaces, the last such rule, and
--- where all that is not enough the rule that refuses, and how many are missing.
+-- before, or is new where own is nil: closed guards and then lapsed ones, as far as
+-- those may lose their slots, the longest over first; then those that were doubted for
+-- long enough; then the oldest where a start replaces them. It changes nothing. Returns
+-- what goes, with the flags that its mark is to have; of that the ids that are closed or
+-- lapsed, those that were doubted in vain, those that a rule replaces; the last such
+-- rule; and where all that is not enough the rule that refuses, and how many are missing.
 local function make_room(own, new)
-  local going, taken, thrown_out, by = {}, {}, {}
-  if not own and intent == RESUME then return going, taken, thrown_out end -- an admitted viewer stays admitted
+  local going, taken, vain, thrown_out, by = {}, {}, {}, {}
+  if not own and intent == RESUME then return going, taken, vain, thrown_out end -- an admitted viewer stays admitted
   for n, rule in ipairs(rules) do
     local what = of(new, rule.per)
     if held >= rule.limit and what ~= '' and not (own and of(own, rule.per) == what) then
-      local excess, others, lapsed, place = 1 - rule.limit, {}, {}, {}
+      local excess, others, takeable, place = 1 - rule.limit, {}, {}, {}
       for _, r in ipairs(beside(new, n)) do
         if not going[r] then
           excess = excess + 1
           others[#others + 1] = r
-          if reclaim and expires(r) <= now then
-            lapsed[#lapsed + 1] = r
-            place[r] = #lapsed
+          if may_take(r) then
+            takeable[#takeable + 1] = r
+            place[r] = #takeable
           end
         end
       end
-      table.sort(lapsed, function(a, b)
+      table.sort(takeable, function(a, b)
+        if closed(a) ~= closed(b) then return closed(a) end
         if expires(a) ~= expires(b) then return expires(a) < expires(b) end
         return place[a] < place[b]
       end)
-      local function goes(r, where)
-        if excess <= 0 or going[r] then return end
-        going[r], excess = true, excess - 1
-        if where then where[#where + 1] = r.id end
+      local function goes(r, where, flag)
+        going[r], excess, where[#where + 1] = flag, excess - 1, r.id
       end
-      for _, r in ipairs(lapsed) do goes(r) end
-      for _, r in ipairs(others) do
-        if patience > 0 and r.doubted > 0 and same(r, new) and doubted_at(r) + patience <= now then goes(r, taken) end
+      local function replaces(r)
+        return rule.at_limit == REPLACE_OLDEST or rule.at_limit == REPLACE_DEVICE and new.device ~= '' and r.device == new.device
+      end
+      for _, r in ipairs(takeable) do
+        if excess > 0 then goes(r, taken, replaces(r) and 0 or TAKEN) end
       end
       for _, r in ipairs(others) do
-        if excess > 0 and intent ~= RESUME and not going[r]
-          and (rule.at_limit == REPLACE_OLDEST or rule.at_limit == REPLACE_DEVICE and new.device ~= '' and r.device == new.device) then
-          goes(r, thrown_out)
+        if excess > 0 and not going[r] and patience > 0 and r.doubted > 0 and same(r, new) and doubted_at(r) + patience <= now then
+          goes(r, vain, 0)
+        end
+      end
+      for _, r in ipairs(others) do
+        if excess > 0 and not going[r] and intent ~= RESUME and replaces(r) then
+          goes(r, thrown_out, client ~= 0 and r.client ~= 0 and client ~= r.client and WATCHED or 0)
           by = n
         end
       end
-      if excess > 0 then return going, taken, thrown_out, by, n, excess end
+      if excess > 0 then return going, taken, vain, thrown_out, by, n, excess end
     end
   end
-  return going, taken, thrown_out, by
+  return going, taken, vain, thrown_out, by
 end
 
 -- What a refusal by the n-th rule says of the guards in the way of the guard new:
@@ -80,7 +99,7 @@ local function in_the_way(new, n)
   local guards, limit = beside(new, n), rules[n].limit
   local ends, shown, free_in = {}, {}, ttl
   for i, r in ipairs(guards) do
-    ends[i] = reclaim and expires(r) or over(r)
+    ends[i] = slot_ends(r)
     if i <= MAX_IN_THE_WAY then shown[i] = value:sub(r.start, r.after - 1) end
   end
   if limit >= 1 and limit <= #ends then
@@ -90,11 +109,14 @@ local function in_the_way(new, n)
   return table.concat(shown), #guards, free_in
 end
 
+-- Whether a record is of a playback that another has thrown out.
+local function was_thrown_out(r) return r.kind == 'P' and not is(r, TAKEN) end
+
 -- How often playbacks of the guard's stream have come back, with this one.
 local function returns_of(new)
   local returns = 0
   for _, r in ipairs(records) do
-    if r.kind == 'P' and r.stream == new.stream then
+    if was_thrown_out(r) and r.stream == new.stream then
       returns = math.max(returns, math.min(r.returns, MAX_RETURNS) + (is(r, WATCHED) and 1 or 0))
     end
   end
@@ -106,7 +128,7 @@ end
 local function fight(new)
   local standing = 0
   for _, r in ipairs(records) do
-    if r.kind == 'P' and is(r, WATCHED) and r.stream == new.stream and r.returns >= MAX_RETURNS then
+    if was_thrown_out(r) and is(r, WATCHED) and r.stream == new.stream and r.returns >= MAX_RETURNS then
       stay(r, ttl)
       standing = math.max(standing, over(r) - now)
     end
@@ -121,7 +143,7 @@ local function doubt(new, n, missing, going)
   local perhaps, ids, waits = {}, {}, {}
   if patience == 0 or new.client == 0 or new.stream == '' then return ids end
   for _, r in ipairs(beside(new, n)) do
-    if same(r, new) and not going[r] and (r.doubted > 0 or not waited) then perhaps[#perhaps + 1] = r end
+    if not is(r, LONG) and same(r, new) and not going[r] and (r.doubted > 0 or not waited) then perhaps[#perhaps + 1] = r end
   end
   if #perhaps < missing then return ids end
   for i, r in ipairs(perhaps) do

@@ -24,6 +24,8 @@ var (
 	refreshLua string
 	//go:embed finish.lua
 	finishLua string
+	//go:embed close.lua
+	closeLua string
 	//go:embed undo.lua
 	undoLua string
 	//go:embed list.lua
@@ -31,11 +33,12 @@ var (
 )
 
 // scripts are one for each verb.
-var scripts = struct{ acquire, refresh, release, revoke, undo, list *redis.Script }{
+var scripts = struct{ acquire, refresh, release, revoke, close, undo, list *redis.Script }{
 	acquire: script(acquireLua),
 	refresh: script(refreshLua),
 	release: script("local KIND = 'L'\n" + finishLua),
 	revoke:  script("local KIND = 'R'\n" + finishLua),
+	close:   script(closeLua),
 	undo:    script(undoLua),
 	list:    script(listLua),
 }
@@ -67,6 +70,10 @@ var constants = locals([]constant{
 
 	{"REPLACE_DEVICE", int64(guard.ReplaceDevice)},
 	{"REPLACE_OLDEST", int64(guard.ReplaceOldest)},
+
+	{"RECLAIM_CLOSED", int64(guard.ReclaimClosed)},
+	{"RECLAIM_LAPSED", int64(guard.ReclaimLapsed)},
+	{"RECLAIM_OFF", int64(guard.ReclaimOff)},
 
 	{"MAX_LIMIT", guard.MaxLimit},
 	{"MAX_OBSERVED", guard.MaxObserved},

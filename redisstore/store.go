@@ -31,8 +31,9 @@ type Store struct {
 	client  redis.UniversalClient
 	cluster atomic.Pointer[redis.ClusterClient] // in place of client, if its one server turns out to be of a Cluster
 	prefix  string
-	channel string // where the ids of guards are published that were ended or doubted, or have answered
+	channel string // where the ids of guards are published that were ended, closed or doubted, or have answered
 	timeout time.Duration
+	node    uint8 // which of the nodes this is
 
 	readsReplicas bool
 	replicas      *redis.Client // behind Sentinels, if it reads them; a Cluster's client knows its own
@@ -122,13 +123,13 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 // acquireArgs are acquire.lua's ARGV.
 func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
 	var flags byte
-	for i, is := range [...]bool{c.Named, c.Nameless, c.Anew, c.Keeps, c.Waited, p.ReclaimLapsed, p.Observe, c.Reloads} {
+	for i, is := range [...]bool{c.Named, c.Nameless, c.Anew, c.Keeps, c.Waited, p.Observe, c.Reloads} {
 		if is {
 			flags |= 1 << i
 		}
 	}
-	fixed := append(make([]byte, 0, 54), c.ID[:]...)
-	fixed = append(fixed, byte(c.Intent), flags)
+	fixed := append(make([]byte, 0, 73), c.ID[:]...)
+	fixed = append(fixed, byte(c.Intent), flags, byte(p.Reclaim), s.node)
 	for _, d := range [...]time.Duration{p.Interval, p.TTL} {
 		fixed = binary.BigEndian.AppendUint32(fixed, milliseconds(d))
 	}
@@ -136,7 +137,15 @@ func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
 	for _, d := range [...]time.Duration{c.Patience, c.Alone} {
 		fixed = binary.BigEndian.AppendUint32(fixed, milliseconds(d))
 	}
-	fixed = append(fixed, c.For[:]...)
+	fixed = append(append(fixed, c.For[:]...), c.Path[:]...)
+	switch {
+	case c.Long:
+		fixed = append(fixed, 1)
+	case c.Short:
+		fixed = append(fixed, 2)
+	default:
+		fixed = append(fixed, 0)
+	}
 	args := append(make([]any, 0, 8), fixed, c.Stream, c.Device, string(c.Labels), s.channel)
 	for _, r := range p.AllRules() {
 		args = append(args, r.Per, r.Limit, int(r.AtLimit))
@@ -163,7 +172,7 @@ func acquired(answer any, c guard.Claim, p guard.Policy) (guard.Verdict, error) 
 
 // Refresh implements guard.Store.
 func (s *Store) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
-	answer, err := s.run(ctx, scripts.refresh, user, id[:], milliseconds(p.Interval), milliseconds(p.TTL), s.channel)
+	answer, err := s.run(ctx, scripts.refresh, user, id[:], milliseconds(p.Interval), milliseconds(p.TTL), s.node, s.channel)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("refreshing a guard: %w", err)
 	}
@@ -194,6 +203,15 @@ func (s *Store) Revoke(ctx context.Context, user string, id guard.ID, p guard.Po
 		return false, fmt.Errorf("revoking a guard: %w", err)
 	}
 	return found == int64(1), nil
+}
+
+// CloseGuard implements guard.Store.
+func (s *Store) CloseGuard(ctx context.Context, user string, id guard.ID) (bool, error) {
+	closed, err := s.run(ctx, scripts.close, user, id[:], s.node, s.channel)
+	if err != nil {
+		return false, fmt.Errorf("closing a guard: %w", err)
+	}
+	return closed == int64(1), nil
 }
 
 // Undo implements guard.Store.

@@ -37,26 +37,35 @@ func open(tb testing.TB, o Options) *Store {
 func TestStore(t *testing.T) {
 	server := redistest.StartWithClock(t)
 	s := open(t, Options{Addresses: []string{server.Addr}})
-	guardtest.Run(t, func(t *testing.T, test func(*testing.T, guardtest.Harness)) {
+	run := func(t *testing.T, test func(*testing.T, guardtest.Harness)) {
 		if err := s.client.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		test(t, guardtest.Harness{
-			Store:   s,
-			Advance: func(d time.Duration) { server.Advance(t, d) },
-			Size: func(user string) int {
-				value, err := s.client.Get(t.Context(), s.key(user)).Result()
-				if errors.Is(err, redis.Nil) {
-					return 0
-				}
-				l, err := parse([]any{int64(0), value}, user)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return l.records
-			},
-		})
-	})
+		h := harness(t, s, server)
+		h.Size = func(user string) int {
+			value, err := s.client.Get(t.Context(), s.key(user)).Result()
+			if errors.Is(err, redis.Nil) {
+				return 0
+			}
+			l, err := parse([]any{int64(0), value}, user)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l.records
+		}
+		test(t, h)
+	}
+	guardtest.Run(t, run)
+	guardtest.RunShared(t, run)
+}
+
+// harness has the nodes of a store be told apart.
+func harness(t *testing.T, s *Store, server *redistest.Server) guardtest.Harness {
+	return guardtest.Harness{
+		Store:   s,
+		Advance: func(d time.Duration) { server.Advance(t, d) },
+		As:      func(node uint8) { s.node = node },
+	}
 }
 
 // fewerChecks has a test make fewer of rapid's checks than its default: each is
@@ -73,7 +82,7 @@ func TestScriptsAreTheRules(t *testing.T) {
 	fewerChecks(t)
 	server := redistest.StartWithClock(t)
 	s := open(t, Options{Addresses: []string{server.Addr}})
-	guardtest.Model(t, guardtest.Harness{Store: s, Advance: func(d time.Duration) { server.Advance(t, d) }})
+	guardtest.Model(t, harness(t, s, server))
 }
 
 var policy = guard.Policy{Limit: 3, Interval: 60 * time.Second, TTL: 90 * time.Second}
@@ -382,6 +391,9 @@ func TestWatchHearsOfEndingsAndOutlivesTheServer(t *testing.T) {
 	}
 	hear(s.Release)
 	hear(s.Revoke)
+	hear(func(ctx context.Context, user string, id guard.ID, _ guard.Policy) (bool, error) {
+		return s.CloseGuard(ctx, user, id)
+	})
 	for _, breaks := range []func(){
 		func() {
 			server.Kill()

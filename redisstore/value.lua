@@ -8,11 +8,12 @@
 --                          and back; 'F' some ends were forgotten (its id is all zeros)
 --    1  id       16 bytes
 --   17  length    2 bytes  of what follows offset 55
---   19  refreshed 6 bytes  milliseconds since 1970; of a mark: when it was made, or was last to stay
+--   19  refreshed 6 bytes  milliseconds since 1970; of a guard that is closed: when it was; of a mark:
+--                          when it was made, or was last to stay
 --   25  ttl       4 bytes  milliseconds that it exists from then on
 --   29  doubted   4 bytes  0, or of a guard that is doubted: 1 + milliseconds from refreshed until it was
---   33  interval  4 bytes  milliseconds from refreshed on that it is active; of 'L' and 'B': that
---                          stragglers pass; of others: 0
+--   33  interval  4 bytes  milliseconds from refreshed on that it is active, 0 once it is closed; of
+--                          'L' and 'B': that stragglers pass; of others: 0
 --   37  flags     2 bytes  those of a guard stay on its mark:
 --                            1  media of its own have come under its id
 --                            2  it was made for a request without a name
@@ -20,14 +21,16 @@
 --                            8  of 'P': it has refused somebody who was watching
 --                           16  of 'P': its playback has started anew
 --                           32  of 'P': requests without a name are another start's now
---                          reserved:
---                           64  the client has closed its last connection
---                          128  that connections are closed means nothing
---                          256  its requests are long ones
+--                           64  with an interval of 0: the client has closed its connections
+--                          128  that they are closed means nothing: it was refreshed after that, or
+--                               by another node than made it
+--                          256  its requests are long ones: it serves no other path of its client
+--                          512  of 'P': it was closed or lapsed, and a start took its slot
 --   39  lengths   1, 1 and 2 bytes, of stream, device and labels
 --   43  created   6 bytes  milliseconds since 1970; of a mark: when it was made
 --   49  returns   1 byte   how often playbacks of its stream have come back from a replacement
---   50  reason    1 byte   0; reserved: why it ended
+--   50  node      1 byte   of a guard: which node made it, 0 nobody in particular; of a mark: 0;
+--                          reserved: why it ended
 --   51  client    4 bytes  guard.Client of what made it
 --   55  stream, device, labels ('\31name=value\31…\31'), and what later versions
 --                          add to a record (60,000 bytes at most)
@@ -48,7 +51,7 @@ if value:byte() ~= 50 then
 end
 
 local RECORD, HEADER = '>c1c16I2I6I4I4I4I2BBI2I6BBI4', 55
-local NAMED, NAMELESS, UNPROVEN, WATCHED, LIFTED, PARTED = 1, 2, 4, 8, 16, 32 -- flags
+local NAMED, NAMELESS, UNPROVEN, WATCHED, LIFTED, PARTED, CLOSED, REOPENED, LONG, TAKEN = 1, 2, 4, 8, 16, 32, 64, 128, 256, 512 -- flags
 local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 local band, bor = bit.band, bit.bor
 
@@ -117,12 +120,19 @@ local function extended(refreshed, old_interval, old_ttl, interval, ttl)
   return math.max(interval, refreshed + old_interval - now), math.max(ttl, refreshed + old_ttl - now)
 end
 
--- Refreshes the guard that starts there, and adds flags to it. Returns what the
--- script does then.
-local function extend(at, after, interval, ttl, more, channel)
+-- The flags of a guard that is refreshed by a node. One that was closed, or that another
+-- node made, is never closed again.
+local function refreshed_flags(flags, made_by, node)
+  if band(flags, CLOSED) ~= 0 or made_by ~= node then flags = bor(without(flags, CLOSED), REOPENED) end
+  return without(flags, UNPROVEN)
+end
+
+-- Refreshes the guard that starts there for a node, and adds flags to it. Returns what
+-- the script does then.
+local function extend(at, after, interval, ttl, more, node, channel)
   local refreshed, old_ttl, doubted, old_interval, flags = struct.unpack('>I6I4I4I4I2', value, at + 19)
   interval, ttl = extended(refreshed, old_interval, old_ttl, interval, ttl)
-  flags = without(bor(flags, more), UNPROVEN)
+  flags = refreshed_flags(bor(flags, more), value:byte(at + 50), node)
   value = value:sub(1, at + 18) .. struct.pack('>I6I4I4I4I2', now, ttl, 0, interval, flags) .. value:sub(at + 39)
   write(math.max(last, now + ttl))
   if doubted > 0 then publish(channel, value:sub(at + 1, at + 16)) end

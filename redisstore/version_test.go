@@ -20,7 +20,7 @@ import (
 
 // What a later version might do after its calls: beside each guard it keeps records
 // of a kind of its own, more of them than there may be marks, some of which outlive
-// it; and on the guard a flag, a reason and a text.
+// it; on the guard a flag and a text; and on marks a reason.
 var laterScript = redis.NewScript(constants + valueLua + `
 local parts, more, changed, at, noted = { '2' }, {}, false, 2, {}
 while at <= #value do
@@ -30,11 +30,14 @@ while at <= #value do
   if kind == 'X' then noted[id] = true end
   if kind == 'G' and length == stream + device + labels then
     local text = 'since ' .. created
-    parts[#parts + 1] = struct.pack(RECORD, kind, id, length + #text, refreshed, ttl, doubted, interval, bit.bor(flags, 0x8040), stream, device, labels,
-      created, returns, 7, client) .. value:sub(names, at - 1) .. text
+    parts[#parts + 1] = struct.pack(RECORD, kind, id, length + #text, refreshed, ttl, doubted, interval, bit.bor(flags, 0x8000), stream, device, labels,
+      created, returns, reason, client) .. value:sub(names, at - 1) .. text
     for n = 1, noted[id] and 0 or 12 do
       more[#more + 1] = struct.pack(RECORD, 'X', id, 10, now, n * 10000, 1, n, n, 3, 0, 5, now, n, n, n) .. 'abc' .. '\31x=1\31' .. '++'
     end
+    changed = true
+  elseif reason == 0 and (kind == 'R' or kind == 'P' or kind == 'L') then
+    parts[#parts + 1] = value:sub(start, start + 49) .. '\7' .. value:sub(start + 51, at - 1)
     changed = true
   else
     parts[#parts + 1] = value:sub(start, at - 1)
@@ -80,7 +83,11 @@ func (v *versions) by(user string, p guard.Policy, call func(isLater bool)) {
 	}
 	for _, n := range now {
 		var same, guards []string // what was noted on the same record, or on the guard that it was
+		var why []int64           // what marks of the playback had for a reason
 		for _, was := range notes {
+			if was.id == n.id && !was.isGuard {
+				why = append(why, was.why)
+			}
 			switch {
 			case was.id != n.id:
 			case was.isGuard == n.isGuard:
@@ -89,8 +96,11 @@ func (v *versions) by(user string, p guard.Policy, call func(isLater bool)) {
 				guards = append(guards, was.note)
 			}
 		}
+		if !n.isGuard && !slices.Contains(why, n.why) && (guards == nil || n.why != 0) {
+			v.Errorf("%+v is why, of reasons %v", n, why)
+		}
 		switch {
-		case n.isGuard && same == nil && n.note == "0 0 ": // a new one
+		case n.isGuard && same == nil && n.note == "0 ": // a new one
 		case slices.Contains(same, n.note):
 		case slices.Contains(guards, n.note):
 			v.marked++
@@ -105,6 +115,7 @@ type noted struct {
 	id      string
 	isGuard bool
 	note    string
+	why     int64 // a mark is there
 }
 
 // added are the live records of the later version under a user, and its notes on
@@ -128,7 +139,11 @@ func (v *versions) added(user string) (records []string, notes []noted) {
 		case kind == "X":
 			records = append(records, fmt.Sprint(id, created, refreshed, interval, ttl, doubted, flags, returns, reason, client, names, more))
 		default:
-			notes = append(notes, noted{id, kind == "G", fmt.Sprintf("%x %d %s", flags&^63, reason, more)})
+			n := noted{id: id, isGuard: kind == "G", note: fmt.Sprintf("%x %s", flags&0x8000, more)}
+			if !n.isGuard {
+				n.why = reason
+			}
+			notes = append(notes, n)
 		}
 	}
 	return records, notes
@@ -192,6 +207,11 @@ func (v *versions) Revoke(ctx context.Context, user string, id guard.ID, p guard
 	return found, err
 }
 
+func (v *versions) CloseGuard(ctx context.Context, user string, id guard.ID) (closed bool, err error) {
+	v.by(user, guard.Policy{Interval: time.Duration(id[0]) * time.Second}, func(bool) { closed, err = v.Store.CloseGuard(ctx, user, id) })
+	return closed, err
+}
+
 func (v *versions) Undo(ctx context.Context, user string, id guard.ID, replaced []guard.ID) (undone bool, err error) {
 	v.by(user, guard.Policy{Interval: time.Duration(id[0]) * time.Second}, func(bool) { undone, err = v.Store.Undo(ctx, user, id, replaced) })
 	return undone, err
@@ -211,7 +231,9 @@ func TestLaterVersionMayAddRecordsAndLabels(t *testing.T) {
 	fewerChecks(t)
 	server := redistest.StartWithClock(t)
 	v := &versions{T: t, Store: open(t, Options{Addresses: []string{server.Addr}})}
-	guardtest.Model(t, guardtest.Harness{Store: v, Advance: func(d time.Duration) { server.Advance(t, d) }})
+	h := harness(t, v.Store, server)
+	h.Store = v
+	guardtest.Model(t, h)
 	if v.most <= guard.MaxMarks || v.marked == 0 {
 		t.Errorf("the later version has never added more than %d records; %d marks were made of its guards", v.most, v.marked)
 	}
@@ -282,12 +304,13 @@ func TestUnknownLayoutIsTheStoreAwayForItsUser(t *testing.T) {
 		_, refreshed := s.Refresh(ctx, "u", claim("u", "plays").ID, policy)
 		_, released := s.Release(ctx, "u", claim("u", "plays").ID, policy)
 		_, revoked := s.Revoke(ctx, "u", claim("u", "plays").ID, policy)
+		_, closed := s.CloseGuard(ctx, "u", claim("u", "plays").ID)
 		_, undone := s.Undo(ctx, "u", claim("u", "plays").ID, nil)
 		_, listed := s.List(ctx, "u")
 		_, parsed := parse([]any{int64(1), value}, "u")
 		batch := s.AcquireAll(ctx, []guard.Request{{Claim: claim("u", "1"), Policy: policy}, {Claim: claim("other", "1"), Policy: policy}})
 		for verb, err := range map[string]error{
-			"acquire": acquired, "refresh": refreshed, "release": released, "revoke": revoked, "undo": undone, "list": listed, "parse": parsed, "batch": batch[0].Err,
+			"acquire": acquired, "refresh": refreshed, "release": released, "revoke": revoked, "close": closed, "undo": undone, "list": listed, "parse": parsed, "batch": batch[0].Err,
 		} {
 			if !errors.Is(err, ErrLayout) || strings.Contains(err.Error(), "an earlier checkout's") != (value != newer) {
 				t.Errorf("%s of %q: %v", verb, value, err)

@@ -66,6 +66,8 @@ func (willing) Revoke(context.Context, string, guard.ID, guard.Policy) (bool, er
 	return false, nil
 }
 
+func (willing) CloseGuard(context.Context, string, guard.ID) (bool, error) { return false, nil }
+
 func (willing) Undo(context.Context, string, guard.ID, []guard.ID) (bool, error) {
 	return false, nil
 }

@@ -140,6 +140,10 @@ func (s *counter) Revoke(context.Context, string, guard.ID, guard.Policy) (bool,
 	panic("media requests never call it")
 }
 
+func (s *counter) CloseGuard(context.Context, string, guard.ID) (bool, error) {
+	panic("no connection is closed")
+}
+
 func (s *counter) Undo(context.Context, string, guard.ID, []guard.ID) (bool, error) {
 	panic("all requests are delivered")
 }

@@ -5,6 +5,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/problem"
 )
@@ -13,7 +14,7 @@ import (
 //
 //	guard_created  user, guard, stream, device, held, limit
 //	guard_refused  user, guard, stream, device, held, limit, code
-//	guard_revoked  user, guard
+//	guard_revoked  user, guard, why
 //	store_lost     store, server
 //	store_back     store, server
 const (
@@ -86,11 +87,19 @@ func announceVerdict(c guard.Claim, v guard.Verdict, logged func(user string) st
 			return d
 		})
 	}
-	for _, id := range v.Replaced {
-		announceRevoked(logged(c.User), id)
+	for i, id := range v.Replaced {
+		why := gate.Replaced
+		if i < v.Taken {
+			why = gate.Taken
+		}
+		announceRevoked(logged(c.User), id, why)
 	}
 }
 
-func announceRevoked(user string, id guard.ID) {
-	announce(guardRevoked, func() map[string]any { return map[string]any{"user": user, "guard": id.String()} })
+// announceRevoked tells that a playback was ended, and why: it was revoked, replaced
+// or taken.
+func announceRevoked(user string, id guard.ID, why gate.Word) {
+	announce(guardRevoked, func() map[string]any {
+		return map[string]any{"user": user, "guard": id.String(), "why": string(why)}
+	})
 }

@@ -32,6 +32,10 @@ var (
 		Name: "caddy_stream_guard_local_grants_total",
 		Help: "Playbacks that this Caddy admitted by itself while the store was away.",
 	})
+	slotsTaken = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "caddy_stream_guard_slots_taken_total",
+		Help: "Slots of closed or lapsed guards that starts have taken (reclaim).",
+	})
 
 	// Durations are the buckets of all histograms of time, in seconds.
 	Durations = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5}
@@ -39,7 +43,7 @@ var (
 
 // Collectors are the metrics of stores, for a config's registry.
 func Collectors() []prometheus.Collector {
-	return []prometheus.Collector{storeDuration, batchSize, userGuards, localGrants, droppedEvents, theStores}
+	return []prometheus.Collector{storeDuration, batchSize, userGuards, localGrants, slotsTaken, droppedEvents, theStores}
 }
 
 // theStores collects what the stores in use are like at the moment.

@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
 )
 
@@ -70,6 +71,7 @@ func tell(c guard.Claim, p guard.Policy, v guard.Verdict, logged func(string) st
 	if v.Outcome == guard.Admitted {
 		userGuards.Observe(float64(v.Held))
 	}
+	slotsTaken.Add(float64(v.Taken))
 	announceVerdict(c, v, logged)
 }
 
@@ -87,9 +89,14 @@ func (m metered) Release(ctx context.Context, user string, id guard.ID, p guard.
 func (m metered) Revoke(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
 	found, err := timed(ctx, m, "revoke", func(ctx context.Context) (bool, error) { return m.Store.Revoke(ctx, user, id, p) })
 	if found {
-		announceRevoked(m.logged(user), id)
+		announceRevoked(m.logged(user), id, gate.Revoked)
 	}
 	return found, err
+}
+
+// CloseGuard implements guard.Store.
+func (m metered) CloseGuard(ctx context.Context, user string, id guard.ID) (bool, error) {
+	return timed(ctx, m, "close", func(ctx context.Context) (bool, error) { return m.Store.CloseGuard(ctx, user, id) })
 }
 
 // List implements guard.Store.

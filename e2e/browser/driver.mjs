@@ -11,6 +11,7 @@ const browser = await chromium.launch({
 	timeout,
 	executablePath: process.argv[2],
 	chromiumSandbox: false, // which root cannot have
+	ignoreDefaultArgs: ['--disable-back-forward-cache'], // a user's browser has it
 	args: [
 		'--disable-gpu',
 		'--disable-quic',
@@ -83,8 +84,21 @@ const calls = {
 	},
 	// As the user does it, with F5.
 	async reload(tab) {
-		await tabs.get(tab).reload()
+		await calls.renew(tab)
 		await ready(tab)
+	},
+	// The same with a page that is not of these tests.
+	renew: (tab) => tabs.get(tab).reload().then(() => null),
+	// A link is followed to another page, and back: whether the page is as it was (bfcache).
+	async leave(tab, url) {
+		const page = tabs.get(tab)
+		await page.evaluate(() => { window.left = true })
+		await page.goto(url)
+	},
+	async back(tab) {
+		await tabs.get(tab).goBack({ waitUntil: 'commit' })
+		await ready(tab)
+		return tabs.get(tab).evaluate(() => window.left === true)
 	},
 	// As the user does it.
 	async close(tab) {

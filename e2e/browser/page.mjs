@@ -1,8 +1,6 @@
 // A page with one player, named in its query. How the player is started and
 // stopped is in docs/players.md; here is what only tests do to it.
-import { reason, release, releaseByBeacon, reserve, whenFree, withToken } from '/docs/streamguard.js'
-import { releaseWithPage } from '/docs/closing.js'
-import { reserveInTab } from '/docs/again.js'
+import { nameOf, reason, release, releaseByBeacon, reserve, whenFree, withToken } from '/docs/streamguard.js'
 
 const query = new URLSearchParams(location.search)
 const libraries = {
@@ -20,7 +18,7 @@ const video = () => started ?? document.querySelector('video') // video.js makes
 const refusals = []
 const absolute = (url) => new URL(url, location).href
 let playing // what play returned
-let held // the guard that was reserved, and the URL it was for
+let held // the guard that this page has reserved for a player without a name, and the URL it was for
 let interruptions = 0 // of the film, that are over
 let waiting // how players are started that wait for it
 
@@ -30,37 +28,33 @@ Object.assign(window, {
 		playing = await play(video(), absolute(url), playbackId, (problem) => refusals.push({ ...problem, reason: reason(problem) }))
 		playing.hls?.on(Hls.Events.INTERSTITIALS_PRIMARY_RESUMED, () => interruptions++)
 	},
+	// As docs/players.md has it.
+	playNamed: (url) => window.play(url, nameOf(absolute(url))),
 	// Players that show nothing before they are started.
 	async wait(...urls) { waiting = await Promise.all(urls.map((url) => waits[name](newVideo(), absolute(url)))) },
 	async begin(index) { started = await waiting[index]() },
 	// The app's way: a slot first. Without one it waits, if it is told to.
 	async reserveAndPlay(url, { playbackId, wait } = {}) {
-		if (playbackId && name === 'hls') { // it reserves what it plays under by itself
-			await window.play(url, playbackId)
-			held = { url, ...playing.guard }
+		if (playbackId) { // the player reserves what it plays under by itself
+			await (playing ? playing.load(absolute(url)) : window.play(url, playbackId))
 			return
 		}
 		try {
-			held = { url, ...await reserve(url, playbackId) }
+			held = { url, ...await reserve(url) }
 		} catch (problem) {
 			refusals.push({ ...problem, reason: reason(problem) })
 			if (wait) whenFree(problem, () => window.reserveAndPlay(url, { playbackId, wait }))
 			return
 		}
-		await window.play(playbackId ? url : withToken(url, held.guardId), playbackId)
-	},
-	async playInTab(url) {
-		held = { url, ...await reserveInTab(url) }
 		await window.play(withToken(url, held.guardId))
 	},
 	load: (url) => playing.load(absolute(url)),
 	stop: async () => {
-		playing.stop()
-		await release(held.url, held.guardId)
+		await playing.stop()
+		if (held) await release(held.url, held.guardId)
 	},
 	closing(way) {
-		if (way === 'keepalive') releaseWithPage(held.url, held.guardId)
-		else addEventListener('pagehide', () => releaseByBeacon(held.url, held.guardId))
+		if (held) addEventListener('pagehide', () => ({ keepalive: release, beacon: releaseByBeacon })[way](held.url, held.guardId))
 	},
 	pause: () => video().pause(),
 	resume: () => video().play(),

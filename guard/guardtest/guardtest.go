@@ -20,6 +20,8 @@ type Harness struct {
 	Store guard.Store
 	// Advance moves the store's clock on.
 	Advance func(time.Duration)
+	// As has another node, 1 to 255, ask from now on; nil where there is only one.
+	As func(node uint8)
 	// Size returns how many guards and marks the store holds under a user,
 	// whether or not List shows them.
 	Size func(user string) int
@@ -28,10 +30,7 @@ type Harness struct {
 // Run runs every test of the contract against stores made by run, which calls
 // its argument once with a fresh, empty store.
 func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
-	for _, c := range []struct {
-		name string
-		test func(*suite)
-	}{
+	runAll(t, run, []test{
 		{"CreatesAGuard", (*suite).createsAGuard},
 		{"RepeatedAcquireChangesOnlyTimes", (*suite).repeatedAcquireChangesOnlyTimes},
 		{"RefreshExtendsBothTimes", (*suite).refreshExtendsBothTimes},
@@ -92,6 +91,9 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"ReturnsCountFromARefusalOn", (*suite).returnsCountFromARefusalOn},
 		{"LimitPerClient", (*suite).limitPerClient},
 		{"NamelessKeepAliveWhatNeverNamedItself", (*suite).namelessKeepAliveWhatNeverNamedItself},
+		{"LongAnswerIsItsPathsAlone", (*suite).longAnswerIsItsPathsAlone},
+		{"ShortAnswerIsItsClientsAgain", (*suite).shortAnswerIsItsClientsAgain},
+		{"LongAnswerTakesNoNamedGuard", (*suite).longAnswerTakesNoNamedGuard},
 		{"NamelessLookIsServedToo", (*suite).namelessLookIsServedToo},
 		{"NamelessStayOnTheirStreamAndDevice", (*suite).namelessStayOnTheirStreamAndDevice},
 		{"NamelessGuardsAreTheirClients", (*suite).namelessGuardsAreTheirClients},
@@ -122,8 +124,44 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"UndoLiftsNoOtherEnd", (*suite).undoLiftsNoOtherEnd},
 		{"UndoIsOfTheFirstRequestOnly", (*suite).undoIsOfTheFirstRequestOnly},
 		{"UndoForgetsNoMark", (*suite).undoForgetsNoMark},
+		{"ClosedGuardKeepsItsSlotUntilTTL", (*suite).closedGuardKeepsItsSlotUntilTTL},
+		{"ClosedFirstGoesFirst", (*suite).closedFirstGoesFirst},
+		{"WhereThereIsRoomNothingIsTaken", (*suite).whereThereIsRoomNothingIsTaken},
+		{"WhoIsBackBeforeAnybodyHasItBack", (*suite).whoIsBackBeforeAnybodyHasItBack},
+		{"WhoIsBackLaterMayWhereThereIsRoom", (*suite).whoIsBackLaterMayWhereThereIsRoom},
+		{"TakingIsNoFight", (*suite).takingIsNoFight},
+		{"TakenWhereTheLimitReplaces", (*suite).takenWhereTheLimitReplaces},
+		{"WhoCarriesOnThrowsNobodyOut", (*suite).whoCarriesOnThrowsNobodyOut},
+		{"ClosedLapsedDoubtedReplaced", (*suite).closedLapsedDoubtedReplaced},
+		{"ALookTakesNothing", (*suite).aLookTakesNothing},
+		{"ALookThatMovesTakesNothing", (*suite).aLookThatMovesTakesNothing},
+		{"AGuardIsClosedAtOnce", (*suite).aGuardIsClosedAtOnce},
+		{"ClosingIsNoEnd", (*suite).closingIsNoEnd},
+		{"ClosingEndsADoubt", (*suite).closingEndsADoubt},
+		{"ObservingTakesNothing", (*suite).observingTakesNothing},
+		{"NamelessAndClosed", (*suite).namelessAndClosed},
+		{"UndoOfATaking", (*suite).undoOfATaking},
+		{"SevenFilmsInTurn", (*suite).sevenFilmsInTurn},
 		{"WalkMeetsEverybodyWhoHoldsGuards", (*suite).walkMeetsEverybodyWhoHoldsGuards},
-	} {
+	})
+}
+
+// RunShared runs what else there is to test of a store that several nodes share, and
+// whose clock may go back.
+func RunShared(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
+	runAll(t, run, []test{
+		{"WhatTwoNodesServeIsNotClosed", (*suite).whatTwoNodesServeIsNotClosed},
+		{"ClosedWhileTheClockGoesBack", (*suite).closedWhileTheClockGoesBack},
+	})
+}
+
+type test struct {
+	name string
+	test func(*suite)
+}
+
+func runAll(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness)), tests []test) {
+	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) {
 			run(t, func(t *testing.T, h Harness) { c.test(&suite{t, h}) })
 		})
@@ -348,7 +386,7 @@ func (s *suite) lapsedGuardIsRefreshable() {
 
 func (s *suite) reclaimLapsedTakesTheLongestLapsed() {
 	two := policy
-	two.Limit, two.ReclaimLapsed = 2, true
+	two.Limit, two.Reclaim = 2, guard.ReclaimLapsed
 	s.acquire(guard.Admitted, claim(1), two)
 	s.Advance(time.Second)
 	s.acquire(guard.Admitted, claim(2), two)
@@ -360,18 +398,18 @@ func (s *suite) reclaimLapsedTakesTheLongestLapsed() {
 		s.Errorf("free in %v, want at most 59s: the interval of the guard that lapses first", v.FreeIn)
 	}
 	s.Advance(policy.Interval)
-	s.acquire(guard.Admitted, claim(3), two)
+	s.takes(guard.Admitted, claim(3), two, 2)
 	s.holds(1, 3)
-	// The late refresh of the one replaced is a new acquire.
-	s.refresh(guard.Absent, 2)
-	s.acquire(guard.Admitted, claim(2), two)
+	// The one whose slot was taken may come back, in another such slot.
+	s.refresh(guard.Replaced, 2)
+	s.takes(guard.Admitted, claim(2), two, 1)
 	s.holds(3, 2)
-	s.acquire(guard.Rejected, claim(1), two)
+	s.acquire(guard.Replaced, claim(1), two)
 }
 
 func (s *suite) reclaimLapsedNeverExceedsALoweredLimit() {
 	p := policy
-	p.ReclaimLapsed = true
+	p.Reclaim = guard.ReclaimLapsed
 	for n := range 3 {
 		s.acquire(guard.Admitted, claim(n), p)
 	}
@@ -430,7 +468,7 @@ func (s *suite) refusalShowsTheOldestSixteenAndCountsAll() {
 	perClass := policy
 	perClass.Limit, perClass.Rules = far, []guard.Rule{{Per: "class", Limit: all}}
 	lapsed := many
-	lapsed.ReclaimLapsed = true
+	lapsed.Reclaim = guard.ReclaimLapsed
 	for _, c := range []struct {
 		p    guard.Policy
 		free time.Duration
@@ -862,7 +900,7 @@ func (s *suite) lookNeverCreates() {
 	s.acquire(guard.Admitted, claim(1), one)
 	s.acquire(guard.Refreshed, with(claim(1), guard.Look), one)
 	s.acquire(guard.Rejected, with(claim(2), guard.Look), one)
-	one.ReclaimLapsed = true
+	one.Reclaim = guard.ReclaimLapsed
 	s.Advance(policy.Interval)
 	s.acquire(guard.Vacant, with(claim(2), guard.Look), one)
 	s.holds(1)

@@ -34,7 +34,7 @@ type History struct {
 // Call is what a client asks.
 type Call struct {
 	User     string
-	Verb     string // acquire (which starts anew), continue (named media), look, resume, refresh, release, revoke, undo or list
+	Verb     string // acquire (which starts anew), continue (named media), look, resume, refresh, release, revoke, close, undo or list
 	Playback int
 }
 
@@ -44,9 +44,24 @@ func (c Call) ID() guard.ID { return guard.DeriveID(c.User, "", fmt.Sprint(c.Pla
 // Told is what it is told.
 type Told struct {
 	Outcome guard.Outcome // of a claim and of refresh
-	Found   bool          // of release, revoke and undo
+	Found   bool          // of release, revoke, close and undo
 	Held    int           // of the others; Untold where it is not said
+	Taken   uint          // a bit for each playback whose slot a claim took
 }
+
+// Told is what a verdict tells who made the call.
+func (c Call) Told(v guard.Verdict) (told Told) {
+	told.Outcome, told.Held = v.Outcome, v.Held
+	for playback := range playbacks {
+		c.Playback = playback
+		if slices.Contains(v.Replaced, c.ID()) {
+			told.Taken |= 1 << playback
+		}
+	}
+	return told
+}
+
+const playbacks = 6 // of each user
 
 // Untold is no number of guards.
 const Untold = -1
@@ -67,7 +82,7 @@ func (h *History) Run(clients, calls int, ask func(client int, c Call) (told Tol
 			const each = 12 // calls about a user: few, so that the check is quick
 			for n := 0; n < calls/clients; n++ {
 				verb := verbs[rng.IntN(len(verbs))]
-				c := Call{fmt.Sprint("user ", h.Round, " ", n/each), verb, rng.IntN(6)}
+				c := Call{fmt.Sprint("user ", h.Round, " ", n/each), verb, rng.IntN(playbacks)}
 				broken, start := h.Broken(client), time.Since(h.begun)
 				told, ok := ask(client, c)
 				h.add(client, c, start, told, ok, h.Broken(client) != broken)
@@ -128,6 +143,10 @@ type account struct {
 	returned                uint // held, and released before
 	settling                uint // released, and had not been before: for a moment stragglers pass
 	unproven                uint // held, and nothing was asked since the media that made it
+	closed                  uint // held
+	reopened                uint // held, and not to be closed
+	taken                   uint // its slot, and it has not started again
+	lost                    uint // its slot, at some time: it is not resumed
 }
 
 // step is what a call may be told, and what the user has then.
@@ -142,23 +161,28 @@ func (a account) does(c Call, limit int) []step {
 	var told Told
 	switch c.Verb {
 	case "release", "revoke":
+		returned := a.returned
 		if told.Found = is(a.held); told.Found {
-			a.settling &^= it
+			a = a.without(it)
 			if c.Verb == "revoke" {
 				a.revoked |= it
 			} else {
 				a.released |= it
-				a.settling |= it &^ a.returned
+				a.settling |= it &^ returned
 			}
 		}
-		a.held &^= it
-		a.returned &^= it
-		a.unproven &^= it
+		return []step{{a, told}}
+	case "close":
+		if told.Found = is(a.held &^ (a.closed | a.reopened)); told.Found {
+			a.closed |= it
+		}
 		return []step{{a, told}}
 	case "undo":
 		if told.Found = is(a.unproven); told.Found {
 			a.held &^= it
+			a.closed &^= it
 			a.unproven &^= it
+			a.reopened &^= it
 			a.released |= it & a.returned
 			a.returned &^= it
 		}
@@ -171,31 +195,72 @@ func (a account) does(c Call, limit int) []step {
 		steps = append(steps, step{a, Told{Outcome: guard.Released, Held: bits.OnesCount(a.held)}})
 		a.settling &^= it // or that is over
 	}
+	if c.Verb == "acquire" {
+		a.taken &^= it
+	}
+	free, resumes := a.rooms(limit), c.Verb == "resume" && !is(a.lost)
 	switch {
 	case is(a.revoked):
 		told.Outcome = guard.Revoked
 	case is(a.held):
 		told.Outcome = guard.Refreshed
 		a.unproven &^= it
+		a.reopened |= it & a.closed
+		a.closed &^= it
+	case is(a.taken) && (c.Verb == "refresh" || free == nil):
+		told.Outcome = guard.Replaced
 	case c.Verb == "refresh":
 		told.Outcome = guard.Absent
 	case c.Verb == "resume" && is(a.released):
 		told.Outcome = guard.Released
-	case c.Verb != "resume" && bits.OnesCount(a.held) >= limit:
+	case !resumes && free == nil:
 		told.Outcome = guard.Rejected
 	case c.Verb == "look":
 		told.Outcome = guard.Vacant
 	default:
-		told.Outcome = guard.Admitted
-		a.held |= it
-		a.returned |= it & a.released
-		a.released &^= it
-		if c.Verb == "continue" {
-			a.unproven |= it
+		if resumes {
+			free = []uint{0}
 		}
+		for _, those := range free {
+			a := a.without(those)
+			a.taken |= those
+			a.lost |= those
+			a.taken &^= it
+			a.held |= it
+			a.returned |= it & a.released
+			a.released &^= it
+			if c.Verb == "continue" {
+				a.unproven |= it
+			}
+			steps = append(steps, step{a, Told{Outcome: guard.Admitted, Held: bits.OnesCount(a.held), Taken: those}})
+		}
+		return steps
 	}
 	told.Held = bits.OnesCount(a.held)
 	return append(steps, step{a, told})
+}
+
+// without is the account when these playbacks have lost their guards, and all marks of
+// before.
+func (a account) without(those uint) account {
+	for _, bits := range []*uint{
+		&a.held, &a.released, &a.returned, &a.settling, &a.unproven, &a.closed, &a.reopened, &a.taken, &a.lost,
+	} {
+		*bits &^= those
+	}
+	return a
+}
+
+// rooms are the closed guards whose slots a start may take to have its own: each choice
+// of so many as that needs. Which of them were closed first, a millisecond decides.
+func (a account) rooms(limit int) (choices []uint) {
+	excess := max(bits.OnesCount(a.held)-limit+1, 0)
+	for those := range uint(1) << playbacks {
+		if those&^a.closed == 0 && bits.OnesCount(those) == excess {
+			choices = append(choices, those)
+		}
+	}
+	return choices
 }
 
 func (h *History) model() porcupine.Model {

@@ -12,12 +12,12 @@ import (
 // What an account does is what a ledger does, one call at a time. Some clients do not
 // hear their answers.
 func TestAccountsAreThoseOfLedgers(t *testing.T) {
-	r := &rules{now: time.UnixMilli(1_800_000_000_000).UTC(), ledgers: make(map[string]*guard.Ledger)}
+	r := newRules()
 	long := guard.Policy{Limit: 3, Interval: 10 * time.Hour, TTL: 20 * time.Hour}
 	var mu sync.Mutex
 	var calls int
 	h := History{Limit: long.Limit, Broken: func(int) int64 { return 0 },
-		Verbs: []string{"acquire", "continue", "continue", "look", "resume", "refresh", "release", "release", "revoke", "undo", "undo", "list"}}
+		Verbs: []string{"acquire", "continue", "continue", "look", "resume", "refresh", "release", "revoke", "close", "close", "close", "undo", "undo", "list"}}
 	h.Run(4, 20_000, func(_ int, c Call) (told Told, ok bool) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -26,7 +26,7 @@ func TestAccountsAreThoseOfLedgers(t *testing.T) {
 			r.now = r.now.Add(time.Second / 2)
 		}
 		claim := guard.Claim{User: c.User, ID: c.ID()}
-		ledger, v := r.of(c.User), guard.Verdict{}
+		ledger, v, found := r.of(c.User), guard.Verdict{}, false
 		switch c.Verb {
 		case "acquire":
 			claim.Anew = true
@@ -43,17 +43,20 @@ func TestAccountsAreThoseOfLedgers(t *testing.T) {
 		case "refresh":
 			v = ledger.Refresh(r.now, c.ID(), long)
 		case "release":
-			told.Found = ledger.Release(r.now, c.ID(), long)
+			found = ledger.Release(r.now, c.ID(), long)
 		case "revoke":
-			told.Found = ledger.Revoke(r.now, c.ID(), long)
+			found = ledger.Revoke(r.now, c.ID(), long)
+		case "close":
+			found = ledger.CloseGuard(r.now, c.ID())
 		case "undo":
-			told.Found = ledger.Undo(r.now, c.ID(), nil)
+			found = ledger.Undo(r.now, c.ID(), nil)
 		case "list":
 			v.Held = len(ledger.List(r.now))
 		default:
 			panic(fmt.Sprint("verb ", c.Verb))
 		}
-		told.Outcome, told.Held = v.Outcome, v.Held
+		told = c.Told(v)
+		told.Found = found
 		return told, calls%40 != 0
 	})
 	h.Check(t)

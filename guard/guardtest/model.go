@@ -18,6 +18,7 @@ import (
 // The store's clock stands still but for Advance, which has to move it back too.
 func Model(t *testing.T, h Harness) {
 	model := &model{Harness: h, start: clock(t, h.Store)}
+	model.ask(1)
 	round := 0
 	check := func(t *rapid.T) {
 		round++
@@ -25,6 +26,7 @@ func Model(t *testing.T, h Harness) {
 		model.users = []string{fmt.Sprintf("alice %d", round), fmt.Sprintf("bob %d", round)}
 		model.ended, model.forgetful = make(map[playback]ending), make(map[string]bool)
 		model.alive, model.nameless = make(map[playback]time.Time), make(map[playback]bool)
+		model.closed, model.taken = make(map[playback]bool), make(map[playback]bool)
 		model.turnedAway = make(map[string]int)
 		t.Repeat(map[string]func(*rapid.T){
 			"acquire": model.acquire,
@@ -32,7 +34,11 @@ func Model(t *testing.T, h Harness) {
 			"refresh": model.refresh,
 			"release": func(t *rapid.T) { model.end(t, false, drawID(t), drawPolicy(t)) },
 			"revoke":  func(t *rapid.T) { model.end(t, true, drawID(t), drawPolicy(t)) },
+			"close":   model.close,
+			"leave":   model.close, // as often as somebody starts
+			"node":    model.moveOn,
 			"undo":    model.undo,
+			"ghosts":  model.ghosts,
 			"fail":    model.fail,
 			"again":   model.again,
 			"rivals":  model.rivals,
@@ -46,6 +52,7 @@ func Model(t *testing.T, h Harness) {
 	for range 10 {
 		rapid.Check(t, check)
 	}
+	rapid.Check(t, model.long)
 	t.Logf("%d operations", model.operations)
 }
 
@@ -63,6 +70,7 @@ type model struct {
 	Harness
 	start   time.Time
 	elapsed time.Duration
+	node    uint8 // which asks
 	users   []string
 	ledgers map[string]*guard.Ledger
 	// since the clock was set last
@@ -70,10 +78,13 @@ type model struct {
 	alive map[playback]time.Time // when a request under its own id was admitted last
 
 	nameless   map[playback]bool // made for a request without a name
+	closed     map[playback]bool // since it was made
+	taken      map[playback]bool // its slot, where nobody is replaced
 	forgetful  map[string]bool   // of users
 	turnedAway map[string]int    // users, how often, because they had been replaced
 
 	operations int
+	rounds     int // of long answers
 }
 
 type playback struct {
@@ -97,6 +108,7 @@ func (m *model) user(t *rapid.T) (string, *guard.Ledger) {
 		l = new(guard.Ledger)
 		m.ledgers[user] = l
 	}
+	l.Node = m.node
 	return user, l
 }
 
@@ -113,11 +125,11 @@ func name(t *rapid.T, what string, names ...string) string {
 
 func drawPolicy(t *rapid.T) guard.Policy {
 	p := guard.Policy{
-		Limit:         drawLimit(t, 4),
-		AtLimit:       drawAtLimit(t),
-		Interval:      time.Duration(rapid.IntRange(20, 60).Draw(t, "interval")) * time.Second,
-		ReclaimLapsed: rapid.Bool().Draw(t, "reclaim_lapsed"),
-		Observe:       rapid.IntRange(0, 9).Draw(t, "observe") == 0,
+		Limit:    drawLimit(t, 4),
+		AtLimit:  drawAtLimit(t),
+		Interval: time.Duration(rapid.IntRange(20, 60).Draw(t, "interval")) * time.Second,
+		Reclaim:  guard.Reclaim(rapid.IntRange(0, 2).Draw(t, "reclaim")),
+		Observe:  rapid.IntRange(0, 9).Draw(t, "observe") == 0,
 	}
 	p.TTL = p.Interval + rapid.SampledFrom([]time.Duration{30 * time.Second, 30 * time.Second, 10 * time.Minute}).Draw(t, "ttl")
 	for _, per := range []string{"device", "stream", "client", "class"} {
@@ -181,8 +193,9 @@ func (m *model) claim(t *rapid.T, ledger *guard.Ledger, c guard.Claim, p guard.P
 		t.Fatalf("%s: %+v by %+v became %+v; before it were %+v", broken, c, p, got, before)
 	}
 	for _, g := range before {
-		if slices.Contains(got.Replaced, g.ID) {
+		if at := slices.Index(got.Replaced, g.ID); at >= 0 {
 			m.ends(ledger, g, p, true)
+			m.taken[playback{c.User, g.ID}] = at < got.Taken && p.AtLimit == guard.Reject && len(p.Rules) == 0
 		}
 	}
 	it := playback{c.User, got.Guard.ID}
@@ -190,6 +203,7 @@ func (m *model) claim(t *rapid.T, ledger *guard.Ledger, c guard.Claim, p guard.P
 	case guard.Replaced:
 		m.turnedAway[c.User]++
 	case guard.Admitted:
+		m.closed[it], m.taken[it] = false, false
 		m.nameless[it] = c.Nameless && it.id == c.ID && it.id != c.For
 		if e, ended := m.ended[it]; ended {
 			e.back = true
@@ -244,9 +258,20 @@ func (m *model) broken(c guard.Claim, p guard.Policy, v guard.Verdict, before, a
 	case v.Outcome != guard.Doubted && len(v.Doubted) > 0:
 		return "nobody is doubted for nothing"
 	}
+	switch taken := v.Replaced[:v.Taken]; {
+	case len(p.Rules) == 0 && !slices.Equal(taken, m.takeable(p, it.id, before)[:v.Taken]):
+		return "closed guards are taken before lapsed ones, and what is over longest first"
+	case v.Outcome == guard.Replaced && m.taken[playback{c.User, c.ID}] && !c.Nameless && len(p.Rules) == 0 && len(before)-len(m.takeable(p, c.ID, before)) < most:
+		return "whose slot was taken may come back where there is room"
+	}
 	if !slices.ContainsFunc(p.AllRules(), func(r guard.Rule) bool { return r.AtLimit != guard.Reject }) {
 		for _, g := range before {
-			if !slices.Contains(v.Replaced, g.ID) {
+			if at := slices.Index(v.Replaced, g.ID); at < 0 {
+				continue
+			} else if at < v.Taken {
+				if !p.MayTake(m.now(), &g) {
+					return "nobody's slot is taken but those the policy says"
+				}
 				continue
 			}
 			if c.Patience == 0 || m.now().Sub(m.alive[playback{c.User, g.ID}]) < c.Patience {
@@ -258,6 +283,18 @@ func (m *model) broken(c guard.Claim, p guard.Policy, v guard.Verdict, before, a
 		}
 	}
 	return ""
+}
+
+// takeable are the guards whose slots a start may take, in that order.
+func (m *model) takeable(p guard.Policy, id guard.ID, guards []guard.Guard) (ids []guard.ID) {
+	for _, state := range []guard.State{guard.Closed, guard.Lapsed} {
+		these := slices.DeleteFunc(slices.Clone(guards), func(g guard.Guard) bool {
+			return g.ID == id || g.State(m.now()) != state || !p.MayTake(m.now(), &g)
+		})
+		slices.SortStableFunc(these, func(a, b guard.Guard) int { return a.ExpiresAt.Compare(b.ExpiresAt) })
+		ids = append(ids, idsOf(these)...)
+	}
+	return ids
 }
 
 // mayServe reports whether a guard may be what a request without a name is part of.
@@ -318,6 +355,53 @@ func (m *model) refreshOf(t *rapid.T, user string, ledger *guard.Ledger, id guar
 	}
 }
 
+// close has the client of a playback close its connections.
+func (m *model) close(t *rapid.T) {
+	user, ledger := m.user(t)
+	m.closeOf(t, user, ledger, drawID(t))
+}
+
+func (m *model) closeOf(t *rapid.T, user string, ledger *guard.Ledger, id guard.ID) {
+	got, err := m.Store.CloseGuard(context.Background(), user, id)
+	m.same(t, got, ledger.CloseGuard(m.now(), id), err)
+	it := playback{user, id}
+	if got && m.closed[it] {
+		t.Fatalf("a guard that has come back from its closing is closed again: %v of %s", id, user)
+	}
+	m.closed[it] = m.closed[it] || got
+}
+
+// moveOn has another node ask from now on.
+func (m *model) moveOn(t *rapid.T) {
+	m.ask(rapid.Uint8Range(1, 3).Draw(t, "node"))
+}
+
+// ask has a node ask from now on, where nodes are told apart.
+func (m *model) ask(node uint8) {
+	if m.As != nil {
+		m.As(node)
+		m.node = node
+	}
+}
+
+// ghosts are films that are started, left and gone back to in turn, beyond the limit.
+func (m *model) ghosts(t *rapid.T) {
+	user, ledger := m.user(t)
+	p := drawPolicy(t)
+	p.Observe, p.Limit, p.AtLimit, p.Rules = false, rapid.IntRange(1, 2).Draw(t, "low limit"), guard.Reject, nil
+	for range rapid.IntRange(3, 20).Draw(t, "turns") {
+		c := guard.Claim{User: user, ID: id(rapid.IntRange(1, 7).Draw(t, "film")), Client: 7, Named: true}
+		c.Intent = rapid.SampledFrom([]guard.Intent{guard.Play, guard.Play, guard.Resume, guard.Look}).Draw(t, "intent")
+		c.Anew = rapid.Bool().Draw(t, "anew")
+		m.claim(t, ledger, c, p)
+		m.advance(rapid.SampledFrom([]time.Duration{0, 1, 5, 30}).Draw(t, "seconds") * time.Second)
+		if rapid.IntRange(0, 2).Draw(t, "leaves") > 0 {
+			m.refreshOf(t, user, ledger, c.ID, p)
+			m.closeOf(t, user, ledger, c.ID)
+		}
+	}
+}
+
 // undo takes back what was made by whatever came before, if anything may be.
 func (m *model) undo(t *rapid.T) {
 	user, ledger := m.user(t)
@@ -351,9 +435,7 @@ func (m *model) fail(t *rapid.T) {
 	if !m.undoOf(t, user, ledger, c.ID, v.Replaced) {
 		t.Fatalf("what was made last is not undone: %+v", c)
 	}
-	before = slices.DeleteFunc(before, func(g guard.Guard) bool {
-		return slices.Contains(v.Replaced, g.ID) || p.ReclaimLapsed && !m.now().Before(g.ExpiresAt) && !slices.Contains(idsOf(ledger.List(m.now())), g.ID)
-	})
+	before = slices.DeleteFunc(before, func(g guard.Guard) bool { return slices.Contains(v.Replaced, g.ID) })
 	after := ledger.List(m.now())
 	if !slices.Equal(after, before) || ledger.Len()-len(after) > marks+len(v.Replaced) {
 		t.Fatalf("before a start that failed\n%+v\nafter it\n%+v\nand %d records instead of %d", before, after, ledger.Len(), marks+len(before))

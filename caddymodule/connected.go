@@ -1,0 +1,185 @@
+package caddymodule
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+	"weak"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/streamguard/streamguard/api"
+	"github.com/streamguard/streamguard/caddymodule/storage"
+	"github.com/streamguard/streamguard/connection"
+	"github.com/streamguard/streamguard/gate"
+	"github.com/streamguard/streamguard/guard"
+	"github.com/streamguard/streamguard/playback"
+)
+
+// connections are those of all servers of this process: what is known of them
+// outlives configs. Each config has servers of its own, and the ones before close
+// their connections; that says nothing of their clients.
+var connections = connection.New(connection.After, countClosed)
+
+func countClosed(hurried bool) {
+	when := "waited"
+	if hurried {
+		when = "hurried"
+	}
+	closedGuards.WithLabelValues(when).Inc()
+}
+
+// connected is how a gate tells of its requests' connections.
+type connected struct {
+	closer connection.Closer
+}
+
+// connect has a server tell of its connections, and returns how a gate in front of a
+// store does. HTTP/3 has no hooks: its requests have no connection.
+func connect(srv *caddyhttp.Server, store *storage.Pooled) *connected {
+	closer := closerOf(store)
+	if closer == nil {
+		return nil
+	}
+	hook(srv)
+	return &connected{closer}
+}
+
+var (
+	hooked   = make(map[weak.Pointer[caddyhttp.Server]]bool)
+	hookedMu sync.Mutex
+)
+
+// hook registers for a server's connections, once for as long as there is the server.
+func hook(srv *caddyhttp.Server) {
+	hookedMu.Lock()
+	defer hookedMu.Unlock()
+	pointer := weak.Make(srv)
+	if hooked[pointer] {
+		return
+	}
+	hooked[pointer] = true
+	runtime.AddCleanup(srv, func(pointer weak.Pointer[caddyhttp.Server]) {
+		hookedMu.Lock()
+		defer hookedMu.Unlock()
+		delete(hooked, pointer)
+	}, pointer)
+	server := connections.Serve()
+	srv.RegisterConnContext(func(ctx context.Context, c net.Conn) context.Context {
+		return server.Accept(ctx, c, time.Duration(srv.IdleTimeout))
+	})
+	srv.RegisterConnState(server.State)
+	srv.RegisterOnShutdown(server.End)
+}
+
+// carry is the moment when a request has been let in.
+func (c *connected) carry(r *http.Request, v *visit) (p connection.Playback) {
+	if c == nil || v.passage.ID == (guard.ID{}) {
+		return p
+	}
+	g := &v.request
+	p = connection.Playback{Closer: c.closer, ID: v.passage.Guard(), User: g.User, Device: g.Device, Client: g.Client}
+	connections.Carry(seen(r), &p, g.Kind == playback.Manifest)
+	return p
+}
+
+// answered is the moment when that request has been answered.
+func (c *connected) answered(r *http.Request, v *visit, p *connection.Playback) {
+	if p.Closer == nil {
+		return
+	}
+	length, err := strconv.ParseInt(v.word.near.Header().Get("Content-Length"), 10, 64)
+	announced := err == nil
+	hungUp := r.Context().Err() != nil && !v.word.near.timedOut && !(announced && v.word.near.written >= length)
+	connections.Answered(connection.From(r.Context()), p, hungUp, announced && v.request.Token == nil)
+}
+
+// seen is the connection that a request came by; nil where it is not known. What
+// comes through a proxy says nothing of the client's own.
+func seen(r *http.Request) *connection.Conn {
+	c := connection.From(r.Context())
+	if c != nil && proxied(r) {
+		c.Mute()
+	}
+	return c
+}
+
+func proxied(r *http.Request) bool {
+	if r.Header["X-Forwarded-For"] != nil || r.Header["Forwarded"] != nil || r.Header["Via"] != nil {
+		return true
+	}
+	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
+	return trusted
+}
+
+// hurry is the gate's Hurry.
+func (c *connected) hurry(ctx context.Context, start *guard.Claim) bool {
+	return connections.Hurry(ctx, &connection.Playback{Closer: c.closer, ID: start.ID, User: start.User, Device: start.Device, Client: start.Client})
+}
+
+// explicit is the store of the API: its calls are requests of their playbacks too.
+type explicit struct {
+	gate.Observer
+	*connected
+}
+
+// over puts that over the store of the API.
+func (c *connected) over(o gate.Observer) api.Store {
+	if c == nil {
+		return o
+	}
+	return explicit{o, c}
+}
+
+// onAPI looks at the connection that a call of the API came by.
+func (c *connected) onAPI(r *http.Request) *http.Request {
+	if c != nil {
+		seen(r)
+	}
+	return r
+}
+
+// called notes what a call was about.
+func (s explicit) called(ctx context.Context, c guard.Claim, v guard.Verdict, err error) {
+	if err != nil || !v.Outcome.Pass() {
+		return
+	}
+	p := connection.Playback{Closer: s.closer, ID: c.ID, User: c.User, Device: c.Device, Client: c.Client}
+	conn := connection.From(ctx)
+	connections.Carry(conn, &p, false)
+	connections.Answered(conn, &p, false, false)
+}
+
+// Acquire implements guard.Store.
+func (s explicit) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	v, err := s.Observer.Acquire(ctx, c, p)
+	if v.Guard.ID != (guard.ID{}) {
+		c.ID = v.Guard.ID
+	}
+	s.called(ctx, c, v, err)
+	return v, err
+}
+
+// Refresh implements guard.Store.
+func (s explicit) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
+	v, err := s.Observer.Refresh(ctx, user, id, p)
+	s.called(ctx, guard.Claim{User: user, ID: id}, v, err)
+	return v, err
+}
+
+// Keep implements api.Store.
+func (s explicit) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
+	v, err := s.Observer.Keep(ctx, c, p)
+	s.called(ctx, c, v, err)
+	return v, err
+}
+
+// closerOf is how the guards of a store are closed.
+var closerOf = func(store *storage.Pooled) connection.Closer {
+	c, _ := any(store.Keeper).(connection.Closer)
+	return c
+}

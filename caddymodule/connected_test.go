@@ -1,0 +1,381 @@
+package caddymodule
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/streamguard/streamguard/caddymodule/storage"
+	"github.com/streamguard/streamguard/connection"
+	"github.com/streamguard/streamguard/guard"
+)
+
+// hungUp has connections known by a registry of a test's own, and keeps in mind whose
+// guards it closes.
+type hungUp struct {
+	t     *testing.T
+	mu    sync.Mutex
+	users []string
+}
+
+// HangUp implements connection.Closer.
+func (h *hungUp) HangUp(_ context.Context, user string, _ guard.ID) (bool, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.users = append(h.users, user)
+	return true, nil
+}
+
+// hangsUp is for a test in which a playback is over so long after its last connection.
+func hangsUp(t *testing.T, after time.Duration) *hungUp {
+	h := &hungUp{t: t}
+	all, of := connections, closerOf
+	connections = connection.New(after, nil)
+	closerOf = func(*storage.Pooled) connection.Closer { return h }
+	t.Cleanup(func() { connections, closerOf = all, of })
+	return h
+}
+
+// expect says whose guards are closed, and nobody else's by the time that those of
+// another viewer are, who leaves later.
+func (h *hungUp) expect(s *server, want ...string) {
+	h.t.Helper()
+	eventually(h.t, "what is closed", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.users) >= len(want)
+	})
+	last := newApp(s, "last")
+	last.get("/v/x/1.ts", "/v/x/2.ts")
+	last.CloseIdleConnections()
+	h.eventually(append(want, "last")...)
+}
+
+func (h *hungUp) eventually(want ...string) {
+	h.t.Helper()
+	var got []string
+	eventually(h.t, "what is closed", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		got = slices.Clone(h.users)
+		return slices.Contains(got, want[len(want)-1])
+	})
+	if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+		h.t.Errorf("closed are the guards of %q, want %q", got, want)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.users = nil
+}
+
+// app is a client with connections of its own.
+type app struct {
+	*http.Transport
+	s    *server
+	user string
+	more http.Header
+}
+
+func newApp(s *server, user string, change ...func(*http.Transport)) *app {
+	tr := new(http.Transport)
+	for _, change := range change {
+		change(tr)
+	}
+	s.t.Cleanup(tr.CloseIdleConnections)
+	return &app{Transport: tr, s: s, user: user, more: http.Header{}}
+}
+
+// open asks, and returns an answer that can be read or left.
+func (p *app) open(path string) *http.Response {
+	p.s.t.Helper()
+	r, err := http.NewRequest("GET", "http://"+p.s.addr+path, nil)
+	if err != nil {
+		p.s.t.Fatal(err)
+	}
+	r.Header = p.more.Clone()
+	r.Header.Set("X-User-Id", p.user)
+	resp, err := p.RoundTrip(r)
+	if err != nil {
+		p.s.t.Fatalf("%s of %s: %v", path, p.user, err)
+	}
+	if resp.StatusCode >= 400 {
+		body, _ := io.ReadAll(resp.Body)
+		p.s.t.Fatalf("%s of %s: %d\n%s", path, p.user, resp.StatusCode, body)
+	}
+	return resp
+}
+
+func (p *app) get(paths ...string) {
+	p.s.t.Helper()
+	for _, path := range paths {
+		resp := p.open(path)
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			p.s.t.Fatalf("%s of %s: %v", path, p.user, err)
+		}
+		resp.Body.Close()
+	}
+}
+
+func overHTTP2(tr *http.Transport) {
+	tr.Protocols = new(http.Protocols)
+	tr.Protocols.SetUnencryptedHTTP2(true)
+}
+
+func withoutKeepAlive(tr *http.Transport) { tr.DisableKeepAlives = true }
+
+const gated = "stream_guard {\n" + user + "reclaim lapsed\nplayback stream\nlimit unlimited\n}\n"
+
+// endless is an origin of films that never end: some say how long they are.
+func endless(t *testing.T) string {
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, ".mp4") {
+			w.Header().Set("Content-Length", "1000000000")
+		}
+		for some := make([]byte, 32<<10); ; {
+			if _, err := w.Write(some); err != nil {
+				return
+			}
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				return
+			}
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}))
+	t.Cleanup(func() {
+		origin.CloseClientConnections()
+		origin.Close()
+	})
+	return strings.TrimPrefix(origin.URL, "http://")
+}
+
+func TestAClosedConnectionIsTheEndOfWhatItCarried(t *testing.T) {
+	h := hangsUp(t, 300*time.Millisecond)
+	s := serve(t, "{\nservers {\nprotocols h1 h2c\ntimeouts {\nwrite_idle 500ms\n}\n}\n}\nSITE {\n"+gated+`
+	@endless path /endless/*
+	reverse_proxy @endless `+endless(t)+` {
+		flush_interval -1
+	}
+	respond media
+}`)
+	keeps := newApp(s, "keeps its connection")
+	keeps.get("/v/x/1.ts", "/v/x/2.ts")
+
+	closes := newApp(s, "closes")
+	closes.get("/v/x/index.m3u8", "/v/x/1.ts", "/v/x/2.ts")
+	closes.CloseIdleConnections()
+
+	two := newApp(s, "closes one of two")
+	two.get("/v/x/1.ts", "/v/x/2.ts")
+	one := newApp(s, two.user)
+	one.get("/v/x/3.ts", "/v/x/4.ts")
+	one.CloseIdleConnections()
+
+	newApp(s, "without keep-alive", withoutKeepAlive).get("/v/x/1.ts", "/v/x/2.ts")
+	for range 3 {
+		each := newApp(s, "a connection for each")
+		each.get("/v/x/1.ts")
+		each.CloseIdleConnections()
+	}
+
+	channel := newApp(s, "turns a channel off").open("/endless/1.ts")
+	io.CopyN(io.Discard, channel.Body, 100<<10)
+	channel.Body.Close()
+
+	film := newApp(s, "skips in a film").open("/endless/1.mp4")
+	io.CopyN(io.Discard, film.Body, 100<<10)
+	film.Body.Close()
+
+	newApp(s, "does not read").open("/endless/2.ts")
+
+	many := newApp(s, "by HTTP/2", overHTTP2)
+	many.get("/v/a/1.ts", "/v/b/1.ts", "/v/c/1.ts")
+	many.CloseIdleConnections()
+
+	reset := newApp(s, "resets a stream", overHTTP2)
+	reset.get("/v/x/1.ts")
+	reset.open("/endless/3.ts").Body.Close()
+
+	for name, value := range map[string]string{"X-Forwarded-For": "192.0.2.1", "Forwarded": "for=192.0.2.1", "Via": "1.1 proxy"} {
+		proxy := newApp(s, "through a proxy: "+name)
+		proxy.more.Set(name, value)
+		proxy.get("/v/x/1.ts", "/v/x/2.ts")
+		proxy.CloseIdleConnections()
+	}
+	pool := newApp(s, "one of a pool")
+	pool.get("/v/x/1.ts", "/v/x/2.ts")
+	pool.user = "another of a pool"
+	pool.get("/v/x/1.ts", "/v/x/2.ts")
+	pool.CloseIdleConnections()
+
+	h.expect(s, "closes", "turns a channel off", "by HTTP/2", "by HTTP/2", "by HTTP/2")
+}
+
+func TestWhatTheServerClosesSaysNothing(t *testing.T) {
+	h := hangsUp(t, 300*time.Millisecond)
+	site := func(limit int) string {
+		return fmt.Sprintf("{\nservers {\nprotocols h1 h2c\ntimeouts {\nidle 400ms\n}\n}\n}\nSITE {\nstream_guard {\n%sreclaim lapsed\nplayback stream\nlimit %d\n}\nrespond media\n}", user, limit)
+	}
+	s := serve(t, site(100))
+	idle := []*app{newApp(s, "idle"), newApp(s, "idle by HTTP/2", overHTTP2)}
+	for _, app := range idle {
+		app.get("/v/x/1.ts", "/v/x/2.ts")
+	}
+	h.expect(s)
+	// A reload closes what is idle, and what is not when it has been answered.
+	var viewers []*app
+	for i := range 30 {
+		viewers = append(viewers, newApp(s, fmt.Sprint("viewer ", i)), newApp(s, fmt.Sprint("viewer by HTTP/2 ", i), overHTTP2))
+	}
+	for reload := range 3 {
+		for _, viewer := range viewers {
+			viewer.get("/v/x/1.ts", "/v/x/2.ts")
+		}
+		if err := s.load(site(101 + reload)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "only the new server", func() bool { // the old one may still take a connection
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		return *s.guards().Limit == 103
+	})
+	h.expect(s)
+	for _, viewer := range viewers {
+		viewer.get("/v/x/1.ts", "/v/x/2.ts")
+	}
+	viewers[0].CloseIdleConnections()
+	viewers[1].CloseIdleConnections()
+	h.eventually("viewer 0", "viewer by HTTP/2 0")
+	// So does a stop.
+	for _, viewer := range viewers {
+		viewer.get("/v/x/1.ts", "/v/x/2.ts")
+	}
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.load(site(100)); err != nil {
+		t.Fatal(err)
+	}
+	h.expect(s)
+}
+
+func TestATrustedProxyClosesNothing(t *testing.T) {
+	h := hangsUp(t, 100*time.Millisecond)
+	s := serve(t, "{\nservers {\ntrusted_proxies static 127.0.0.0/8\n}\n}\nSITE {\n"+gated+"respond media\n}")
+	proxy := newApp(s, "behind a proxy")
+	proxy.get("/v/x/1.ts", "/v/x/2.ts")
+	proxy.CloseIdleConnections()
+	h.last()
+}
+
+// last expects that nobody's guard is closed before that of a connection that is
+// closed now.
+func (h *hungUp) last() {
+	server := connections.Serve()
+	here, there := net.Pipe()
+	defer here.Close()
+	conn := connection.From(server.Accept(h.t.Context(), there, 0))
+	p := &connection.Playback{Closer: h, ID: guard.NewID("last", ""), User: "last"}
+	for range 2 {
+		server.State(there, http.StateActive)
+		connections.Carry(conn, p, false)
+		connections.Answered(conn, p, false, false)
+		server.State(there, http.StateIdle)
+	}
+	server.State(there, http.StateClosed)
+	h.eventually("last")
+}
+
+// A page tells of a paused player by calls of its own.
+func TestACallOfTheAPIIsARequestOfItsPlayback(t *testing.T) {
+	h := hangsUp(t, 500*time.Millisecond)
+	s := serve(t, "SITE {\n"+gated+"respond media\n}")
+	id := guard.NewID("paused", "")
+	media, page := newApp(s, "paused"), newApp(s, "paused")
+	media.get("/~"+id.String()+"/v/x/1.ts", "/~"+id.String()+"/v/x/2.ts")
+	media.CloseIdleConnections()
+	page.get("/guards/" + id.String())
+	page.call("PATCH", "/guards/"+id.String())
+	h.expect(s)
+	page.call("PATCH", "/guards/"+id.String())
+	page.CloseIdleConnections()
+	h.eventually("paused")
+}
+
+func (p *app) call(method, path string) {
+	p.s.t.Helper()
+	r, err := http.NewRequest(method, "http://"+p.s.addr+path, nil)
+	if err != nil {
+		p.s.t.Fatal(err)
+	}
+	r.Header.Set("X-User-Id", p.user)
+	resp, err := p.RoundTrip(r)
+	if err != nil {
+		p.s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode >= 300 {
+		p.s.t.Fatalf("%s %s: %d %v\n%s", method, path, resp.StatusCode, err, body)
+	}
+}
+
+// Every player cuts segments short, to go on with another rendition, and comes back.
+// Under a token that is told from a film in one file, in which players skip.
+func TestUnderATokenWhatIsCutShortIsASegment(t *testing.T) {
+	h := hangsUp(t, 300*time.Millisecond)
+	s := serve(t, "SITE {\nstream_guard {\n"+user+"reclaim lapsed\n}\nreverse_proxy /v/film/* "+endless(t)+"\nrespond media\n}")
+	leave := func(user, path string) {
+		resp := newApp(s, user).open(path)
+		io.CopyN(io.Discard, resp.Body, 1<<20)
+		resp.Body.Close()
+	}
+	leave("skips", "/v/film/1.mp4")
+	leave("leaves", "/v/~"+guard.NewID("leaves", "").String()+"/film/1.mp4")
+	h.expect(s, "leaves")
+}
+
+func TestAServerHasOneHook(t *testing.T) {
+	hangsUp(t, time.Hour)
+	srv := new(caddyhttp.Server)
+	hooks := func(want int) {
+		t.Helper()
+		for _, name := range []string{"connStateFuncs", "connContextFuncs"} {
+			if n := reflect.ValueOf(srv).Elem().FieldByName(name).Len(); n != want {
+				t.Errorf("the server has %d %s, want %d", n, name, want)
+			}
+		}
+	}
+	provision := func(reclaim string) {
+		ctx, cancel := caddy.NewContext(caddy.Context{Context: context.WithValue(t.Context(), caddyhttp.ServerCtxKey, srv)})
+		defer cancel()
+		for range 300 {
+			h := &Handler{User: "{http.request.header.X-User-Id}", Reclaim: reclaim, StoreRaw: json.RawMessage(`{"store":"memory"}`)}
+			if err := h.Provision(ctx); err != nil {
+				t.Fatal(err)
+			}
+			defer h.Cleanup()
+		}
+	}
+	provision("off")
+	hooks(0)
+	for range 3 {
+		provision("lapsed")
+		hooks(1)
+	}
+}

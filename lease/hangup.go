@@ -1,0 +1,63 @@
+package lease
+
+import (
+	"context"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+// HangUp closes the guard of a playback whose client has closed its connections, and
+// reports whether it did. It closes only what the store has granted to this very
+// playback: another's guard, which serves it, has connections of its own. A guard on
+// trial stays as it is, and one that is being refreshed, since that was asked for.
+//
+// What is asked for the playback while the store is asked to close its guard waits for
+// the answer. So it comes after the closing and ends it, whichever call the store would
+// have taken first.
+func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed bool, err error) {
+	answered := make(chan struct{})
+	if _, there := k.hangUps.LoadOrStore(id, answered); there {
+		return false, nil
+	}
+	defer func() {
+		k.hangUps.Delete(id)
+		close(answered)
+	}()
+	may := false
+	k.leases.update(id, func(l *lease) {
+		if may = l.by == byStore && !l.refreshing; may {
+			l.by, l.refreshing = hangingUp, true
+		}
+	})
+	if !may {
+		return false, nil
+	}
+	closed, err = k.Store.CloseGuard(ctx, user, id)
+	if closed && err == nil {
+		k.forget(id)
+		return true, nil
+	}
+	// The playback is known as it was before; without an answer, for as long as the
+	// store is away.
+	k.leases.update(id, func(l *lease) {
+		if l.by != hangingUp {
+			return // an explicit call was under way
+		}
+		l.by, l.refreshing = byStore, false
+		if err != nil {
+			l.by = perhapsClosed
+		}
+	})
+	return false, err
+}
+
+// hungUp waits until the store has answered whether a playback's guard is closed, where
+// it is being asked.
+func (k *Keeper) hungUp(ctx context.Context, id guard.ID) {
+	if answered, ok := k.hangUps.Load(id); ok {
+		select {
+		case <-answered:
+		case <-ctx.Done():
+		}
+	}
+}
