@@ -13,7 +13,7 @@ import (
 
 var (
 	long = flag.Bool("truth.long", false, "play all kinds of players, and everything for longer")
-	why  = flag.String("truth.why", "", "tell the story of this account, or of all in which something went wrong")
+	why  = flag.String("truth.why", "", "play this account only (u84), and tell its story and what the gates say; all: tell the stories of those in which something went wrong")
 	seed = flag.Uint64("truth.seed", 1, "of who does what when")
 )
 
@@ -97,6 +97,9 @@ func TestTruth(t *testing.T) {
 						if a.user == *why || *why == "all" && a.wrong() {
 							t.Log(a.why())
 						}
+					}
+					for _, g := range w.gates {
+						t.Log(g.said)
 					}
 				}
 				for _, group := range found.groups {

@@ -24,7 +24,7 @@ func (a *account) why() string {
 	})
 	fmt.Fprintf(&b, "%s, %s\n", a.user, a.group)
 	for _, p := range all {
-		fmt.Fprintf(&b, "\t%6.1f-%5.1f, over %6.1f: %-40s admitted %v %s%s, watched %.1f, pauses %.1f\n", p.asked, p.answered, p.over, p.kind.name, p.admitted, p.code, p.interrupted, p.spells, p.pauses)
+		fmt.Fprintf(&b, "\t%6.1f-%5.1f, over %6.1f: %-40s admitted %v %s%s, watched %.1f, pauses %v\n", p.asked, p.answered, p.over, p.kind.name, p.admitted, p.code, p.interrupted, p.spells, p.pauses)
 	}
 	return b.String()
 }
