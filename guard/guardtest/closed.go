@@ -48,6 +48,9 @@ func (s *suite) are(now time.Time, want ...guard.State) {
 	var got []guard.State
 	for i := range guards {
 		got = append(got, guards[i].State(now))
+		if shown := guards[i].Listed(); shown != guards[i].State(now) {
+			s.Errorf("guard %d is shown as %s, and is %s", i, shown, guards[i].State(now))
+		}
 	}
 	if !slices.Equal(got, want) {
 		s.Fatalf("the guards are %v, want %v", got, want)
