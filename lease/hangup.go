@@ -35,6 +35,7 @@ func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed b
 	closed, err = k.Store.CloseGuard(ctx, user, id)
 	if closed && err == nil {
 		k.forget(id)
+		k.forgetLocal(user, id)
 		return true, nil
 	}
 	// The playback is known as it was before; without an answer, for as long as the
