@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"time"
 
 	"github.com/streamguard/streamguard/guard"
 )
@@ -53,11 +54,13 @@ func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed b
 }
 
 // hungUp waits until the store has answered whether a playback's guard is closed, where
-// it is being asked.
+// it is being asked, and for the next millisecond: what is asked in the same one as an
+// ending may be from before it.
 func (k *Keeper) hungUp(ctx context.Context, id guard.ID) {
 	if answered, ok := k.hangUps.Load(id); ok {
 		select {
 		case <-answered:
+			time.Sleep(time.Millisecond)
 		case <-ctx.Done():
 		}
 	}

@@ -265,6 +265,7 @@ func TestWhoAsksWhileHeIsHungUpGoesOn(t *testing.T) {
 					})
 					wg.Wait()
 					s.is(t, guard.Active, claim(1))
+					a.check(guard.Known, claim(1), policy)
 				})
 			})
 		}
