@@ -9,8 +9,9 @@ import (
 
 // HangUp closes the guard of a playback whose client has closed its connections, and
 // reports whether it did. It closes only what the store has granted to this very
-// playback: another's guard, which serves it, has connections of its own. A guard on
-// trial stays as it is, and one that is being refreshed, since that was asked for.
+// playback, and to no other beside it: neither another's guard, which serves it, nor one
+// that serves another, for that has connections of its own. A guard on trial stays as it
+// is, and one that is being refreshed, since that was asked for.
 //
 // What is asked for the playback while the store is asked to close its guard waits for
 // the answer. So it comes after the closing and ends it, whichever call the store would
@@ -26,7 +27,7 @@ func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed b
 	}()
 	may := false
 	k.leases.update(id, func(l *lease) {
-		if may = l.by == byStore && !l.refreshing; may {
+		if may = l.by == byStore && !l.refreshing && !k.servesAnother(id); may {
 			l.by, l.refreshing = hangingUp, true
 		}
 	})

@@ -329,9 +329,9 @@ func (w *world) run() {
 	}
 	for _, n := range w.nodes {
 		leases, denials := n.Size()
-		left := []int{leases, denials, n.named.Size(), n.looks.Size(), n.speaks.Size(), n.trials.Size(), n.hangUps.Size(), len(n.waiting.starts), len(n.waiting.users), len(n.waiting.guards)}
+		left := []int{leases, denials, n.named.Size(), n.looks.Size(), n.speaks.Size(), n.trials.Size(), n.hangUps.Size(), n.served.Size(), len(n.waiting.starts), len(n.waiting.users), len(n.waiting.guards)}
 		if slices.Max(left) > 0 {
-			w.wrong("when all is over a node has so many leases, denials, names, looks, who speaks for whom, trials, who is hung up, and who waits: %v", left)
+			w.wrong("when all is over a node has so many leases, denials, names, looks, who speaks for whom, trials, who is hung up, who serves, and who waits: %v", left)
 		}
 		n.Close()
 	}
@@ -357,7 +357,8 @@ func (w *world) converged() {
 	}
 	for user, playing := range w.playing {
 		for id := range playing {
-			if _, its := viewers[w.viewer(id)]; !its && !(w.has(lateNews) && time.Since(w.taken[id].at) < policy.Interval/3+3*time.Second) {
+			_, freed := w.freed[id] // on another node
+			if _, its := viewers[w.viewer(id)]; !its && !(w.has(lateNews) && (freed || time.Since(w.taken[id].at) < policy.Interval/3+3*time.Second)) {
 				w.wrong("%s plays %v, which the store does not hold", user, id)
 			}
 		}
@@ -466,6 +467,10 @@ func (w *world) acquired(l *link, c guard.Claim, p guard.Policy, v guard.Verdict
 	delete(w.taken, id)
 	if c.Nameless && id == c.ID && w.unsure[w.viewer(id)] && !w.knows(l, c, p) {
 		w.twice[w.viewer(id)] = true
+	}
+	if of := w.viewer(id); w.vacated[of] { // by a request without a name
+		delete(w.taken, of)
+		delete(w.vacated, of)
 	}
 	delete(w.vacated, id)
 	if len(v.Replaced) > v.Taken {

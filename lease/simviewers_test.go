@@ -488,6 +488,9 @@ func (w *world) zapping(rng *rand.Rand) {
 			}
 		}
 		before, its, beforeAt = c, p, at
+		if rng.IntN(3) == 0 {
+			w.leave(rng, w.node(at), user, c.ID)
+		}
 	}
 	time.Sleep(silence)
 }
@@ -690,7 +693,7 @@ func (w *world) sharing(rng *rand.Rand, user string) {
 			w.mu.Lock()
 			held := w.faults == 0 && w.holds(c)
 			w.mu.Unlock()
-			if !revoked && (held || kept && its.lives[which].goesOn(w) && !w.lost(ask, node, node) && !w.lost(c, node, node)) {
+			if !revoked && !w.mayBeClosed(c.ID) && !w.mayBeClosed(lost.ID) && (held || kept && its.lives[which].goesOn(w) && !w.lost(ask, node, node) && !w.lost(c, node, node)) {
 				w.wrong("%s, who plays %v, is refused %v: %v, %v", user, c.ID, ask.ID, v.Outcome, err)
 			}
 			break
@@ -708,6 +711,11 @@ func (w *world) sharing(rng *rand.Rand, user string) {
 			w.revoke(rng, user, begins.ID, p)
 			revoked = true // perhaps
 			w.plays(user, c.ID, p.Limit, false)
+		}
+		w.back(user, c.ID)
+		w.back(user, lost.ID)
+		if rng.IntN(3) == 0 { // the connection on which he has asked this
+			w.leave(rng, node, user, ask.ID)
 		}
 		time.Sleep(time.Duration(rng.Int64N(int64(10 * time.Second))))
 		if w.over() {
@@ -802,6 +810,9 @@ func (w *world) reloading(rng *rand.Rand) {
 				time.Sleep(time.Duration(rng.Int64N(int64(20 * time.Second))))
 			}
 		}
+		if rng.IntN(2) == 0 {
+			w.leave(rng, w.node(at), user, c.ID)
+		}
 		if w.over() {
 			break
 		}
@@ -842,7 +853,13 @@ func (w *world) failing(rng *rand.Rand) {
 	plays := guard.Claim{User: user, ID: newID(rng, user), Stream: "plays", Named: true}
 	other := w.node(rng.IntN(len(w.nodes)))
 	for range 5 {
+		p.AtLimit = guard.ReplaceOldest
 		w.ask(rng, other, anew(plays), p)
+		if rng.IntN(2) == 0 { // what fails takes his slot when he has left
+			p.AtLimit = guard.Reject
+			w.leave(rng, other, user, plays.ID)
+			time.Sleep(hangUp + time.Second)
+		}
 		time.Sleep(time.Duration(rng.Int64N(int64(10 * time.Second))))
 		node, calm := w.node(rng.IntN(len(w.nodes))), w.faults == 0 || w.calm.Load()
 		c := guard.Claim{User: user, ID: newID(rng, user), Stream: "fails", Named: true}
