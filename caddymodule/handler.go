@@ -242,6 +242,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	}
 	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Tally, h.store.Memory)
 	h.gate.Ending = h.tarpit.ending
+	h.gate.Hold, h.gate.Stopping, h.gate.OnClosed = h.store.Hold, caddy.Exiting, countClosed
 	if h.Reclaim != "off" && srv != nil {
 		h.connected = connect(srv, h.store)
 		h.gate.Hurry = h.connected.hurry
@@ -272,6 +273,9 @@ func (h *Handler) Cleanup() error {
 	h.neighbours.leave()
 	if h.store == nil {
 		return nil
+	}
+	if h.gate != nil {
+		h.gate.HoldAnswers()
 	}
 	return h.store.Close()
 }

@@ -87,7 +87,7 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp
 		w = v.word.over(w, nil)
 	}
 	carried := h.connected.carry(r, v)
-	if !v.passage.IsTrial() && h.connected == nil {
+	if !v.passage.IsTrial() && h.connected == nil && v.request.Kind == playback.Manifest {
 		return h.passCounted(w, r, next, v, token)
 	}
 	returned := false
@@ -102,7 +102,10 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp
 
 // passCounted hands a request that may pass to what is behind.
 func (h *Handler) passCounted(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) error {
-	if v.request.Kind != playback.Manifest {
+	switch {
+	case v.request.Kind != playback.Manifest && r.Method == http.MethodGet:
+		return h.send(w, r, next, v)
+	case v.request.Kind != playback.Manifest:
 		return next.ServeHTTP(w, r)
 	}
 	err := h.serveManifest(w, r, next, v, token)
@@ -116,7 +119,7 @@ func (h *Handler) passCounted(w http.ResponseWriter, r *http.Request, next caddy
 // delivered reports whether a request was answered with what it asked for. Who
 // hung up before that may have been; who was hung up on was not.
 func (v *visit) delivered(r *http.Request, err error, returned bool) bool {
-	status := v.word.near.status
+	status := max(v.word.near.status, v.sender.status)
 	if r.Context().Err() != nil {
 		return true
 	}
@@ -139,6 +142,7 @@ type visit struct {
 	passage *gate.Passage // nil before there is a decision
 	users   storage.LogUsers
 	word    lastWord
+	sender  sender
 	under   under
 	handed  [2]string // values of header fields for gates behind
 }

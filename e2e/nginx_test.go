@@ -2,6 +2,12 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -96,5 +102,68 @@ func TestNginxInFrontAsItComes(t *testing.T) {
 	})
 	for _, p := range players {
 		n.neverHeldTwo(t, p.user)
+	}
+}
+
+// nginx and Caddy as docs/configuration.md has them, on one machine.
+func TestNginxInFrontAsDocumented(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile(root + "/docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, recipe, _ := strings.Cut(string(doc), "### Behind nginx or a load balancer\n")
+	block := func(language string) string {
+		_, text, _ := strings.Cut(recipe, "```"+language+"\n")
+		text, _, closed := strings.Cut(text, "```\n")
+		if !closed {
+			t.Fatalf("the recipe has no block of %s", language)
+		}
+		return text
+	}
+	location := ""
+	for line := range strings.Lines(block("nginx")) {
+		if strings.Contains(line, "proxy_set_header") {
+			location += line
+		}
+	}
+	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/vnd.apple.mpegurl")
+		fmt.Fprintf(w, "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nhttp://%s/films/alien/1.ts\n", r.Host)
+	}))
+	defer origin.Close()
+	caddyfile := strings.NewReplacer("http://:8080", ":8090", "origin:8080", origin.Listener.Addr().String()).Replace(block("caddyfile"))
+	n := start(t, strings.Replace(caddyfile, "\treverse_proxy", "\tlog\n\treverse_proxy", 1))
+	front := nginx(t, n, "", location)
+
+	// The site knows its own name, so an absolute URL gets a token.
+	const film = "/films/alien/master.m3u8"
+	manifest := front.want(t, 200, "alice", "GET", film, "")
+	folder, _ := strings.CutSuffix(manifest.url.Path, "master.m3u8")
+	if segment := "http://" + front.addr + folder + "1.ts"; !strings.Contains(folder, "/~") || !strings.Contains(manifest.body, segment) {
+		t.Errorf("%s says %s, want %s", manifest.url, manifest.body, segment)
+	}
+	// Clients are told apart, and not by what they say themselves.
+	front.want(t, 200, "alice", "GET", film, "", "X-Forwarded-For", "192.0.2.1")
+	from2 := &node{addr: front.addr, client: &http.Client{Timeout: patience, Transport: &http.Transport{
+		DialContext: (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext,
+	}}}
+	defer from2.client.CloseIdleConnections()
+	from2.want(t, 200, "alice", "GET", film, "", "X-Forwarded-For", "192.0.2.1")
+	n.stop()
+	clients := make(map[string]bool)
+	for line := range strings.Lines(n.log.String()) {
+		var a struct {
+			Request struct {
+				ClientIP string `json:"client_ip"`
+				Host     string `json:"host"`
+			} `json:"request"`
+		}
+		if json.Unmarshal([]byte(line), &a) == nil && a.Request.ClientIP != "" && a.Request.Host == front.addr {
+			clients[a.Request.ClientIP] = true
+		}
+	}
+	if want := map[string]bool{"127.0.0.1": true, "127.0.0.2": true}; !maps.Equal(clients, want) {
+		t.Errorf("clients are %v, want %v", clients, want)
 	}
 }

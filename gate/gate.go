@@ -30,6 +30,15 @@ type Gate struct {
 
 	// Ending is closed when nothing is to wait any more.
 	Ending <-chan struct{}
+	// Hold keeps the store of the Keeper open until what it returns is called: an answer
+	// may last longer than what the gate is part of. Optional.
+	Hold func() (release func())
+	// OnClosed hears of each guard that was closed because its endless answer is over,
+	// and whether that was for the sake of the same client's next start. Optional.
+	OnClosed func(hurried bool)
+	// Stopping reports whether the process is about to stop: then that answers end is
+	// nobody's doing. Optional.
+	Stopping func() bool
 	// Hurry, which may be nil, closes the guards that the client of a start has just
 	// left, and reports whether there were any: then the store is asked again.
 	Hurry Hurry
@@ -42,10 +51,11 @@ type Gate struct {
 type Memory struct {
 	manifests *manifests
 	clients   *clients
+	sending   *sending
 }
 
 // NewMemory returns one that remembers nothing.
-func NewMemory() *Memory { return &Memory{newManifests(), new(clients)} }
+func NewMemory() *Memory { return &Memory{newManifests(), new(clients), new(sending)} }
 
 // New returns a gate that decides by the guards of a Keeper's store.
 func New(keeper *lease.Keeper, local guard.Store, tally *Tally, memory *Memory) *Gate {
@@ -130,6 +140,9 @@ type Passage struct {
 	request *Request
 	claim   guard.Claim
 	trial   *lease.Trial
+	counted bool // the claim is what keeps its playback alive
+	led     bool // a manifest has led to it, by its token
+	answer  answer
 }
 
 // Begin decides about a request. The passage is part of the request.
@@ -138,6 +151,9 @@ func (g *Gate) Begin(ctx context.Context, r *Request) *Passage {
 	p.gate, p.request = g, r
 	p.Decision = Decision{Held: Unknown, Limit: Unknown}
 	p.enforce(g.judge(ctx, r, p))
+	if p.counted {
+		asked(p.claim.ID)
+	}
 	return p
 }
 
@@ -207,6 +223,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	mints := g.Naming == ByToken && r.Kind == playback.Manifest && r.Movable && !who.tokened
 	switch {
 	case who.tokened:
+		p.led = true
 		p.Alternates = g.clients.alternate(claim.ID, r.Client)
 		// Its manifest says the stream, unless that is an interstitial's.
 		claim.Keeps = r.Kind == playback.Media || g.manifests.isAd(claim.ID, r.Stream)
@@ -223,12 +240,15 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	}
 	if g.Naming == ByToken && claim.Nameless {
 		if to, ok := g.manifests.led.get(g.manifests.stream(claim)); ok {
-			claim.ID, p.ID = to.id, to.id
+			claim.ID, p.ID, p.led = to.id, to.id, true
 			claim.Nameless = !to.begins()
 		}
 	}
+	g.knownPath(r, claim)
+	p.ID = claim.ID
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
-		p.Word, p.Held, p.trial = Known, held, trial
+		p.Word, p.Held, p.trial, p.counted = Known, held, trial, true
+		p.leads(&who)
 		return nil
 	}
 	if primary, ok := g.manifests.within.get(g.manifests.name(claim.ID)); ok && who.primary == nil && !who.tokened && g.interstitial(ctx, r, p, primary) {
@@ -237,7 +257,17 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	if r.Token != nil && looks && asks {
 		claim.Anew, claim.Reloads = g.manifests.anew(r)
 	}
-	return g.ask(ctx, r, p, *claim)
+	if g.mayBePath(r, claim) {
+		claim.Path = g.pathOf(r)
+	}
+	refusal := g.ask(ctx, r, p, *claim)
+	if p.counted = refusal == nil && p.Gone == nil; p.counted {
+		p.leads(&who)
+	}
+	if claim.Path != (guard.ID{}) && p.ID == claim.Path {
+		p.isPath(p.ID) // as another node knows
+	}
+	return refusal
 }
 
 // asksFor reports whether a request is to get something now, and not only to see.
@@ -269,6 +299,9 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, g.Hurry.asking(ctx, func(c guard.Claim) (v guard.Verdict, err error) {
 		waited = c.Waited
 		v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
+		if err == nil && (v.Outcome == guard.Rejected || v.Outcome == guard.Doubted) && g.hurry(ctx, &c, &v) {
+			v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
+		}
 		return v, err
 	}))
 	d.Asked = time.Since(start)

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"hash/maphash"
+	"sync/atomic"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
@@ -19,6 +20,11 @@ type manifests struct {
 	sent  memory[sent]            // the manifests that the origin has sent on, by token
 	ads   memory[bool]            // streams of interstitials, under the playback they belong to
 	led   memory[led]             // what clients' last manifests of streams were asked for under
+
+	manifested memory[bool]     // names of playbacks whose manifest was asked for
+	byPath     memory[guard.ID] // playbacks that are known by a path with an endless answer
+	shorts     memory[uint64]   // of streams' clients: the path whose answer only seemed to be endless
+	longPaths  atomic.Bool      // there has been one in byPath
 
 	ids    memory[bool]     // ids that requests of a known device have shown
 	within memory[guard.ID] // which playback those of a name interrupt
@@ -182,6 +188,7 @@ func (p *Passage) Manifest(ctx context.Context, said playback.Survey) *problem.P
 		return nil
 	case said.List:
 		d.Refusal, d.Would = nil, nil
+		m.manifested.put(m.name(p.claim.ID), false, 0)
 	case d.Refusal == nil && said.Elsewhere && asksFor(r) && (d.Word == Vacant || d.Word == Released):
 		d.StandsIn = true
 		claim := p.claim

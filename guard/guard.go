@@ -67,6 +67,13 @@ type Claim struct {
 	Named, Nameless bool
 	// For is the guard that a Nameless playback was served by before, if any.
 	For ID
+	// Path is the guard that a Nameless request is served by if its path is that of a long
+	// answer: one without an end. Such a guard is its path's alone.
+	Path ID
+	// Long says that the answer to a request without a name is a long one: its guard, which
+	// is For until then, is ID from then on. Short says that it was none after all: the
+	// guard is its client's again, whatever the path.
+	Long, Short bool
 	// Anew says that the playback starts anew, from its first request: it is no
 	// straggler of the time before its release, and a replacement no longer stops it.
 	Anew bool

@@ -59,6 +59,8 @@ const (
 	parted                    // of replaced: requests without a name are another start's now
 	taken                     // of replaced: it was closed or lapsed, and a start took its slot where nobody is replaced
 	reopened                  // it is not to be closed: it has been, or another node has refreshed it
+
+	long flag = 256 // its requests are long ones: it serves no other path of its client
 )
 
 func (r *record) is(f flag) bool { return r.flags&f != 0 }
@@ -77,6 +79,11 @@ func (l *Ledger) Acquire(now time.Time, c Claim, p Policy) Verdict {
 }
 
 func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
+	// 0. The path of a long answer is its playback's name.
+	if c.Nameless && c.Path != (ID{}) && l.first(func(r *record) bool { return r.ID == c.Path && r.kind != returned }) != nil {
+		c.ID, c.Nameless, c.Named, c.Long = c.Path, false, true, true
+	}
+
 	// 1. A playback that was revoked is refused, and one that was replaced until it
 	// starts anew, or nobody is to be refused; one whose slot was taken only where there
 	// is no room (6). Requests without a name are another matter (3).
@@ -91,8 +98,12 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		lost = mark
 	}
 
-	// 2. Its own guard stays its own. Without one,
+	// 2. Its own guard stays its own; that of a long answer may have been made under
+	// its client's name. Without one,
 	own := l.find(c.ID, held)
+	if own == nil && c.Long {
+		own = l.rename(&c)
+	}
 	if own == nil && c.Nameless {
 		// 3. a request without a name is served by the guards of its stream and
 		// device, or by one that may be on them, or is refused with the playback that
@@ -176,6 +187,12 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		if c.Named {
 			own.flags |= named
 		}
+		if c.Long {
+			own.flags |= long
+		}
+		if c.Short && own.is(long) {
+			own.flags = own.flags&^(long|named) | nameless
+		}
 		if !own.is(named) || !c.Nameless || own.Closed {
 			v.Answered = own.refresh(now, p, l.Node)
 		}
@@ -188,6 +205,9 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	}
 	if c.Nameless {
 		born.flags |= nameless
+	}
+	if c.Long {
+		born.flags |= long
 	}
 	if c.Intent == Play && (c.Named || c.Nameless) {
 		born.flags |= unproven
@@ -252,10 +272,21 @@ func (r *record) stay(now time.Time, p Policy) {
 	}
 }
 
+// rename gives the guard that was made for a request without a name the name of its
+// path. It returns nil where there is none, or where the name is known already.
+func (l *Ledger) rename(c *Claim) *record {
+	r := l.find(c.For, held)
+	if r == nil || !r.is(nameless) || l.first(func(r *record) bool { return r.ID == c.ID }) != nil {
+		return nil
+	}
+	r.ID, r.flags = c.ID, r.flags&^nameless
+	return r
+}
+
 // may reports whether a request without a name may be part of a playback: what is
 // not known of either matches anything.
 func (r *record) may(c *Claim) bool {
-	return alike(r.Stream, c.Stream) && alike(r.Device, c.Device) &&
+	return !r.is(long) && alike(r.Stream, c.Stream) && alike(r.Device, c.Device) &&
 		(!r.is(nameless) || r.Client == 0 || c.Client == 0 || r.Client == c.Client)
 }
 
@@ -358,7 +389,7 @@ func (l *Ledger) doubt(now time.Time, room *room, g *Guard, c *Claim, v *Verdict
 	var perhaps []*record
 	for i := range l.records {
 		r := &l.records[i]
-		if r.kind == held && r.ID != g.ID && r.same(g) && !room.goes(r.ID) && room.refusing.covers(&r.Guard, g) &&
+		if r.kind == held && r.ID != g.ID && !r.is(long) && r.same(g) && !room.goes(r.ID) && room.refusing.covers(&r.Guard, g) &&
 			!(c.Waited && r.doubtedAt.IsZero()) {
 			perhaps = append(perhaps, r)
 		}

@@ -32,7 +32,8 @@ type denial struct {
 	policy  guard.Policy  // and what by
 	verdict *guard.Verdict
 
-	nameless bool // the claim was of a request without a name
+	nameless bool     // the claim was of a request without a name
+	path     guard.ID // and whose path may be one
 }
 
 func newDenials() denials { return denials{byID: xsync.NewMap[guard.ID, denial]()} }
@@ -57,12 +58,12 @@ func (k *Keeper) denied(c *guard.Claim, p *guard.Policy) (v guard.Verdict, ok bo
 func (k *Keeper) alike(d *denial, c *guard.Claim, p *guard.Policy) bool {
 	switch d.verdict.Outcome {
 	case guard.Revoked:
-		return true
+		return d.path == c.Path
 	case guard.Replaced:
 		if c.Nameless && !d.nameless { // what is without a name others may serve
 			return false
 		}
-		return !c.Anew || c.Reloads
+		return d.path == c.Path && (!c.Anew || c.Reloads)
 	case guard.Uncounted:
 		if c.Intent == guard.Look {
 			return false
@@ -87,7 +88,7 @@ func (k *Keeper) deny(at moment, c guard.Claim, p guard.Policy, v guard.Verdict)
 	if lasts <= 0 || k.denials.len() >= MaxDenials || k.denials.inTheWay.Load() >= maxInTheWay {
 		return
 	}
-	d := denial{at, lasts, k.hashOf(c), p, detached(v), c.Nameless}
+	d := denial{at, lasts, k.hashOf(c), p, detached(v), c.Nameless, c.Path}
 	k.denials.inTheWay.Add(int64(len(v.InTheWay)))
 	if before, there := k.denials.byID.LoadAndStore(c.ID, d); there {
 		k.denials.inTheWay.Add(-int64(len(before.verdict.InTheWay)))

@@ -65,6 +65,7 @@ type Keeper struct {
 	due     chan guard.Request
 	turns   [turns]chan struct{} // by hash of the user
 
+	closed  <-chan struct{}
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 }
@@ -100,6 +101,7 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 		named:   xsync.NewMap[guard.ID, guard.Claim](),
 		left:    make(chan struct{}, maxLeft),
 		due:     make(chan guard.Request, queued),
+		closed:  ctx.Done(),
 		cancel:  cancel,
 	}
 	for i := range k.turns {
@@ -128,6 +130,9 @@ func (k *Keeper) Close() error {
 	k.running.Wait()
 	return nil
 }
+
+// Closed is closed when the Keeper is.
+func (k *Keeper) Closed() <-chan struct{} { return k.closed }
 
 // Known reports whether a request's playback has a lease, and how many guards
 // its user held lately. Where the lease is due for a refresh, Known queues one,
@@ -162,6 +167,12 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial,
 		k.queueRefresh(*c, *p)
 	}
 	return int(l.held), trial, true
+}
+
+// IsServed reports whether a playback without a name is served by another's guard.
+func (k *Keeper) IsServed(id guard.ID) bool {
+	l, known := k.leases.get(id)
+	return known && l.by == byAnother
 }
 
 // Check is Acquire for a request of a playback that may be known: then the
@@ -203,6 +214,12 @@ func (k *Keeper) Undo(ctx context.Context, user string, id guard.ID, replaced []
 
 // remember keeps in mind the answer to what was asked at a moment.
 func (k *Keeper) remember(at moment, c guard.Claim, p guard.Policy, v guard.Verdict, by grant) {
+	if c.Path != (guard.ID{}) && v.Guard.ID == c.Path {
+		c.ID, c.Nameless = c.Path, false
+	}
+	if c.Long && c.For != (guard.ID{}) && v.Guard.ID == c.ID { // its guard has another name now
+		k.forget(c.For)
+	}
 	k.note(at, c, p, v, by)
 	for _, id := range slices.Concat(v.Replaced, v.Doubted) {
 		k.forget(id)

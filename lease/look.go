@@ -76,5 +76,5 @@ func (k *Keeper) sweepLooks(now moment) {
 
 // hashOf is of all that a claim is judged by: who asks for what.
 func (k *Keeper) hashOf(c guard.Claim) uint64 {
-	return maphash.Comparable(k.seed, guard.Claim{User: c.User, ID: c.ID, Stream: c.Stream, Device: c.Device, Labels: c.Labels, Client: c.Client})
+	return maphash.Comparable(k.seed, guard.Claim{User: c.User, ID: c.ID, Path: c.Path, Stream: c.Stream, Device: c.Device, Labels: c.Labels, Client: c.Client})
 }

@@ -1,9 +1,10 @@
 -- Admits a playback or says why not, in the steps of guard.Ledger.
 -- KEYS[1]  the user's key
 -- ARGV     1  id, guard.Intent, flags, guard.Reclaim, node, interval, ttl, client, patience,
---             alone, for: 16 bytes, four times one byte, five times four, 16 bytes, as in
---             guard.Claim; times in milliseconds. Flags: 1 named, 2 nameless, 4 anew,
---             8 keeps, 16 waited, 32 observe, 64 reloads
+--             alone, for, path, length: 16 bytes, four times one byte, five times four,
+--             twice 16 bytes, one byte, as in guard.Claim; times in milliseconds. Flags:
+--             1 named, 2 nameless, 4 anew, 8 keeps, 16 waited, 32 observe, 64 reloads;
+--             lengths: 1 long, 2 short
 --          2  stream, device, labels (guard.Labels)
 --          5  channel, where news of guards is published
 --          6  of each rule: per, limit, at_limit (guard.Rule; the policy's own limit is
@@ -16,17 +17,23 @@
 --          were not doubted before; how many of those that were replaced, the first, were
 --          closed or lapsed. What is left out at the end is 0, or none
 
-local id, intent, flags, reclaim, node, interval, ttl, client, patience, alone, served = struct.unpack('>c16BBBBI4I4I4I4I4c16', ARGV[1])
+local id, intent, flags, reclaim, node, interval, ttl, client, patience, alone, served, path, length = struct.unpack('>c16BBBBI4I4I4I4I4c16c16B', ARGV[1])
 local stream, device, labels, channel, RULES = ARGV[2], ARGV[3], ARGV[4], ARGV[5], 6
 local named, nameless = band(flags, 1) ~= 0, band(flags, 2) ~= 0
 local anew, keeps, observe = band(flags, 4) ~= 0, band(flags, 8) ~= 0, band(flags, 32) ~= 0
 local bound = observe and MAX_OBSERVED or MAX_LIMIT
 
+-- 0. The path of a long answer is its playback's name.
+local by_path = nameless and path ~= NOBODY and locate(path)
+if by_path then id, nameless, named = path, false, true end
+
 -- Two cases, which are nearly all claims, are done on the bytes without reading the
 -- records: a guard of which only times and flags change (10), and a new guard, or a
 -- look, with room for it under every rule (6) where no mark says anything else.
 local at, after, kind, another = locate(id)
-if kind == 'G' and not another and (replacements == 0 or not (anew or observe)) then
+if length ~= 0 then
+  -- on tables
+elseif kind == 'G' and not another and (replacements == 0 or not (anew or observe)) then
   local is, streams, devices, labelled = struct.unpack('>I2BBI2', value, at + 37)
   local names = at + HEADER
   local devices_at = names + streams
@@ -52,6 +59,7 @@ elseif not kind and replacements == 0 and intent ~= RESUME and (not nameless or 
   end
 end
 
+if by_path then length = 1 end
 local waited = band(flags, 16) ~= 0
 local rules = {}
 for i = RULES, #ARGV, 3 do
@@ -78,7 +86,7 @@ local function alike(a, b) return a == '' or b == '' or a == b end
 -- either matches anything.
 local function may(r)
   return alike(r.stream, stream) and alike(r.device, device)
-    and (not is(r, NAMELESS) or r.client == 0 or client == 0 or r.client == client)
+    and not is(r, LONG) and (not is(r, NAMELESS) or r.client == 0 or client == 0 or r.client == client)
 end
 
 -- Whether it is, as far as the request knows.
@@ -116,8 +124,17 @@ if mark and not nameless then
   lost = mark
 end
 
--- 2. Its own guard stays its own. Without one,
+-- 2. Its own guard stays its own; that of a long answer may have been made under its
+-- client's name. Without one,
 local own = find('G', id)
+if not own and length == 1 and not first(function(r) return r.id == id end) then
+  own = find('G', served)
+  if own and is(own, NAMELESS) then
+    own.id, own.flags, news[#news + 1] = id, without(own.flags, NAMELESS), served
+  else
+    own = nil
+  end
+end
 if not own and nameless then
   -- 3. a request without a name is served by the guards of its stream and device, or
   -- by one that may be on them, or is refused with the playback that was ended there.
@@ -209,6 +226,8 @@ if #replaced > 0 then finish('P', replaced, ttl, going) end
 -- 10. Its own guard is refreshed, or a guard is born.
 changed = true
 if named then set(new, NAMED) end
+if length == 1 then set(new, LONG) end
+if length == 2 and is(new, LONG) then new.flags = bor(without(without(new.flags, LONG), NAMED), NAMELESS) end
 if own then
   if not is(new, NAMED) or not nameless or is(new, CLOSED) then also = refresh(new, interval, ttl, node) end
   local _, i = find('G', id)

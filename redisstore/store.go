@@ -128,7 +128,7 @@ func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
 			flags |= 1 << i
 		}
 	}
-	fixed := append(make([]byte, 0, 56), c.ID[:]...)
+	fixed := append(make([]byte, 0, 73), c.ID[:]...)
 	fixed = append(fixed, byte(c.Intent), flags, byte(p.Reclaim), s.node)
 	for _, d := range [...]time.Duration{p.Interval, p.TTL} {
 		fixed = binary.BigEndian.AppendUint32(fixed, milliseconds(d))
@@ -137,7 +137,15 @@ func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
 	for _, d := range [...]time.Duration{c.Patience, c.Alone} {
 		fixed = binary.BigEndian.AppendUint32(fixed, milliseconds(d))
 	}
-	fixed = append(fixed, c.For[:]...)
+	fixed = append(append(fixed, c.For[:]...), c.Path[:]...)
+	switch {
+	case c.Long:
+		fixed = append(fixed, 1)
+	case c.Short:
+		fixed = append(fixed, 2)
+	default:
+		fixed = append(fixed, 0)
+	}
 	args := append(make([]any, 0, 8), fixed, c.Stream, c.Device, string(c.Labels), s.channel)
 	for _, r := range p.AllRules() {
 		args = append(args, r.Per, r.Limit, int(r.AtLimit))

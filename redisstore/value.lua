@@ -24,7 +24,7 @@
 --                           64  with an interval of 0: the client has closed its connections
 --                          128  that they are closed means nothing: it was refreshed after that, or
 --                               by another node than made it
---                          256  reserved: its requests are long ones
+--                          256  its requests are long ones: it serves no other path of its client
 --                          512  of 'P': it was closed or lapsed, and a start took its slot
 --   39  lengths   1, 1 and 2 bytes, of stream, device and labels
 --   43  created   6 bytes  milliseconds since 1970; of a mark: when it was made
@@ -51,7 +51,7 @@ if value:byte() ~= 50 then
 end
 
 local RECORD, HEADER = '>c1c16I2I6I4I4I4I2BBI2I6BBI4', 55
-local NAMED, NAMELESS, UNPROVEN, WATCHED, LIFTED, PARTED, CLOSED, REOPENED, TAKEN = 1, 2, 4, 8, 16, 32, 64, 128, 512 -- flags
+local NAMED, NAMELESS, UNPROVEN, WATCHED, LIFTED, PARTED, CLOSED, REOPENED, LONG, TAKEN = 1, 2, 4, 8, 16, 32, 64, 128, 256, 512 -- flags
 local NOBODY = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 local band, bor = bit.band, bit.bor
 
@@ -120,19 +120,14 @@ local function extended(refreshed, old_interval, old_ttl, interval, ttl)
   return math.max(interval, refreshed + old_interval - now), math.max(ttl, refreshed + old_ttl - now)
 end
 
--- The flags of a guard that is refreshed by a node. One that was closed, or that another
--- node made, is never closed again.
-local function refreshed_flags(flags, made_by, node)
-  if band(flags, CLOSED) ~= 0 or made_by ~= node then flags = bor(without(flags, CLOSED), REOPENED) end
-  return without(flags, UNPROVEN)
-end
-
--- Refreshes the guard that starts there for a node, and adds flags to it. Returns what
--- the script does then.
+-- Refreshes the guard that starts there for a node, and adds flags to it. One that was
+-- closed, or that another node made, is never closed again. Returns what the script does
+-- then.
 local function extend(at, after, interval, ttl, more, node, channel)
   local refreshed, old_ttl, doubted, old_interval, flags = struct.unpack('>I6I4I4I4I2', value, at + 19)
   interval, ttl = extended(refreshed, old_interval, old_ttl, interval, ttl)
-  flags = refreshed_flags(bor(flags, more), value:byte(at + 50), node)
+  flags = without(bor(flags, more), UNPROVEN)
+  if band(flags, CLOSED) ~= 0 or value:byte(at + 50) ~= node then flags = bor(without(flags, CLOSED), REOPENED) end
   value = value:sub(1, at + 18) .. struct.pack('>I6I4I4I4I2', now, ttl, 0, interval, flags) .. value:sub(at + 39)
   write(math.max(last, now + ttl))
   if doubted > 0 then publish(channel, value:sub(at + 1, at + 16)) end

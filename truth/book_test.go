@@ -67,6 +67,7 @@ func (b *book) write(change func(now float64)) {
 type row struct {
 	Starts, Refused       int     // with or without room
 	Room, Admitted        int     // starts with room, and those of them that were admitted
+	Fresh                 int     // refusals with room that there had not been 6 s before
 	Within                int     // refusals though fewer slots than the limit can have been taken
 	Played                int     // playbacks that were admitted
 	Interrupted, Steady   int     // in the middle of it; of those who ask every 5 s or keep a connection
@@ -83,6 +84,7 @@ func (r *row) add(o *row) {
 	r.Refused += o.Refused
 	r.Room += o.Room
 	r.Admitted += o.Admitted
+	r.Fresh += o.Fresh
 	r.Within += o.Within
 	r.Played += o.Played
 	r.Interrupted += o.Interrupted
@@ -141,6 +143,9 @@ func kept(p *played) float64 {
 
 func over(p *played) float64 { return p.over }
 
+// noticed is when a gate that sees a playback's connections closed makes use of it.
+func noticed(p *played) float64 { return p.over + 6 }
+
 // judge says of an account what was right and what was wrong.
 func (a *account) judge() (r row) {
 	for _, p := range a.playbacks {
@@ -157,7 +162,13 @@ func (a *account) judge() (r row) {
 			}
 		} else {
 			r.Refused++
-			r.note(p.code, 1)
+			r.note("refused: "+p.code, 1)
+			if room && most(others, p.asked, p.answered, noticed) >= limit {
+				r.Fresh++
+			}
+			if room {
+				r.note("refused with room, beside "+a.ghosts(p), 1)
+			}
 			if most(others, p.asked, p.answered, kept) < limit {
 				r.Within++
 				r.note("within the limit: "+p.kind.name+": "+p.code, 1)
@@ -214,6 +225,23 @@ func (a *account) judge() (r row) {
 		}
 	}
 	return r
+}
+
+// ghosts are what was over when a start was refused, and may have had a slot: the
+// kinds of players, and whether the end was a moment ago.
+func (a *account) ghosts(p *played) string {
+	var of []string
+	for _, o := range a.playbacks {
+		if ago := p.answered - o.over; o.admitted && !o.goodbye && ago > 0 && ago < ttl+1 {
+			kind := o.kind.name
+			if ago < 6 {
+				kind += " (just now)"
+			}
+			of = append(of, kind)
+		}
+	}
+	slices.Sort(of)
+	return strings.Join(slices.Compact(of), "; ")
 }
 
 // beyond is for how many seconds how many watched beyond the limit.

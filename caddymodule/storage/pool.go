@@ -60,6 +60,7 @@ type Pooled struct {
 	users     least
 	lastError atomic.Pointer[Failure]
 	warned    atomic.Int64 // the second of the last warning
+	gone      atomic.Bool
 }
 
 // Failure is a moment when a store could not answer.
@@ -99,6 +100,16 @@ func Open(ctx caddy.Context, handler any, field string, ttl time.Duration, users
 	return p, nil
 }
 
+// Hold keeps the store open until what it returns is called. A store that was closed
+// already stays closed.
+func (p *Pooled) Hold() (release func()) {
+	if _, there := pool.LoadOrStore(p.key, p); !there {
+		p.Close()
+		return func() {}
+	}
+	return func() { p.Close() }
+}
+
 // Close gives the store back. Those who still use it keep it open.
 func (p *Pooled) Close() error {
 	_, err := pool.Delete(p.key)
@@ -107,6 +118,9 @@ func (p *Pooled) Close() error {
 
 // Destruct implements caddy.Destructor.
 func (p *Pooled) Destruct() error {
+	if p.gone.Swap(true) {
+		return nil
+	}
 	p.Keeper.Close()
 	p.Local.Close()
 	if c, ok := p.Store.(io.Closer); ok {

@@ -180,6 +180,7 @@ func (a account) does(c Call, limit int) []step {
 	case "undo":
 		if told.Found = is(a.unproven); told.Found {
 			a.held &^= it
+			a.closed &^= it
 			a.unproven &^= it
 			a.closed &^= it
 			a.reopened &^= it

@@ -52,6 +52,7 @@ func Model(t *testing.T, h Harness) {
 	for range 10 {
 		rapid.Check(t, check)
 	}
+	rapid.Check(t, model.long)
 	t.Logf("%d operations", model.operations)
 }
 
@@ -83,6 +84,7 @@ type model struct {
 	turnedAway map[string]int    // users, how often, because they had been replaced
 
 	operations int
+	rounds     int // of long answers
 }
 
 type playback struct {
@@ -170,8 +172,8 @@ func drawClaim(t *rapid.T, user string) guard.Claim {
 		c.Named = true
 	case 1:
 		c.Nameless = true
-		if rapid.Bool().Draw(t, "was served before") {
-			c.For = drawID(t)
+		if by := drawID(t); by != c.ID && rapid.Bool().Draw(t, "was served before") { // by another's guard
+			c.For = by
 		}
 	}
 	return c
