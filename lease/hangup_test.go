@@ -197,6 +197,14 @@ func TestNothingElseIsClosed(t *testing.T) {
 			a.check(guard.Refreshed, nameless(2), policy)
 			return nameless(2)
 		},
+		"which serves another": func(t *testing.T, s *counter, a, b node) guard.Claim {
+			a.check(guard.Admitted, claim(1), policy)
+			a.check(guard.Refreshed, nameless(2), policy)
+			time.Sleep(policy.TTL / 2)
+			a.check(guard.Known, claim(1), policy)
+			time.Sleep(time.Second)
+			return claim(1)
+		},
 		"on trial": func(t *testing.T, s *counter, a, b node) guard.Claim {
 			_, trial, err := a.Check(t.Context(), claim(1), policy)
 			if err != nil || trial == nil {
@@ -274,6 +282,7 @@ func TestWhoAsksWhileHeIsHungUpGoesOn(t *testing.T) {
 					})
 					wg.Wait()
 					s.is(t, guard.Active, claim(1))
+					a.check(guard.Known, claim(1), policy)
 				})
 			})
 		}
