@@ -362,15 +362,15 @@ func TestUnderATokenWhatIsCutShortIsASegment(t *testing.T) {
 // However many gates a server has, and whatever is loaded after it.
 func TestAServerHasOneHook(t *testing.T) {
 	hangsUp(t, time.Hour)
-	site := func(options string) string {
+	site := func(gates int, options string) string {
 		var b strings.Builder
 		b.WriteString("SITE {\n")
-		for i := range 300 {
+		for i := range gates {
 			fmt.Fprintf(&b, "handle_path /%d/* {\nstream_guard {\n%sstore memory hooks\n%s\n}\n}\n", i, user, options)
 		}
 		return b.String() + "respond media\n}"
 	}
-	s := serve(t, site("reclaim off"))
+	s := serve(t, site(3, "reclaim off"))
 	hooks := func(want int) *caddyhttp.Server {
 		t.Helper()
 		app, err := caddy.ActiveContext().App("http")
@@ -386,8 +386,8 @@ func TestAServerHasOneHook(t *testing.T) {
 		return srv
 	}
 	hooks(0)
-	for range 3 {
-		if err := s.load(site("reclaim lapsed")); err != nil {
+	for _, gates := range []int{1, 2, 300} {
+		if err := s.load(site(gates, "reclaim lapsed")); err != nil {
 			t.Fatal(err)
 		}
 		hook(hooks(1)) // as a gate that is provisioned later would
