@@ -472,7 +472,7 @@ func (a *answer) all() []byte {
 func (a *answer) refused() string {
 	switch {
 	case a.err != nil:
-		return a.err.Error()
+		return "no answer"
 	case a.status < 300:
 		return ""
 	}

@@ -12,9 +12,10 @@ import (
 )
 
 var (
-	long = flag.Bool("truth.long", false, "play all kinds of players, and everything for longer")
-	why  = flag.String("truth.why", "", "play this account only (u84), and tell its story and what the gates say; all: tell the stories of those in which something went wrong")
-	seed = flag.Uint64("truth.seed", 1, "of who does what when")
+	long  = flag.Bool("truth.long", false, "play all kinds of players, and everything for longer")
+	why   = flag.String("truth.why", "", "play this account only (u84), and tell its story and what the gates say; all: tell the stories of those in which something went wrong")
+	takes = flag.String("truth.reclaim", "closed", "the option reclaim; what is promised is of this one")
+	seed  = flag.Uint64("truth.seed", 1, "of who does what when")
 )
 
 // Groups of accounts.
@@ -73,7 +74,7 @@ func TestTruth(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, c.redis, c.gates)
-				ctx, cancel := context.WithTimeout(t.Context(), life(s.length+60))
+				ctx, cancel := context.WithTimeout(w.ctx, life(s.length+60))
 				defer cancel()
 				w.began = time.Now()
 				var playing sync.WaitGroup

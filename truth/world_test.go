@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -70,6 +71,7 @@ func TestMain(m *testing.M) {
 // world is some gates with one store in front of an origin, and who asks them.
 type world struct {
 	*book
+	ctx   context.Context // until a gate dies
 	gates []*gate
 	redis *redistest.Server
 
@@ -85,6 +87,10 @@ type gate struct {
 	home    string
 	cmd     *exec.Cmd
 	said    *journal
+	err     error // of its end,
+	exited  chan struct{}
+	asked   atomic.Bool // to end
+	died    func()      // without being asked
 }
 
 // journal keeps what a Caddy says, and notices when it serves.
@@ -114,6 +120,9 @@ func (j *journal) String() string {
 func newWorld(t *testing.T, inRedis bool, gates int) *world {
 	t.Helper()
 	w := &world{book: new(book)}
+	ctx, died := context.WithCancel(t.Context())
+	t.Cleanup(died)
+	w.ctx = ctx
 	origin := httptest.NewServer(http.HandlerFunc(serve))
 	t.Cleanup(origin.Close)
 	store := "memory"
@@ -122,7 +131,7 @@ func newWorld(t *testing.T, inRedis bool, gates int) *world {
 		store = "redis redis://" + w.redis.Addr
 	}
 	for range gates {
-		g := &gate{address: "127.0.0.1:" + redistest.FreePort(t), boxes: "127.0.0.1:" + redistest.FreePort(t), home: t.TempDir()}
+		g := &gate{address: "127.0.0.1:" + redistest.FreePort(t), boxes: "127.0.0.1:" + redistest.FreePort(t), home: t.TempDir(), died: died}
 		log := ""
 		if *why != "" && *why != "all" {
 			log = "log"
@@ -148,6 +157,7 @@ func newWorld(t *testing.T, inRedis bool, gates int) *world {
 		{args[:]}
 		interval %v
 		ttl %v
+		reclaim %s
 		store %s
 	}
 	reverse_proxy %s {
@@ -160,7 +170,7 @@ http://:%s {
 http://:%s {
 	import gate limit 1 per client replace
 }
-`, life(300), life(30), log, limit, life(interval), life(ttl), store, origin.Listener.Addr(), port(g.address), port(g.boxes))
+`, life(300), life(30), log, limit, life(interval), life(ttl), *takes, store, origin.Listener.Addr(), port(g.address), port(g.boxes))
 		if err := g.start(); err != nil {
 			t.Fatal(err)
 		}
@@ -208,20 +218,31 @@ func (g *gate) start() error {
 	if err := g.cmd.Start(); err != nil {
 		return err
 	}
+	g.asked.Store(false)
+	g.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		g.err = cmd.Wait()
+		close(exited)
+		if !g.asked.Load() {
+			g.died()
+		}
+	}(g.cmd, g.exited)
 	select {
 	case <-g.said.serving:
 		return nil
+	case <-g.exited:
 	case <-time.After(time.Minute):
 		g.cmd.Process.Kill()
-		g.cmd.Wait()
-		return fmt.Errorf("Caddy does not serve\n%s", g.said)
+		<-g.exited
 	}
+	return fmt.Errorf("Caddy does not serve: %v\n%s", g.err, g.said)
 }
 
 func (g *gate) stop() error {
+	g.asked.Store(true)
 	g.cmd.Process.Signal(syscall.SIGTERM)
-	if err := g.cmd.Wait(); err != nil || strings.Contains(g.said.String(), "panic") {
-		return fmt.Errorf("Caddy ended with %v\n%s", err, g.said)
+	if <-g.exited; g.err != nil || strings.Contains(g.said.String(), "panic") {
+		return fmt.Errorf("Caddy ended with %v\n%s", g.err, g.said)
 	}
 	return nil
 }
