@@ -13,6 +13,8 @@ import (
 	"github.com/quic-go/quic-go/http3"
 
 	"github.com/streamguard/streamguard/caddymodule/storage"
+
+	"github.com/streamguard/streamguard/redisstore/redistest"
 )
 
 // held is a socket that lets its reader wait.
@@ -29,12 +31,7 @@ func (c held) ReadFrom(b []byte) (int, net.Addr, error) {
 // A request of media in HTTP/3 early data, which anybody on the way could send
 // again, makes no guard: it is answered 425, and 200 after the handshake.
 func TestEarlyDataMakesNoGuard(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
+	port := redistest.FreePort(t)
 	serve(t, "{\nstorage file_system "+t.TempDir()+"\nskip_install_trust\nauto_https disable_redirects\n}\nhttps://localhost:"+port+" {\ntls internal\nstream_guard {\n"+user+"}\nrespond ok\n}")
 
 	sessions := tls.NewLRUClientSessionCache(1)

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -49,8 +50,7 @@ func StartSentinel(tb testing.TB, config string) *Server {
 	return start(tb, nil, []string{config, "--sentinel"})
 }
 
-// FreePort is a port on loopback that is the test's own to its end: whoever asks
-// the kernel for any port gets another.
+// FreePort is a port on loopback that is the test's own to its end.
 func FreePort(tb testing.TB) string {
 	tb.Helper()
 	_, port, err := net.SplitHostPort(freeAddr(tb))
@@ -128,29 +128,31 @@ func start(tb testing.TB, env, args []string) *Server {
 	return nil
 }
 
+// freeAddr is below the ports that the kernel gives to clients (32768 and more): a
+// connection of another test, from another loopback address, would be in the way of a
+// server on all addresses. In a Cluster a server takes a second port, 10000 more.
 func freeAddr(tb testing.TB) string {
 	tb.Helper()
 	for {
-		// Bound and not listening, it is in nobody's way who names the port.
 		socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 		if err != nil {
 			tb.Fatal(err)
 		}
-		tb.Cleanup(func() { syscall.Close(socket) })
+		port := 10_000 + rand.IntN(12_000)
+		switch err := syscall.Bind(socket, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err {
+		case nil:
+		case syscall.EADDRINUSE:
+			syscall.Close(socket)
+			continue
+		default:
+			tb.Fatal(err)
+		}
+		// Bound and not listening, it is in nobody's way who names the port and says this.
 		if err := syscall.SetsockoptInt(socket, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
 			tb.Fatal(err)
 		}
-		if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-			tb.Fatal(err)
-		}
-		addr, err := syscall.Getsockname(socket)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		// In a Cluster the server takes a second port, which is 10000 more.
-		if port := addr.(*syscall.SockaddrInet4).Port; port < 1<<16-10_000 {
-			return fmt.Sprintf("127.0.0.1:%d", port)
-		}
+		tb.Cleanup(func() { syscall.Close(socket) })
+		return fmt.Sprintf("127.0.0.1:%d", port)
 	}
 }
 
