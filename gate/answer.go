@@ -12,8 +12,8 @@ import (
 // lasts keeps its guard alive, and an endless one ends with its guard.
 //
 // Answers are linked in a table of their store's. A short one costs the locks for
-// that and nothing else: once a second one goroutine goes through the table, as long
-// as anything is in it, and only what it meets for the second time is kept alive.
+// that and nothing else: twice a second one goroutine goes through the table, as long
+// as anything is in it, and only what it has met before is kept alive.
 type answer struct {
 	part       *answers // nil of one that is not in the table
 	prev, next *Passage
@@ -48,11 +48,12 @@ type answers struct {
 
 const (
 	cutEvery   = 100 * time.Millisecond
-	askAgain   = 2  // meetings after which the store is asked again about what it does not keep
+	longEnough = 3  // meetings after which an answer has lasted for a second
+	askAgain   = 4  // meetings after which the store is asked again about what it does not keep
 	asksAtOnce = 64 // calls in the name of answers
 )
 
-var meetEvery = guard.Paced(time.Second) // how often answers are met
+var meetEvery = guard.Paced(time.Second / 2) // how often answers are met
 
 // sending is the table.
 type sending struct {
@@ -165,7 +166,7 @@ func (p *Passage) Answered(whole, hungUp bool) (cut bool) {
 	return cut
 }
 
-// sweep goes through the table once a second, until there is nothing in it.
+// sweep goes through the table twice a second, until there is nothing in it.
 func (s *sending) sweep(closed <-chan struct{}) {
 	tick := time.NewTicker(meetEvery)
 	defer tick.Stop()
@@ -212,7 +213,7 @@ func (s *answers) meet(found []due) []due {
 		if a.sent {
 			a.met++
 		}
-		if a.met > 1 && !a.over { // one that is met for the first time may have come just now
+		if a.met >= longEnough && !a.over {
 			d := due{Passage: p, claim: p.claim, policy: p.request.Policy, begins: a.endless && !a.begun, waits: a.met < a.asksAt}
 			if p.request.Mode == Observe {
 				d.policy = Observed(d.policy)
@@ -221,7 +222,7 @@ func (s *answers) meet(found []due) []due {
 			found = append(found, d)
 		}
 		a.mu.Unlock()
-		if a.met > 1 {
+		if a.met >= longEnough {
 			p.hold()
 		}
 	}
@@ -259,7 +260,7 @@ func (d *due) keep() {
 	asks := &d.gate.sending.asks
 	switch {
 	case d.waits:
-	case asks.Add(1) > asksAtOnce: // in a second, then
+	case asks.Add(1) > asksAtOnce: // at the next meeting, then
 		asks.Add(-1)
 		d.answer.mu.Lock()
 		d.answer.begun = d.answer.begun && !d.begins

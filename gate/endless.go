@@ -9,7 +9,7 @@ import (
 
 // An answer to a request for media that says no length, and to which no manifest has
 // led, is endless as far as anybody can say: a channel as one .ts, or a radio. When it
-// has lasted for a second or two, and its request has no name, its path becomes one:
+// has lasted for a second or a little more, and its request has no name, its path becomes one:
 // the guard that was made for the request is the path's from then on, so that another
 // channel is another playback. If it is over soon after all, it was a segment of which
 // nobody knew, and all paths of its client are one playback again.

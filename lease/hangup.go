@@ -2,14 +2,19 @@ package lease
 
 import (
 	"context"
+	"time"
 
 	"github.com/streamguard/streamguard/guard"
 )
 
+// doubtedLately is how long ago a doubt may have been that nobody has answered yet.
+var doubtedLately = guard.Paced(20 * time.Second)
+
 // HangUp closes the guard of a playback whose client has closed its connections, and
 // reports whether it did. It closes only what the store has granted to this very
-// playback: another's guard, which serves it, has connections of its own. A guard on
-// trial stays as it is, and one that is being refreshed, since that was asked for.
+// playback, and to no other beside it: neither another's guard, which serves it, nor one
+// that serves another, for that has connections of its own. A guard on trial stays as it
+// is, and one that is being refreshed, since that was asked for.
 //
 // What is asked for the playback while the store is asked to close its guard waits for
 // the answer. So it comes after the closing and ends it, whichever call the store would
@@ -23,9 +28,12 @@ func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed b
 		k.hangUps.Delete(id)
 		close(answered)
 	}()
-	may := false
+	// Who was doubted a moment ago has lost his lease by that, not his guard: only the
+	// store knows.
+	now, lately := k.now(), moment(doubtedLately.Milliseconds())
+	may := k.endedSince(id, max(now, lately+1)-lately) // no guard has ended at moment 0
 	k.leases.update(id, func(l *lease) {
-		if may = l.by == byStore && !l.refreshing; may {
+		if may = l.by == byStore && !l.refreshing && !k.servesAnother(id); may {
 			l.by, l.refreshing = hangingUp, true
 		}
 	})
@@ -35,6 +43,7 @@ func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed b
 	closed, err = k.Store.CloseGuard(ctx, user, id)
 	if closed && err == nil {
 		k.forget(id)
+		k.forgetLocal(user, id)
 		return true, nil
 	}
 	// The playback is known as it was before; without an answer, for as long as the
@@ -52,11 +61,13 @@ func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed b
 }
 
 // hungUp waits until the store has answered whether a playback's guard is closed, where
-// it is being asked.
+// it is being asked, and for the next millisecond: what is asked in the same one as an
+// ending may be from before it.
 func (k *Keeper) hungUp(ctx context.Context, id guard.ID) {
 	if answered, ok := k.hangUps.Load(id); ok {
 		select {
 		case <-answered:
+			time.Sleep(time.Millisecond)
 		case <-ctx.Done():
 		}
 	}

@@ -56,14 +56,14 @@ func TestWhoHangsUpHasHisGuardClosedUntilHeComesBack(t *testing.T) {
 		a.watch(claim(1))
 		a.hangUp(true, claim(1))
 		s.is(t, guard.Closed, claim(1))
-		a.hangUp(false, claim(1)) // it has no lease
+		a.hangUp(false, claim(1)) // it has no lease; the store knows
 		a.check(guard.Refreshed, claim(1), policy)
 		s.is(t, guard.Active, claim(1))
 		a.hangUp(false, claim(1)) // it has come back from a closing
 		s.is(t, guard.Active, claim(1))
 		a.check(guard.Known, claim(1), policy)
-		if n := s.closings.Load(); n != 2 {
-			t.Errorf("the store was asked to close %d times, want 2", n)
+		if n := s.closings.Load(); n != 3 {
+			t.Errorf("the store was asked to close %d times, want 3", n)
 		}
 	})
 }
@@ -170,6 +170,20 @@ func TestAClosingEndsTheLeaseOnEveryNode(t *testing.T) {
 	})
 }
 
+// A start of the same client has doubted what its client has just left. What was
+// released is asked about in vain.
+func TestWhoWasDoubtedIsClosedAllTheSame(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		a.watch(equal(1))
+		a.doubted(equal(2))
+		a.hangUp(true, equal(1))
+		s.is(t, guard.Closed, equal(1))
+		a.check(guard.Admitted, equal(2), one)
+		a.Release(t.Context(), "user", equal(2).ID, one)
+		a.hangUp(false, equal(2))
+	})
+}
+
 // What the store has not granted to this very playback, or is asked for just now, is
 // not closed, and the store is not asked.
 func TestNothingElseIsClosed(t *testing.T) {
@@ -178,15 +192,18 @@ func TestNothingElseIsClosed(t *testing.T) {
 			b.check(guard.Admitted, claim(1), policy)
 			return claim(1)
 		},
-		"released": func(t *testing.T, s *counter, a, b node) guard.Claim {
-			a.check(guard.Admitted, claim(1), policy)
-			a.Release(t.Context(), "user", claim(1).ID, policy)
-			return claim(1)
-		},
 		"served by another's guard": func(t *testing.T, s *counter, a, b node) guard.Claim {
 			a.check(guard.Admitted, claim(1), policy)
 			a.check(guard.Refreshed, nameless(2), policy)
 			return nameless(2)
+		},
+		"which serves another": func(t *testing.T, s *counter, a, b node) guard.Claim {
+			a.check(guard.Admitted, claim(1), policy)
+			a.check(guard.Refreshed, nameless(2), policy)
+			time.Sleep(policy.TTL / 2)
+			a.check(guard.Known, claim(1), policy)
+			time.Sleep(time.Second)
+			return claim(1)
 		},
 		"on trial": func(t *testing.T, s *counter, a, b node) guard.Claim {
 			_, trial, err := a.Check(t.Context(), claim(1), policy)
@@ -265,6 +282,7 @@ func TestWhoAsksWhileHeIsHungUpGoesOn(t *testing.T) {
 					})
 					wg.Wait()
 					s.is(t, guard.Active, claim(1))
+					a.check(guard.Known, claim(1), policy)
 				})
 			})
 		}

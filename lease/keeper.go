@@ -24,7 +24,7 @@ import (
 )
 
 // Bounds on what a Keeper remembers: at most 86 bytes a lease, 360 MB in all,
-// 300 MB of denials, 65 MB of vacancies, 20 MB of who speaks for whom, and 120 MB of
+// 300 MB of denials, 65 MB of vacancies, 40 MB of who speaks for whom, and 120 MB of
 // names for explicit calls. Beyond them a playback is not remembered: its requests
 // ask the store each, and are answered the same. Trials and starts that wait are no
 // more than the requests under way.
@@ -56,6 +56,7 @@ type Keeper struct {
 	trials  *xsync.Map[guard.ID, *Trial]
 	speaks  *xsync.Map[guard.ID, guard.ID]      // the guards that serve playbacks without a name
 	hangUps *xsync.Map[guard.ID, chan struct{}] // each closed when the store has answered
+	served  *xsync.Map[guard.ID, lease]         // and the last of the leases of theirs
 	waiting *waiting                            // starts, for news of doubted guards
 	named   *xsync.Map[guard.ID, guard.Claim]   // guards of explicit calls, as the store last told of them
 	ended   endings
@@ -95,6 +96,7 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 		trials:  xsync.NewMap[guard.ID, *Trial](),
 		speaks:  xsync.NewMap[guard.ID, guard.ID](),
 		hangUps: xsync.NewMap[guard.ID, chan struct{}](),
+		served:  xsync.NewMap[guard.ID, lease](),
 		waiting: newWaiting(),
 		named:   xsync.NewMap[guard.ID, guard.Claim](),
 		left:    make(chan struct{}, maxLeft),
@@ -245,7 +247,7 @@ func (k *Keeper) note(at moment, c guard.Claim, p guard.Policy, v guard.Verdict,
 		}
 		if v.Guard.ID != c.ID {
 			l.by = byAnother
-			if !k.serve(c.ID, v.Guard.ID) {
+			if !k.serve(c.ID, v.Guard.ID, l) {
 				k.leases.delete(c.ID)
 				return
 			}

@@ -52,10 +52,12 @@ var (
 //  9. Who keeps a guard by explicit calls is never told that it is gone, as in (2).
 //  10. What is told from memory was judged here, of an equal claim by an equal
 //     policy, at most 2 s ago, and before there is room by itself.
-//  11. A page that is loaded again and again plays within seconds, whatever guards
+//  11. Nobody is refused while a start may take a slot. Who has lost his slot to a start
+//     since his guard was closed, or had lapsed, is told that.
+//  12. A page that is loaded again and again plays within seconds, whatever guards
 //     it has left behind, even if all news are lost.
 //
-// While nothing fails, also: nobody plays without a slot, nor more than the limit,
+// While nothing fails, also: nobody plays without a slot, or while his guard is closed, nor more than the limit,
 // but for requests from before a release, which pass for no longer than the
 // playback had its guard, and once within ttl. A doubted playback that asks at
 // least every 4.5 s is never taken, and a start that doubts it is told within 11 s,
@@ -124,6 +126,7 @@ const (
 	playing   = 70 * time.Second          // between requests of who plays, at most: ttl, but for a refresh that was not due yet
 	hidden    = 59_800 * time.Millisecond // between requests of a hidden tab
 	newsTake  = 2 * time.Second           // at most
+	hangUp    = 5 * time.Second           // after which a node hangs up who has closed his connections
 	doubting  = 10 * time.Second          // how long a start waits for a doubted guard, and
 	known     = 11 * time.Second          // until it is told, if no other doubts the same meanwhile, or
 	knownLast = 16 * time.Second          // if others do
@@ -136,6 +139,8 @@ type world struct {
 	begun   time.Time
 	calm    atomic.Bool // no more faults
 	away    atomic.Bool // the store is
+	reclaim guard.Reclaim
+	started atomic.Uint32 // nodes
 	running sync.WaitGroup
 
 	mu      sync.Mutex
@@ -151,6 +156,11 @@ type world struct {
 	taken   map[guard.ID]ending  // guards whose playbacks were revoked, or replaced
 	overdue map[memory]time.Time // when one of those has first asked so late that its node was to ask the store
 	twice   map[guard.ID]bool    // viewers whose guard was lost, and of whom nobody knew it
+	vacated map[guard.ID]bool    // guards that were closed or had lapsed when a start took their slots
+	asked   map[memory]int       // requests for a playback on a node
+	hanging map[guard.ID]int     // how many nodes are hanging a playback up
+	hungUp  map[guard.ID]bool    // playbacks whose guards are closed, or may be
+	closed  map[guard.ID]closing // guards that were closed
 	swaps   map[string]int       // how often somebody of a user has replaced another
 	trace   uint64
 }
@@ -181,6 +191,12 @@ type ending struct {
 	losses int // of the store by then
 }
 
+// closing is that of a guard on a node.
+type closing struct {
+	node   *link
+	losses int // of the store by then
+}
+
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, seed: seed, begun: time.Now(),
@@ -195,7 +211,18 @@ func newWorld(t *testing.T, seed uint64) *world {
 		taken:   make(map[guard.ID]ending),
 		overdue: make(map[memory]time.Time),
 		twice:   make(map[guard.ID]bool),
+		vacated: make(map[guard.ID]bool),
+		asked:   make(map[memory]int),
+		hanging: make(map[guard.ID]int),
+		hungUp:  make(map[guard.ID]bool),
+		closed:  make(map[guard.ID]closing),
 		swaps:   make(map[string]int),
+	}
+	switch seed / 4 % 4 {
+	case 2:
+		w.reclaim = guard.ReclaimLapsed
+	case 3:
+		w.reclaim = guard.ReclaimOff
 	}
 	switch seed % 4 {
 	case 1:
@@ -260,6 +287,9 @@ func (w *world) run() {
 		act(func(rng *rand.Rand) { w.rival(rng, fmt.Sprint("sharing", n)) })
 	}
 	act(w.crowding)
+	for range 4 {
+		act(w.leaving)
+	}
 	act(w.reloading)
 	for range 3 {
 		act(w.twin)
@@ -288,7 +318,7 @@ func (w *world) run() {
 	w.running.Wait()
 	w.mu.Lock()
 	for user := range w.store.ledgers { // what is too long for a clock that was set back is cut by the next call
-		do(&w.store, user, func(l *guard.Ledger, now time.Time) guard.Verdict { return l.Refresh(now, guard.ID{}, policy) })
+		do(&w.store, user, 0, func(l *guard.Ledger, now time.Time) guard.Verdict { return l.Refresh(now, guard.ID{}, policy) })
 	}
 	w.mu.Unlock()
 	time.Sleep(silence + sweepEvery)
@@ -299,9 +329,9 @@ func (w *world) run() {
 	}
 	for _, n := range w.nodes {
 		leases, denials := n.Size()
-		left := []int{leases, denials, n.named.Size(), n.looks.Size(), n.speaks.Size(), n.trials.Size(), len(n.waiting.starts), len(n.waiting.users), len(n.waiting.guards)}
+		left := []int{leases, denials, n.named.Size(), n.looks.Size(), n.speaks.Size(), n.trials.Size(), n.hangUps.Size(), n.served.Size(), len(n.waiting.starts), len(n.waiting.users), len(n.waiting.guards)}
 		if slices.Max(left) > 0 {
-			w.wrong("when all is over a node has so many leases, denials, names, looks, who speaks for whom, trials, and who waits: %v", left)
+			w.wrong("when all is over a node has so many leases, denials, names, looks, who speaks for whom, trials, who is hung up, who serves, and who waits: %v", left)
 		}
 		n.Close()
 	}
@@ -327,7 +357,8 @@ func (w *world) converged() {
 	}
 	for user, playing := range w.playing {
 		for id := range playing {
-			if _, its := viewers[w.viewer(id)]; !its && !(w.has(lateNews) && time.Since(w.taken[id].at) < policy.Interval/3+3*time.Second) {
+			_, freed := w.freed[id] // on another node
+			if _, its := viewers[w.viewer(id)]; !its && !(w.has(lateNews) && (freed || time.Since(w.taken[id].at) < policy.Interval/3+3*time.Second)) {
 				w.wrong("%s plays %v, which the store does not hold", user, id)
 			}
 		}
@@ -410,10 +441,19 @@ func (w *world) node(i int) *simNode {
 func (w *world) acquired(l *link, c guard.Claim, p guard.Policy, v guard.Verdict) {
 	w.judged[questionOf(l, c, p)] = true
 	w.tell("store: %s %v intent %d: %v, held %d", c.User, c.ID, c.Intent, v.Outcome, v.Held)
-	for _, id := range v.Replaced {
+	for n, id := range v.Replaced {
 		w.taken[id] = ending{time.Now(), w.store.losses}
+		delete(w.vacated, id)
+		if n < v.Taken && p.AtLimit == guard.Reject {
+			w.vacated[id] = true
+		}
+		if n < v.Taken && p.Reclaim == guard.ReclaimLapsed { // a hidden tab does not count as playing
+			delete(w.playing[c.User], id)
+		}
 		w.tell("store: %s loses %v", c.User, id)
 	}
+	w.refused(c, p, v)
+	delete(w.closed, v.Guard.ID)
 	if v.Outcome != guard.Admitted {
 		return
 	}
@@ -428,7 +468,12 @@ func (w *world) acquired(l *link, c guard.Claim, p guard.Policy, v guard.Verdict
 	if c.Nameless && id == c.ID && w.unsure[w.viewer(id)] && !w.knows(l, c, p) {
 		w.twice[w.viewer(id)] = true
 	}
-	if len(v.Replaced) > 0 {
+	if of := w.viewer(id); w.vacated[of] { // by a request without a name
+		delete(w.taken, of)
+		delete(w.vacated, of)
+	}
+	delete(w.vacated, id)
+	if len(v.Replaced) > v.Taken {
 		w.swaps[c.User]++
 	}
 	restored := resumes && (w.unsure[id] || taken && e.losses < w.store.losses)
@@ -437,6 +482,23 @@ func (w *world) acquired(l *link, c guard.Claim, p guard.Policy, v guard.Verdict
 	}
 	if c.Intent == guard.Look && id != c.For {
 		w.wrong("%s is admitted to look", c.User)
+	}
+}
+
+// refused judges that the store has refused somebody.
+func (w *world) refused(c guard.Claim, p guard.Policy, v guard.Verdict) {
+	if c.Anew {
+		delete(w.vacated, c.ID)
+	}
+	e := w.taken[c.ID]
+	vacated := w.vacated[c.ID] && !c.Nameless && e.losses == w.store.losses && time.Since(e.at) < p.TTL
+	switch room := w.store.room(c.User, p); {
+	case v.Outcome == guard.Rejected && !v.Lately && room > 0:
+		w.wrong("%s is refused %v where there is room for %d", c.User, c.ID, room)
+	case v.Outcome == guard.Replaced && vacated && room > 0:
+		w.wrong("%s is not let back to %v where there is room for %d", c.User, c.ID, room)
+	case v.Outcome == guard.Rejected && vacated:
+		w.wrong("%s is not told that the slot of %v was taken", c.User, c.ID)
 	}
 }
 
@@ -460,7 +522,7 @@ func (w *world) ask(rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (
 // begin is a request of a playback, as the gate makes it.
 func (w *world) begin(ctx context.Context, rng *rand.Rand, n *simNode, c guard.Claim, p guard.Policy) (v guard.Verdict, trial *Trial, err error) {
 	n.link.pauseBy(rng.Int64N, time.Microsecond)
-	w.asks(c.ID)
+	w.asks(n, c.ID)
 	held, trial, known := n.Known(&c, &p)
 	if known {
 		v = guard.Verdict{Outcome: guard.Known, Guard: guard.Guard{ID: c.ID}, Held: held, Limit: p.Limit}
@@ -485,8 +547,13 @@ func (w *world) begin(ctx context.Context, rng *rand.Rand, n *simNode, c guard.C
 	if err == nil && v.Limit != p.Limit {
 		w.wrong("%s is judged by a limit of %d, not %d", c.User, v.Limit, p.Limit)
 	}
-	if _, taken := w.taken[w.viewer(c.ID)]; known && w.faults == 0 && !w.holds(c) && !taken {
+	_, taken := w.taken[w.viewer(c.ID)]
+	at, freed := w.freed[c.ID] // another node has not heard of it perhaps
+	if known && w.faults == 0 && !w.holds(c) && !taken && !(freed && w.nodes[at] != n) {
 		w.wrong("%s plays %s without a slot", c.User, c.ID)
+	}
+	if g := w.store.find(c.User, c.ID); known && w.faults == 0 && g != nil && g.Closed {
+		w.wrong("%s plays %s, whose guard is closed", c.User, c.ID)
 	}
 	if err == nil && v.Outcome.Pass() && c.Intent != guard.Look {
 		w.goesOn(n, c, v)
@@ -494,6 +561,10 @@ func (w *world) begin(ctx context.Context, rng *rand.Rand, n *simNode, c guard.C
 	for _, g := range v.InTheWay {
 		if at, freed := w.freed[g.ID]; v.Repeated && freed && w.nodes[at] == n {
 			w.wrong("%s is refused although %s was released here", c.User, g.ID)
+		}
+		at, closed := w.closed[g.ID]
+		if is := w.store.find(c.User, g.ID); v.Repeated && closed && at.node == n.link && at.losses == w.store.losses && !g.Closed && is != nil && is.Closed {
+			w.wrong("%s is refused although %s was closed here", c.User, g.ID)
 		}
 	}
 	return v, trial, err
@@ -582,9 +653,10 @@ func (w *world) toldAgain(n *simNode, c guard.Claim, p guard.Policy, asked time.
 	}
 }
 
-func (w *world) asks(id guard.ID) {
+func (w *world) asks(n *simNode, id guard.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.asked[memory{n.link, id, false}]++
 	w.seen[w.viewer(id)] = time.Now()
 }
 

@@ -83,21 +83,47 @@ func (s *truth) doubt() {
 	}
 }
 
+// find is a user's guard as the store has it, nil if it has none.
+func (s *truth) find(user string, id guard.ID) *guard.Guard {
+	guards := s.ledger(user).List(s.now())
+	for i := range guards {
+		if guards[i].ID == id {
+			return &guards[i]
+		}
+	}
+	return nil
+}
+
+// room is how many slots a start may have, free ones and those that it may take.
+func (s *truth) room(user string, p guard.Policy) int {
+	room := p.Limit
+	for _, g := range s.ledger(user).List(s.now()) {
+		if !p.MayTake(s.now(), &g) {
+			room--
+		}
+	}
+	return room
+}
+
 // maybeWrong reports whether a user's ledger may hold what is over.
 func (s *truth) maybeWrong(user string) bool {
 	return s.stale[user] || time.Since(s.upset[user]) < silence
 }
 
-// do is one call on a user's ledger. The world's lock is held.
-func do[V any](s *truth, user string, call func(*guard.Ledger, time.Time) V) V {
+// do is one node's call on a user's ledger. The world's lock is held.
+func do[V any](s *truth, user string, node uint8, call func(*guard.Ledger, time.Time) V) V {
 	s.operations++
 	now := s.now()
 	if s.stale[user] { // from now on it has only ttl to live
 		delete(s.stale, user)
 		s.upset[user] = time.Now()
 	}
-	s.journal[user] = append(s.journal[user], entry{time.Now(), func(l *guard.Ledger) { call(l, now) }})
-	return call(s.ledger(user), now)
+	by := func(l *guard.Ledger) V {
+		l.Node = node
+		return call(l, now)
+	}
+	s.journal[user] = append(s.journal[user], entry{time.Now(), func(l *guard.Ledger) { by(l) }})
+	return by(s.ledger(user))
 }
 
 // simNode is a keeper whose way to the store is bad and whose process may stand
@@ -110,7 +136,7 @@ type simNode struct {
 func (w *world) start(who uint64) *simNode {
 	local := memstore.New()
 	local.Close() // the history is too short to sweep it
-	l := &link{w: w, rng: w.rand(who), failed: make(map[string]time.Time), told: make(map[guard.ID]bool)}
+	l := &link{w: w, node: uint8(w.started.Add(1)), rng: w.rand(who), failed: make(map[string]time.Time), told: make(map[guard.ID]bool)}
 	return &simNode{newKeeper(l, alone{local, l}, nil, MaxLeases, shards), l}
 }
 
@@ -130,13 +156,15 @@ func (s alone) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 	if v.Outcome == guard.Admitted {
 		w.unsure[v.Guard.ID] = true
 		delete(w.freed, v.Guard.ID)
+		delete(w.closed, v.Guard.ID)
 	}
 	return v, err
 }
 
 // link is a node's way to the store.
 type link struct {
-	w *world
+	w    *world
+	node uint8
 
 	mu     sync.Mutex
 	rng    *rand.Rand
@@ -253,13 +281,17 @@ func (l *link) AcquireAll(_ context.Context, requests []guard.Request) []guard.A
 	answers := make([]guard.Answer, len(requests))
 	err := l.carry(func() {
 		for i, r := range requests {
-			answers[i].Verdict = do(&l.w.store, r.Claim.User, func(ledger *guard.Ledger, now time.Time) guard.Verdict {
+			answers[i].Verdict = do(&l.w.store, r.Claim.User, l.node, func(ledger *guard.Ledger, now time.Time) guard.Verdict {
 				return ledger.Acquire(now, r.Claim, r.Policy)
 			})
 			l.w.acquired(l, r.Claim, r.Policy, answers[i].Verdict)
 		}
 	})
 	for i, r := range requests {
+		l.w.mu.Lock() // what its node remembers is judged anew, whoever has asked and perhaps gone
+		delete(l.w.told, memory{l, r.Claim.ID, false})
+		delete(l.w.told, memory{l, r.Claim.ID, true})
+		l.w.mu.Unlock()
 		l.tell(answers[i].Verdict)
 		if err != nil {
 			answers[i] = guard.Answer{Err: err}
@@ -314,7 +346,7 @@ func (l *link) List(_ context.Context, user string) ([]guard.Guard, error) {
 }
 
 func call[V any](l *link, user string, id guard.ID, f func(*guard.Ledger, time.Time) V) (v V, _ error) {
-	if err := l.carry(func() { v = do(&l.w.store, user, f) }); err != nil {
+	if err := l.carry(func() { v = do(&l.w.store, user, l.node, f) }); err != nil {
 		l.missed(user, id)
 		var none V
 		return none, err

@@ -52,6 +52,10 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 	first := w.node(at)
 	first.link.starts(id)
 	time.Sleep(time.Millisecond) // a node cannot tell a start from an ending in the same one
+	closes, other := rng.IntN(4), at
+	if rng.IntN(4) == 0 {
+		other = rng.IntN(len(w.nodes))
+	}
 	var (
 		life   life
 		inVain sync.WaitGroup
@@ -60,6 +64,9 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 	defer inVain.Wait()
 	for end := time.Now().Add(time.Duration(5+rng.IntN(120)) * time.Second); time.Now().Before(end) && !w.over(); played++ {
 		n := w.node(at)
+		if played > 0 && rng.IntN(2) == 0 {
+			n = w.node(other)
+		}
 		ask := c
 		switch {
 		case played < len(begins):
@@ -78,10 +85,11 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 			w.wrong("%s: %v", user, err)
 		}
 		if err != nil || !v.Outcome.Pass() {
-			if life.goesOn(w) && !w.lost(c, first, n) {
+			if life.goesOn(w) && !w.lost(c, first, n) && !w.mayBeClosed(id) && !(other != at && w.isUnsure(id)) {
 				w.wrong("%s, who plays, is refused %v: %v, %v", user, id, v.Outcome, err)
 			}
-			return false
+			// What ends on one node another counts that is cut off.
+			return other != at && time.Since(n.link.reachable(user)) < silence
 		}
 		if rng.IntN(4) == 0 {
 			time.Sleep(time.Duration(rng.Int64N(int64(time.Second))))
@@ -95,8 +103,11 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 		w.plays(user, id, policy.Limit, true)
 		life.shows(v)
 		if rng.IntN(10) == 0 { // it reports itself
+			w.asks(n, id)
 			n.Keep(context.Background(), guard.Claim{User: user, ID: id}, p)
 		}
+		w.back(user, id)
+		left := closes == idles
 		switch rng.IntN(60) {
 		case 0:
 			pause = hidden
@@ -104,14 +115,94 @@ func (w *world) play(rng *rand.Rand, user string, id guard.ID, at int, longest t
 			if longest > hidden { // paused
 				pause = hidden + time.Duration(rng.Int64N(int64(longest-hidden)))
 				w.plays(user, id, policy.Limit, false)
+				left = left || closes == pauses
 			}
+		case 5: // back in the moment in which he is hung up
+			pause = hangUp - 2*latency + time.Duration(rng.Int64N(int64(6*latency)))
+			left = closes <= idles
 		case 2, 3, 4: // ended right after a request, with a refresh under way perhaps
 			time.Sleep(time.Duration(rng.Int64N(int64(2 * linger))))
 			return true
 		}
+		if left {
+			w.leave(rng, n, user, id)
+		}
 		time.Sleep(pause + time.Duration(rng.IntN(1_000_000)))
 	}
 	return true
+}
+
+// When a client closes its connections.
+const (
+	pauses = iota // when its viewer pauses
+	idles         // when it asks for nothing
+)
+
+// leave is a client that closes its connections to a node. If it asks for nothing else
+// there, it is hung up.
+func (w *world) leave(rng *rand.Rand, n *simNode, user string, id guard.ID) {
+	w.mu.Lock()
+	asked := w.asked[memory{n.link, id, false}]
+	w.mu.Unlock()
+	its := another(rng)
+	w.running.Go(func() {
+		time.Sleep(hangUp + time.Duration(its.IntN(1_000_000)))
+		w.hangUp(n, user, id, asked)
+	})
+}
+
+// hangUp is a node that hangs up who has asked it so many times, and not once more.
+func (w *world) hangUp(n *simNode, user string, id guard.ID, asked int) (closed bool) {
+	n.link.pause(time.Microsecond)
+	if w.reclaim == guard.ReclaimOff {
+		return false
+	}
+	w.mu.Lock()
+	if w.asked[memory{n.link, id, false}] != asked {
+		w.mu.Unlock()
+		return false
+	}
+	delete(w.playing[user], id)
+	w.hanging[id]++
+	w.mu.Unlock()
+	away := w.away.Load()
+	closed, err := n.HangUp(context.Background(), user, id)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tell("%s %v is hung up: %v %v", user, id, closed, err)
+	w.hanging[id]--
+	if closed || err != nil {
+		w.hungUp[id] = true
+	}
+	if closed {
+		w.closed[id] = closing{n.link, w.store.losses}
+	}
+	if closed && away && w.away.Load() {
+		w.wrong("%s is closed while the store is away", id)
+	}
+	return closed
+}
+
+// back notes that a playback goes on, and that its guard is not closed.
+func (w *world) back(user string, id guard.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if g := w.store.find(user, id); g != nil && !g.Closed && w.hanging[id] == 0 {
+		delete(w.hungUp, id)
+	}
+}
+
+// mayBeClosed reports whether the slot of a playback may have been taken.
+func (w *world) mayBeClosed(id guard.ID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hungUp[id] || w.hanging[id] > 0
+}
+
+func (w *world) isUnsure(id guard.ID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unsure[id]
 }
 
 // inVain is one more request of a playback at the same time, which is not
@@ -150,14 +241,19 @@ func (l *life) goesOn(w *world) bool {
 // silentFor is how long who plays may be silent: the store may hear of him that
 // much later.
 func (w *world) silentFor() time.Duration {
-	if w.has(tardy) {
-		return playing - 5*muchOfIt
+	longest := playing
+	if w.reclaim == guard.ReclaimLapsed {
+		longest = policy.Interval - (policy.TTL - playing)
 	}
-	return playing
+	if w.has(tardy) {
+		return longest - 5*muchOfIt
+	}
+	return longest
 }
 
 func (w *world) policyOf(user string) guard.Policy {
 	p := policy
+	p.Reclaim = w.reclaim
 	p.CountLocally = user != "greedy1" // for whom nobody counts while the store is away
 	if user == "greedy0" {             // whose requests come to two handlers, of which one allows less
 		p.Limit -= int(time.Now().UnixNano() % 2)
@@ -191,9 +287,20 @@ func (w *world) plays(user string, id guard.ID, limit int, on bool) {
 	}
 }
 
-// end stops a playback, politely or not, and waits until its slot is free.
+// end stops a playback, politely or not, and waits until its slot is free, or may be
+// taken.
 func (w *world) end(rng *rand.Rand, user string, id guard.ID, at int) (released bool) {
-	if rng.IntN(3) > 0 {
+	switch rng.IntN(4) {
+	case 0: // its client closes its connections
+		n := w.node(at)
+		w.mu.Lock()
+		asked := w.asked[memory{n.link, id, false}]
+		w.mu.Unlock()
+		time.Sleep(hangUp)
+		if w.hangUp(n, user, id, asked) {
+			return true
+		}
+	case 1, 2:
 		n := w.node(at)
 		n.link.pause(time.Microsecond)
 		losses := w.losses()
@@ -281,6 +388,53 @@ func (w *world) revoke(rng *rand.Rand, user string, id guard.ID, p guard.Policy)
 	}
 }
 
+// leaving is one of several viewers in turn on a plan of one. He plays, closes his
+// connections, and comes back under the same name, before another has his slot or
+// after that. Who plays asks at least every 4.5 s, and is never interrupted.
+func (w *world) leaving(rng *rand.Rand) {
+	const user = "leaving"
+	p := w.policyOf(user)
+	p.Limit = 1
+	c := guard.Claim{User: user, ID: newID(rng, user), Stream: fmt.Sprint("film", rng.Uint64()), Named: true}
+	at := rng.IntN(len(w.nodes))
+	for range 8 {
+		n := w.node(at)
+		for plays := 0; plays < 1+rng.IntN(8); plays++ {
+			n = w.node(at)
+			ask := c
+			if rng.IntN(3) == 0 {
+				ask = looking(c)
+			}
+			v, err := w.ask(rng, n, ask, p)
+			if err != nil || !v.Outcome.Pass() {
+				if plays > 0 && w.faults == 0 {
+					w.wrong("%s, who asks every few seconds, is refused %v: %v, %v", user, c.ID, v.Outcome, err)
+				}
+				break
+			}
+			if v.Outcome == guard.Vacant || v.Outcome == guard.Released {
+				plays = -1 // he has no slot yet
+			} else {
+				w.plays(user, c.ID, p.Limit, true)
+			}
+			if time.Sleep(time.Duration(rng.Int64N(int64(4500 * time.Millisecond)))); w.over() {
+				break
+			}
+		}
+		w.plays(user, c.ID, p.Limit, false)
+		if rng.IntN(5) > 0 {
+			w.leave(rng, n, user, c.ID)
+		}
+		if rng.IntN(3) == 0 {
+			at = rng.IntN(len(w.nodes))
+		}
+		if time.Sleep(time.Duration(rng.Int64N(int64(20 * time.Second)))); w.over() {
+			break
+		}
+	}
+	time.Sleep(silence)
+}
+
 // zapping starts one playback after the other, each in place of the one before,
 // and plays a little of both. They are of two handlers with times of their own.
 // Now and then it runs through more channels than there are marks.
@@ -334,6 +488,9 @@ func (w *world) zapping(rng *rand.Rand) {
 			}
 		}
 		before, its, beforeAt = c, p, at
+		if rng.IntN(3) == 0 {
+			w.leave(rng, w.node(at), user, c.ID)
+		}
 	}
 	time.Sleep(silence)
 }
@@ -373,7 +530,7 @@ func (w *world) calling(rng *rand.Rand) {
 	at := rng.IntN(len(w.nodes))
 	first := w.node(at)
 	first.link.pause(time.Microsecond)
-	w.asks(c.ID)
+	w.asks(first, c.ID)
 	if v, err := first.Acquire(context.Background(), c, policy); err != nil || !v.Outcome.Pass() {
 		time.Sleep(time.Duration(rng.Int64N(int64(10 * time.Second))))
 		if err != nil { // it may have its slot
@@ -393,7 +550,7 @@ func (w *world) calling(rng *rand.Rand) {
 		}
 		n := w.node(at)
 		n.link.pause(time.Microsecond)
-		w.asks(c.ID)
+		w.asks(n, c.ID)
 		v, err := n.Refresh(context.Background(), user, c.ID, policy)
 		w.tell("%s %v is kept: %v %v", user, c.ID, v.Outcome, err)
 		late := time.Since(last) >= w.silentFor() // its node stood still, say
@@ -536,7 +693,7 @@ func (w *world) sharing(rng *rand.Rand, user string) {
 			w.mu.Lock()
 			held := w.faults == 0 && w.holds(c)
 			w.mu.Unlock()
-			if !revoked && (held || kept && its.lives[which].goesOn(w) && !w.lost(ask, node, node) && !w.lost(c, node, node)) {
+			if !revoked && !w.mayBeClosed(c.ID) && !w.mayBeClosed(lost.ID) && (held || kept && its.lives[which].goesOn(w) && !w.lost(ask, node, node) && !w.lost(c, node, node)) {
 				w.wrong("%s, who plays %v, is refused %v: %v, %v", user, c.ID, ask.ID, v.Outcome, err)
 			}
 			break
@@ -554,6 +711,11 @@ func (w *world) sharing(rng *rand.Rand, user string) {
 			w.revoke(rng, user, begins.ID, p)
 			revoked = true // perhaps
 			w.plays(user, c.ID, p.Limit, false)
+		}
+		w.back(user, c.ID)
+		w.back(user, lost.ID)
+		if rng.IntN(3) == 0 { // the connection on which he has asked this
+			w.leave(rng, node, user, ask.ID)
 		}
 		time.Sleep(time.Duration(rng.Int64N(int64(10 * time.Second))))
 		if w.over() {
@@ -648,6 +810,9 @@ func (w *world) reloading(rng *rand.Rand) {
 				time.Sleep(time.Duration(rng.Int64N(int64(20 * time.Second))))
 			}
 		}
+		if rng.IntN(2) == 0 {
+			w.leave(rng, w.node(at), user, c.ID)
+		}
 		if w.over() {
 			break
 		}
@@ -688,7 +853,13 @@ func (w *world) failing(rng *rand.Rand) {
 	plays := guard.Claim{User: user, ID: newID(rng, user), Stream: "plays", Named: true}
 	other := w.node(rng.IntN(len(w.nodes)))
 	for range 5 {
+		p.AtLimit = guard.ReplaceOldest
 		w.ask(rng, other, anew(plays), p)
+		if rng.IntN(2) == 0 { // what fails takes his slot when he has left
+			p.AtLimit = guard.Reject
+			w.leave(rng, other, user, plays.ID)
+			time.Sleep(hangUp + time.Second)
+		}
 		time.Sleep(time.Duration(rng.Int64N(int64(10 * time.Second))))
 		node, calm := w.node(rng.IntN(len(w.nodes))), w.faults == 0 || w.calm.Load()
 		c := guard.Claim{User: user, ID: newID(rng, user), Stream: "fails", Named: true}

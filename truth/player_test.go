@@ -77,8 +77,8 @@ func (p *player) dial(ctx context.Context, _, _ string) (conn net.Conn, err erro
 	if err != nil {
 		return nil, err
 	}
-	if p.kind.naming == endless || p.kind.naming == progress {
-		conn.(*net.TCPConn).SetReadBuffer(16 << 10)
+	if p.kind.naming == endless && p.kind.ending == vanishes {
+		conn.(*net.TCPConn).SetReadBuffer(256 << 10) // it is soon full
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -182,6 +182,8 @@ func (p *player) report(ctx context.Context, state string) {
 func (p *player) stream(s *session) string {
 	shelf := "film"
 	switch p.kind.naming {
+	case byNothing:
+		shelf = "nameless"
 	case endless:
 		shelf = "channel"
 	case progress:

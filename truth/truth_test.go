@@ -59,9 +59,9 @@ var worlds = []struct {
 
 // TestTruth plays all worlds at once, and says what was found in them.
 func TestTruth(t *testing.T) {
-	s := size{length: 200, textbook: 5, closing: 10, mixed: 14}
+	s := size{length: 210, textbook: 8, closing: 14, mixed: 21}
 	if *long {
-		s = size{length: 1500, textbook: 4, closing: 7, mixed: 14, each: true}
+		s = size{length: 1500, textbook: 6, closing: 10, mixed: 14, each: true}
 	}
 	if _, err := build(); err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func TestTruth(t *testing.T) {
 	})
 	t.Logf("all of them without a fault\n%s", &all)
 	for _, group := range all.groups {
-		for _, broken := range all.rows[group].wants(shares[group]) {
+		for _, broken := range all.rows[group].wants(group) {
 			t.Errorf("%s: %s", group, broken)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 // wrong reports whether an account's story is worth telling.
 func (a *account) wrong() bool {
 	r := a.judge()
-	return len(r.breaks(false)) > 0 || r.ClosedTaken > 0
+	return len(r.breaks(false)) > 0
 }
 
 // why is the story of an account in which something went wrong.
