@@ -46,7 +46,10 @@ func hangsUp(t *testing.T, after time.Duration) *hungUp {
 	all, of := connections, closerOf
 	connections = connection.New(after, nil)
 	closerOf = func(*storage.Pooled) connection.Closer { return h }
-	t.Cleanup(func() { connections, closerOf = all, of })
+	t.Cleanup(func() {
+		connections, closerOf = all, of
+		eventually(t, "the end of all stores", func() bool { return len(storage.InUse()) == 0 }) // an endless answer holds its own for 5 s
+	})
 	return h
 }
 
@@ -443,6 +446,10 @@ func TestAChannelChangeWaitsForNothing(t *testing.T) {
 	}
 	// A second box is refused.
 	resp := box().open("/live/u/p/9.ts")
-	defer resp.Body.Close()
 	s.call(429, "GET", "/live/u/p/7.ts", "User-Agent", "another box")
+	resp.Body.Close()
+	if err := caddy.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the store is given back when the guard is closed", func() bool { return len(storage.InUse()) == 0 })
 }

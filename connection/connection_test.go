@@ -287,6 +287,28 @@ func TestWhatAClosingSays(t *testing.T) {
 				c.get("a/2", "a/3")
 			}
 		}, nil},
+		"Node's fetch, which closes after 4s, with segments of 10s": {func(w *world) {
+			c := w.client(func(tr *http.Transport) { tr.IdleConnTimeout = 4 * time.Second })
+			c.get("a/manifest", "a/1")
+			for range 3 { // each on a connection of its own
+				time.Sleep(10 * time.Second)
+				c.get("a/2")
+			}
+		}, []string{"u a 9s"}}, // once, and it has its guard back a second later
+		"ffmpeg, which lets go of one of two connections and goes on": {func(w *world) {
+			manifests, segments := w.client(), w.client()
+			for range 5 {
+				manifests.get("a/manifest")
+				segments.get("a/1", "a/2")
+				segments.CloseIdleConnections()
+				time.Sleep(6 * time.Second)
+				segments.get("a/3", "a/4")
+				manifests.CloseIdleConnections()
+				time.Sleep(6 * time.Second)
+			}
+			w.expect()
+			segments.CloseIdleConnections()
+		}, []string{"u a 1m5s"}},
 		"no idle timeout": {func(w *world) {
 			w.serve(-1)
 			c := w.client()
@@ -367,6 +389,16 @@ func TestWhatAClosingSays(t *testing.T) {
 			w.expect("u a 15s", "u c 15s")
 			other.CloseIdleConnections()
 		}, []string{"u b 25s"}},
+		"a playback that its connection has forgotten for sixteen others": {func(w *world) {
+			c, own := w.client(http2), w.client()
+			c.get("a/1")
+			own.get("a/1", "a/2")
+			time.Sleep(After)
+			for name := byte('b'); name < 'b'+maxCarried; name++ {
+				c.get(string(name) + "/1")
+			}
+			own.CloseIdleConnections()
+		}, nil},
 		"the server's idle timeout, by HTTP/2": {func(w *world) {
 			w.client(http2).get("a/manifest", "a/1")
 			time.Sleep(idle + 5*time.Second)
