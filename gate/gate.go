@@ -299,7 +299,8 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, g.Hurry.asking(ctx, func(c guard.Claim) (v guard.Verdict, err error) {
 		waited = c.Waited
 		v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
-		if err == nil && (v.Outcome == guard.Rejected || v.Outcome == guard.Doubted) && g.hurry(ctx, &c, &v) {
+		if err == nil && !v.Outcome.Pass() && v.Outcome != guard.Revoked && g.hurry(ctx, &c, &v) {
+			g.Keeper.Reconsider(c.ID)
 			v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
 		}
 		return v, err
