@@ -39,7 +39,10 @@ func (h *Handler) onAPI(path string) bool {
 func (h *Handler) serveAPI(w http.ResponseWriter, r *http.Request) {
 	w = h.answer(w, r)
 	h.allowOrigin(w, r)
-	h.api.ServeHTTP(w, h.connected.onAPI(r))
+	if h.connected != nil {
+		seen(r)
+	}
+	h.api.ServeHTTP(w, r)
 }
 
 // apiServer is a Handler as its API sees it.

@@ -41,12 +41,8 @@ type connected struct {
 // connect has a server tell of its connections, and returns how a gate in front of a
 // store does. HTTP/3 has no hooks: its requests have no connection.
 func connect(srv *caddyhttp.Server, store *storage.Pooled) *connected {
-	closer := closerOf(store)
-	if closer == nil {
-		return nil
-	}
 	hook(srv)
-	return &connected{closer}
+	return &connected{closerOf(store)}
 }
 
 var (
@@ -92,10 +88,15 @@ func (c *connected) answered(r *http.Request, v *visit, p *connection.Playback) 
 	if p.Closer == nil {
 		return
 	}
+	conn := connection.From(r.Context())
+	if r.Context().Err() == nil {
+		connections.Answered(conn, p, false, false)
+		return
+	}
+	// A client may close its connection as soon as it has all, before the handler is done.
 	length, err := strconv.ParseInt(v.word.near.Header().Get("Content-Length"), 10, 64)
-	announced := err == nil
-	hungUp := r.Context().Err() != nil && !v.word.near.timedOut && !(announced && v.word.near.written >= length)
-	connections.Answered(connection.From(r.Context()), p, hungUp, announced && v.request.Token == nil)
+	whole := err == nil && v.word.near.written >= length || r.Method == http.MethodHead
+	connections.Answered(conn, p, !whole && !v.word.near.timedOut, err == nil && v.request.Token == nil)
 }
 
 // seen is the connection that a request came by; nil where it is not known. What
@@ -135,14 +136,6 @@ func (c *connected) over(o gate.Observer) api.Store {
 	return explicit{o, c}
 }
 
-// onAPI looks at the connection that a call of the API came by.
-func (c *connected) onAPI(r *http.Request) *http.Request {
-	if c != nil {
-		seen(r)
-	}
-	return r
-}
-
 // called notes what a call was about.
 func (s explicit) called(ctx context.Context, c guard.Claim, v guard.Verdict, err error) {
 	if err != nil || !v.Outcome.Pass() {
@@ -178,8 +171,5 @@ func (s explicit) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guar
 	return v, err
 }
 
-// closerOf is how the guards of a store are closed.
-var closerOf = func(store *storage.Pooled) connection.Closer {
-	c, _ := any(store.Keeper).(connection.Closer)
-	return c
-}
+// closerOf is who closes the guards of a store.
+var closerOf = func(store *storage.Pooled) connection.Closer { return store.Keeper }

@@ -244,9 +244,8 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	h.gate.Ending = h.tarpit.ending
 	h.gate.Hold, h.gate.Stopping, h.gate.OnClosed = h.store.Hold, caddy.Exiting, countClosed
 	if h.Reclaim != "off" && srv != nil {
-		if h.connected = connect(srv, h.store); h.connected != nil {
-			h.gate.Hurry = h.connected.hurry
-		}
+		h.connected = connect(srv, h.store)
+		h.gate.Hurry = h.connected.hurry
 	}
 	switch {
 	case h.Playback == "stream":

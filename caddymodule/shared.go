@@ -32,9 +32,9 @@ func (h *Handler) watchPort(ctx caddy.Context, srv *caddyhttp.Server) error {
 	if _, inMemory := h.store.Store.(*memstore.Store); !inMemory || h.neighbours == nil || h.neighbours.gates.Load() > 1 {
 		return nil
 	}
-	app, err := ctx.App("events")
+	app, err := ctx.AppIfConfigured("events") // as it is by every http app
 	if err != nil {
-		return err
+		return nil
 	}
 	return app.(*caddyevents.App).On("started", &sharedPort{ctx.Logger(), srv})
 }

@@ -8,7 +8,7 @@ import (
 const (
 	hiddenFor = 5 * time.Minute // at least, and twice that at most
 	shards    = 64
-	maxHidden = 1 << 12 // in a shard: 40 MB in all
+	maxHidden = 1 << 14 // in a shard: 100 MB in all
 )
 
 // hidden are playbacks of which nothing is said, because they have connections

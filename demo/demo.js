@@ -132,14 +132,15 @@ class Tile {
     inTheWay.append(...holders);
     this.show("refused", code, element("h3", `Limit reached: ${total} of ${limit} in use`), inTheWay);
     known.remaining = 0; // the list may be older
-    if (retryAfter) this.retryAt = Date.now() + retryAfter * 1000; // without it, waiting does not help
+    this.waits = Boolean(retryAfter); // without it, waiting does not help
+    tick();
     const button = this.part(".replace");
     button.replaceChildren("Watch here instead ", element("small", guards.length ? `(stops ${name(guards[0])}, the oldest)` : "(stops the oldest)"));
     button.hidden = false;
   }
 
   show(state, ...why) {
-    const label = this.playing ? "Stop" : "Play";
+    const label = this.playing ? "Stop" : why.length ? "Try again" : "Play";
     this.element.dataset.state = state;
     this.part(".state").textContent = { starting: "Starting…", playing: "Playing", refused: "Refused", replaced: "Replaced", failed: "Failed" }[state] ?? "Stopped";
     this.part(".toggle").textContent = label;
@@ -147,14 +148,14 @@ class Tile {
     this.part(".why").replaceChildren(...why);
     this.part(".retry").textContent = "";
     this.part(".replace").hidden = true;
-    this.retryAt = null;
+    this.waits = false;
   }
 
-  tick(remaining) {
-    if (!this.retryAt) return;
-    const seconds = Math.ceil((this.retryAt - Date.now()) / 1000);
-    const when = seconds > 0 ? `Try again when one stops, or in ${seconds} s.` : "Try again.";
-    this.part(".retry").textContent = remaining > 0 ? "A slot is free now." : when;
+  /** Says when there is room. A number of seconds would be wrong as long as all of them play. */
+  tick(remaining, silence) {
+    if (!this.waits) return;
+    const silent = silence ? `, or ${silence} s after one falls silent` : "";
+    say(this.part(".retry"), remaining > 0 ? "A place is free now." : `A place is free when one stops${silent}.`);
   }
 }
 
@@ -203,7 +204,7 @@ function tick() {
     ttl = Math.max(ttl, removed - now);
     row.classList.toggle("lapsed", !active);
     row.querySelector(".stream").textContent = `${guard.streamId ?? ""}, since ${time(guard.createdAt)}`;
-    row.querySelector(".left").textContent = `${active ? "active" : "lapsed"} ${Math.ceil(((active ? expires : removed) - now) / 1000)} s`;
+    row.querySelector(".left").textContent = `${active ? "active" : guard.state === "closed" ? "closed" : "lapsed"} ${Math.ceil(((active ? expires : removed) - now) / 1000)} s`;
     row.style.setProperty("--left", (removed - now) / ttl);
     row.style.setProperty("--lapse", (removed - expires) / ttl);
     return row;
@@ -211,7 +212,13 @@ function tick() {
   // Left alone where nothing has changed, rows keep their animation.
   if (shown.length !== rows.size || shown.some((row) => !row.parentNode)) document.querySelector("#guards").replaceChildren(...shown);
   document.querySelector("#nobody").hidden = current.length > 0;
-  for (const tile of tiles) tile.tick(known.remaining);
+  for (const tile of tiles) tile.tick(known.remaining, silence(current, now));
+}
+
+/** Seconds after its last request that a guard is gone; undefined where none tells. */
+function silence(guards, now) {
+  const active = guards.find((guard) => Date.parse(guard.expiresAt) > now);
+  return active && 3 * active.refreshAfter + Math.round((Date.parse(active.removedAt) - Date.parse(active.expiresAt)) / 1000);
 }
 
 function newRow(guard) {
@@ -250,7 +257,12 @@ function fromTemplate(id) {
 const tiles = DEVICES.map((device) => new Tile(device));
 document.querySelector("#tiles").append(...tiles.map((tile) => tile.element));
 document.querySelector("#user").textContent = user;
+document.querySelector("#viewer").textContent = user;
 document.querySelector("#media").textContent = MASTER;
+if (user !== "demo") { // who says nothing is demo
+  document.querySelector("#says").hidden = false;
+  document.querySelector("#says code").textContent = `X-User-Id: ${user}`;
+}
 const other = user === "demo" ? "alice" : "demo";
 Object.assign(document.querySelector("#other"), { href: `?user=${other}`, textContent: `Switch to ${other}` });
 

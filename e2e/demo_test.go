@@ -17,19 +17,26 @@ var screenshots = flag.String("screenshots", "", "folder for pictures of the dem
 func TestDemoPage(t *testing.T) {
 	t.Parallel()
 	n := start(t, example(t))
-	for name, size := range map[string][2]int{"wide": {1280, 900}, "phone": {390, 844}} {
+	for _, c := range []struct {
+		name, colours string
+		width, height int
+	}{{"wide", "light", 1280, 900}, {"phone", "light", 390, 844}, {"wide-dark", "dark", 1280, 900}, {"phone-dark", "dark", 390, 844}} {
+		name := c.name
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newTab(t, "visit", "http://"+n.addr+"/?user="+name, size[0], size[1])
+			p := newTab(t, "visit", "http://"+n.addr+"/?user="+name, c.width, c.height, c.colours)
+			p.accessible(t, "at first")
 			for _, device := range []string{"TV", "Laptop", "Tablet"} {
 				p.press(t, device, ".toggle")
 				p.shows(t, device, "playing")
 			}
 			p.press(t, "Phone", ".toggle")
 			p.shows(t, "Phone", "refused")
-			for _, words := range []string{"REACHED_MAX_GUARDS_COUNT", "3 of 3", "TV media/cmaf, since", "Laptop media/cmaf", "Tablet media/cmaf"} {
-				eventually(t, "the page says "+words, func() bool { return strings.Contains(p.text(t, tile("Phone")), words) })
+			for _, words := range []string{"REACHED_MAX_GUARDS_COUNT", "3 of 3", "TV media/cmaf, since", "Laptop media/cmaf", "Tablet media/cmaf", "Try again"} {
+				p.says(t, "Phone", words)
 			}
+			p.says(t, "Phone", "A place is free when one stops, or 90 s after one falls silent.")
+			p.accessible(t, "with a refusal")
 			held := n.guards(t, name)
 			if len(held.Guards) != 3 || held.Remaining != 0 {
 				t.Errorf("%s holds %+v", name, held)
@@ -38,8 +45,8 @@ func TestDemoPage(t *testing.T) {
 				p.do(t, "screenshot", filepath.Join(*screenshots, "demo-"+name+".png"))
 			}
 			// Nothing is cut off sideways, and the list counts down.
-			if wide := p.number(t, "document.documentElement.scrollWidth"); wide > float64(size[0]) {
-				t.Errorf("the page is %v wide in a window of %d", wide, size[0])
+			if wide := p.number(t, "document.documentElement.scrollWidth"); wide > float64(c.width) {
+				t.Errorf("the page is %v wide in a window of %d", wide, c.width)
 			}
 			left := p.text(t, "#guards .left")
 			eventually(t, "the list counts down", func() bool { return p.text(t, "#guards .left") != left })
@@ -47,6 +54,7 @@ func TestDemoPage(t *testing.T) {
 			// Another stops: there is room.
 			p.press(t, "Laptop", ".toggle")
 			p.shows(t, "Laptop", "stopped")
+			p.says(t, "Phone", "A place is free now.")
 			p.press(t, "Phone", ".toggle")
 			p.shows(t, "Phone", "playing")
 
@@ -56,7 +64,8 @@ func TestDemoPage(t *testing.T) {
 			p.press(t, "Laptop", ".replace")
 			p.shows(t, "Laptop", "playing")
 			p.shows(t, "TV", "replaced")
-			eventually(t, "the page says who was ended", func() bool { return strings.Contains(p.text(t, tile("TV")), "GUARD_REPLACED") })
+			p.says(t, "TV", "GUARD_REPLACED")
+			p.accessible(t, "with one that was replaced")
 			devices := make(map[string]string)
 			for _, g := range n.guards(t, name).Guards {
 				devices[g.DeviceID] = g.GuardID
@@ -70,17 +79,84 @@ func TestDemoPage(t *testing.T) {
 			for device := range devices {
 				p.shows(t, device, "playing")
 			}
-			again := n.guards(t, name).Guards
-			for _, g := range again {
-				if devices[g.DeviceID] != g.GuardID {
-					t.Errorf("loaded again, %s plays under %s, before under %s", g.DeviceID, g.GuardID, devices[g.DeviceID])
+			again := make(map[string]string)
+			eventually(t, "the page that is loaded again holds what it held", func() bool { // its goodbye may come after the new page's requests
+				clear(again)
+				for _, g := range n.guards(t, name).Guards {
+					again[g.DeviceID] = g.GuardID
 				}
-			}
-			if len(again) != 3 {
-				t.Errorf("loaded again, the page holds %+v", again)
+				return len(again) == len(devices)
+			})
+			if !maps.Equal(again, devices) {
+				t.Errorf("loaded again, the page plays under %v, before under %v", again, devices)
 			}
 		})
 	}
+}
+
+// The page's user is named wherever it says who counts, and the sample's other
+// users are not in the way.
+func TestDemoPageNamesItsUser(t *testing.T) {
+	t.Parallel()
+	n := start(t, example(t))
+	for range 3 {
+		n.want(t, 201, "ada", "POST", "/guards", "{}") // as the README does
+	}
+	for query, want := range map[string]string{
+		"":            "Any other player counts too, as user demo. Open this",
+		"?user=alice": "Any other player counts too, as user alice if it sends X-User-Id: alice. Open this",
+	} {
+		p := newTab(t, "visit", "http://"+n.addr+"/"+query, 1280, 900)
+		eventually(t, "the page says "+want, func() bool { return strings.Contains(p.text(t, "footer"), want) })
+		eventually(t, "nobody watches", func() bool { return p.text(t, "#usage") == "0 of 3 in use" })
+	}
+}
+
+// Without a mouse.
+func TestDemoPageByKeyboard(t *testing.T) {
+	t.Parallel()
+	n := start(t, example(t))
+	p := newTab(t, "visit", "http://"+n.addr+"/?user=keys", 1280, 900)
+	next := func(label string) { // the next control is this one
+		t.Helper()
+		p.do(t, "press", "Tab")
+		var got string
+		const focus = "(document.activeElement.ariaLabel ?? document.activeElement.textContent).trim()"
+		if err := json.Unmarshal(p.do(t, "evaluate", focus), &got); err != nil || !strings.HasPrefix(got, label) {
+			t.Fatalf("the focus is on %q, want %q", got, label)
+		}
+	}
+	next("Switch to demo")
+	for _, device := range []string{"TV", "Laptop", "Tablet"} {
+		next("Play on " + device)
+		p.do(t, "press", "Enter")
+		p.shows(t, device, "playing")
+	}
+	next("Play on Phone")
+	p.do(t, "press", "Space")
+	p.shows(t, "Phone", "refused")
+	next("Watch here instead")
+	p.do(t, "press", "Enter")
+	p.shows(t, "Phone", "playing")
+	p.shows(t, "TV", "replaced")
+	next("The last refusal, as sent")
+	p.do(t, "press", "Enter")
+	eventually(t, "the answer is shown", func() bool { return strings.Contains(p.text(t, "#answer pre"), "GUARD_REPLACED") })
+}
+
+// accessible insists that axe-core finds nothing wrong with the page.
+func (p *tab) accessible(t *testing.T, when string) {
+	t.Helper()
+	var wrong []string
+	if err := json.Unmarshal(p.do(t, "violations"), &wrong); err != nil || len(wrong) > 0 {
+		t.Errorf("%s the page has %v\n%s", when, err, strings.Join(wrong, "\n"))
+	}
+}
+
+// says waits until a tile does.
+func (p *tab) says(t *testing.T, device, words string) {
+	t.Helper()
+	eventually(t, device+" says "+words, func() bool { return strings.Contains(p.text(t, tile(device)), words) })
 }
 
 func tile(device string) string { return fmt.Sprintf(`.tile[data-device="%s"]`, device) }

@@ -2,9 +2,13 @@ package lease
 
 import (
 	"context"
+	"time"
 
 	"github.com/streamguard/streamguard/guard"
 )
+
+// doubtedLately is how long ago a doubt may have been that nobody has answered yet.
+var doubtedLately = guard.Paced(20 * time.Second)
 
 // HangUp closes the guard of a playback whose client has closed its connections, and
 // reports whether it did. It closes only what the store has granted to this very
@@ -23,7 +27,10 @@ func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed b
 		k.hangUps.Delete(id)
 		close(answered)
 	}()
-	may := false
+	// Who was doubted a moment ago has lost his lease by that, not his guard: only the
+	// store knows.
+	now, lately := k.now(), moment(doubtedLately.Milliseconds())
+	may := k.endedSince(id, max(now, lately+1)-lately) // no guard has ended at moment 0
 	k.leases.update(id, func(l *lease) {
 		if may = l.by == byStore && !l.refreshing; may {
 			l.by, l.refreshing = hangingUp, true

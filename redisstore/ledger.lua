@@ -76,8 +76,8 @@ end
 local function refresh(r, interval, ttl, node)
   local answered = r.doubted > 0
   r.interval, r.ttl = extended(r.refreshed, r.interval, r.ttl, interval, ttl)
-  r.flags = refreshed_flags(r.flags, r.node, node)
-  r.refreshed, r.doubted, changed = now, 0, true
+  r.refreshed, r.doubted, r.flags, changed = now, 0, without(r.flags, UNPROVEN), true
+  if is(r, CLOSED) or r.node ~= node then r.flags = bor(without(r.flags, CLOSED), REOPENED) end
   if answered then news[#news + 1] = r.id end
   return answered and 1 or 0
 end

@@ -25,17 +25,10 @@ local function beside(new, n)
   return counted
 end
 
--- Whose slot a start may take: that of a closed guard, or a lapsed one.
-local function closed(r) return is(r, CLOSED) and r.interval == 0 end
+-- Whether a start may take the slot of a guard: of a closed one, or a lapsed one.
+local function closed(r) return r.interval == 0 and is(r, CLOSED) end
 local function may_take(r)
-  if closed(r) then return reclaim ~= RECLAIM_OFF end
-  return reclaim == RECLAIM_LAPSED and expires(r) <= now
-end
-
--- Until when a guard has its slot for certain if nobody refreshes it.
-local function slot_ends(r)
-  if reclaim == RECLAIM_LAPSED or reclaim == RECLAIM_CLOSED and closed(r) then return expires(r) end
-  return over(r)
+  return reclaim ~= RECLAIM_OFF and r.refreshed + r.interval <= now and (reclaim == RECLAIM_LAPSED or closed(r))
 end
 
 -- Finds what has to go before every rule allows the guard new, which was own
@@ -62,11 +55,13 @@ local function make_room(own, new)
           end
         end
       end
-      table.sort(takeable, function(a, b)
-        if closed(a) ~= closed(b) then return closed(a) end
-        if expires(a) ~= expires(b) then return expires(a) < expires(b) end
-        return place[a] < place[b]
-      end)
+      if #takeable > 1 then
+        table.sort(takeable, function(a, b)
+          if closed(a) ~= closed(b) then return closed(a) end
+          if expires(a) ~= expires(b) then return expires(a) < expires(b) end
+          return place[a] < place[b]
+        end)
+      end
       local function goes(r, where, flag)
         going[r], excess, where[#where + 1] = flag, excess - 1, r.id
       end
@@ -99,7 +94,7 @@ local function in_the_way(new, n)
   local guards, limit = beside(new, n), rules[n].limit
   local ends, shown, free_in = {}, {}, ttl
   for i, r in ipairs(guards) do
-    ends[i] = slot_ends(r)
+    ends[i] = (reclaim == RECLAIM_LAPSED or may_take(r)) and expires(r) or over(r) -- guard.Policy.SlotEnds
     if i <= MAX_IN_THE_WAY then shown[i] = value:sub(r.start, r.after - 1) end
   end
   if limit >= 1 and limit <= #ends then
@@ -109,14 +104,12 @@ local function in_the_way(new, n)
   return table.concat(shown), #guards, free_in
 end
 
--- Whether a record is of a playback that another has thrown out.
-local function was_thrown_out(r) return r.kind == 'P' and not is(r, TAKEN) end
-
--- How often playbacks of the guard's stream have come back, with this one.
+-- How often playbacks of the guard's stream have come back after others had thrown them
+-- out, with this one.
 local function returns_of(new)
   local returns = 0
   for _, r in ipairs(records) do
-    if was_thrown_out(r) and r.stream == new.stream then
+    if r.kind == 'P' and r.stream == new.stream and not is(r, TAKEN) then
       returns = math.max(returns, math.min(r.returns, MAX_RETURNS) + (is(r, WATCHED) and 1 or 0))
     end
   end
@@ -128,7 +121,7 @@ end
 local function fight(new)
   local standing = 0
   for _, r in ipairs(records) do
-    if was_thrown_out(r) and is(r, WATCHED) and r.stream == new.stream and r.returns >= MAX_RETURNS then
+    if r.kind == 'P' and r.stream == new.stream and not is(r, TAKEN) and is(r, WATCHED) and r.returns >= MAX_RETURNS then
       stay(r, ttl)
       standing = math.max(standing, over(r) - now)
     end

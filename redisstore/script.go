@@ -71,7 +71,6 @@ var constants = locals([]constant{
 	{"REPLACE_DEVICE", int64(guard.ReplaceDevice)},
 	{"REPLACE_OLDEST", int64(guard.ReplaceOldest)},
 
-	{"RECLAIM_CLOSED", int64(guard.ReclaimClosed)},
 	{"RECLAIM_LAPSED", int64(guard.ReclaimLapsed)},
 	{"RECLAIM_OFF", int64(guard.ReclaimOff)},
 

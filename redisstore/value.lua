@@ -120,19 +120,14 @@ local function extended(refreshed, old_interval, old_ttl, interval, ttl)
   return math.max(interval, refreshed + old_interval - now), math.max(ttl, refreshed + old_ttl - now)
 end
 
--- The flags of a guard that is refreshed by a node. One that was closed, or that another
--- node made, is never closed again.
-local function refreshed_flags(flags, made_by, node)
-  if band(flags, CLOSED) ~= 0 or made_by ~= node then flags = bor(without(flags, CLOSED), REOPENED) end
-  return without(flags, UNPROVEN)
-end
-
--- Refreshes the guard that starts there for a node, and adds flags to it. Returns what
--- the script does then.
+-- Refreshes the guard that starts there for a node, and adds flags to it. One that was
+-- closed, or that another node made, is never closed again. Returns what the script does
+-- then.
 local function extend(at, after, interval, ttl, more, node, channel)
   local refreshed, old_ttl, doubted, old_interval, flags = struct.unpack('>I6I4I4I4I2', value, at + 19)
   interval, ttl = extended(refreshed, old_interval, old_ttl, interval, ttl)
-  flags = refreshed_flags(bor(flags, more), value:byte(at + 50), node)
+  flags = without(bor(flags, more), UNPROVEN)
+  if band(flags, CLOSED) ~= 0 or value:byte(at + 50) ~= node then flags = bor(without(flags, CLOSED), REOPENED) end
   value = value:sub(1, at + 18) .. struct.pack('>I6I4I4I4I2', now, ttl, 0, interval, flags) .. value:sub(at + 39)
   write(math.max(last, now + ttl))
   if doubted > 0 then publish(channel, value:sub(at + 1, at + 16)) end

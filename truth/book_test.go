@@ -67,6 +67,7 @@ func (b *book) write(change func(now float64)) {
 type row struct {
 	Starts, Refused       int     // with or without room
 	Room, Admitted        int     // starts with room, and those of them that were admitted
+	Fresh                 int     // refusals with room that there had not been 6 s before
 	Within                int     // refusals though fewer slots than the limit can have been taken
 	Played                int     // playbacks that were admitted
 	Interrupted, Steady   int     // in the middle of it; of those who ask every 5 s or keep a connection
@@ -83,6 +84,7 @@ func (r *row) add(o *row) {
 	r.Refused += o.Refused
 	r.Room += o.Room
 	r.Admitted += o.Admitted
+	r.Fresh += o.Fresh
 	r.Within += o.Within
 	r.Played += o.Played
 	r.Interrupted += o.Interrupted
@@ -141,6 +143,9 @@ func kept(p *played) float64 {
 
 func over(p *played) float64 { return p.over }
 
+// noticed is when a gate that sees a playback's connections closed makes use of it.
+func noticed(p *played) float64 { return p.over + 6 }
+
 // judge says of an account what was right and what was wrong.
 func (a *account) judge() (r row) {
 	for _, p := range a.playbacks {
@@ -158,6 +163,9 @@ func (a *account) judge() (r row) {
 		} else {
 			r.Refused++
 			r.note("refused: "+p.code, 1)
+			if room && most(others, p.asked, p.answered, noticed) >= limit {
+				r.Fresh++
+			}
 			if room {
 				r.note("refused with room, beside "+a.ghosts(p), 1)
 			}

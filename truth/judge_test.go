@@ -39,13 +39,17 @@ func TestJudge(t *testing.T) {
 			account{playbacks: []*played{watchedFor(0, 50), watchedFor(0, 20), refusedAt(30, 40)}},
 			row{Starts: 3, Room: 3, Admitted: 2, Played: 2, Refused: 1, Watched: 70},
 		},
+		"refused because of what is over just now": {
+			account{playbacks: []*played{watchedFor(0, 50), watchedFor(0, 20), refusedAt(25, 25)}},
+			row{Starts: 3, Room: 3, Admitted: 2, Played: 2, Refused: 1, Fresh: 1, Watched: 70},
+		},
 		"refused by mistake, ttl later": {
 			account{playbacks: []*played{watchedFor(0, 150), watchedFor(0, 20), refusedAt(112, 112)}},
 			row{Starts: 3, Room: 3, Admitted: 2, Played: 2, Refused: 1, Within: 1, Watched: 170},
 		},
 		"refused by mistake, after a goodbye": {
 			account{playbacks: []*played{watchedFor(0, 150), watchedFor(0, 20).but(goodbye), refusedAt(22, 22)}},
-			row{Starts: 3, Room: 3, Admitted: 2, Played: 2, Refused: 1, Within: 1, Watched: 170},
+			row{Starts: 3, Room: 3, Admitted: 2, Played: 2, Refused: 1, Within: 1, Fresh: 1, Watched: 170},
 		},
 		"another started while this one waited": {
 			account{playbacks: []*played{watchedFor(0, 50), watchedFor(35, 50), refusedAt(30, 40)}},

@@ -103,10 +103,12 @@ var kinds = []kind{
 	{name: "endless .ts, network vanishes", naming: endless, ending: vanishes},
 }
 
-// tells reports whether the server can see that a playback of this kind is over: a
-// closing of what was cut short says nothing, and nor does one after a single answer.
+// tells reports whether every ending of this kind closes its connections or says
+// goodbye. A closing says nothing where a file was cut short, after a single answer, of
+// who closes when idle, and beside a connection that the network has lost.
 func (k *kind) tells() bool {
-	return k.ending == goodbye || k.ending == reports || k.ending == closes && k.conns != each && k.naming != progress
+	says := k.conns != each && k.conns != idles && k.naming != progress && k.habit != roams
+	return k.ending == goodbye || k.ending == reports || k.ending == closes && says
 }
 
 // steady reports whether a playback of this kind asks every 5 s or keeps a connection.
@@ -136,8 +138,8 @@ type act struct {
 // plan is what a viewer of a kind does in so many seconds.
 func (k *kind) plan(r *rand.Rand, length float64) (all []session) {
 	between := func(least, most float64) float64 { return least + r.Float64()*(most-least) }
-	for t := between(0, 40); t < length-15; t += between(10, 80) {
-		s := session{at: t, until: min(t+between(15, 100), length), title: r.IntN(3)}
+	for t := between(0, 90); t < length-15; t += between(20, 180) {
+		s := session{at: t, until: min(t+between(20, 120), length), title: r.IntN(3)}
 		switch k.habit {
 		case plays:
 		case pauses:

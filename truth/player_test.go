@@ -77,8 +77,8 @@ func (p *player) dial(ctx context.Context, _, _ string) (conn net.Conn, err erro
 	if err != nil {
 		return nil, err
 	}
-	if p.kind.naming == endless || p.kind.naming == progress {
-		conn.(*net.TCPConn).SetReadBuffer(16 << 10)
+	if p.kind.naming == endless && p.kind.ending == vanishes {
+		conn.(*net.TCPConn).SetReadBuffer(256 << 10) // it is soon full
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,7 +180,16 @@ func (p *player) report(ctx context.Context, state string) {
 }
 
 func (p *player) stream(s *session) string {
-	return fmt.Sprintf("film/%s-t%d", p.account.user, s.title)
+	shelf := "film"
+	switch p.kind.naming {
+	case byNothing:
+		shelf = "nameless"
+	case endless:
+		shelf = "channel"
+	case progress:
+		shelf = "file"
+	}
+	return fmt.Sprintf("%s/%s-t%d", shelf, p.account.user, s.title)
 }
 
 func (p *player) folder(s *session) string { return "/" + p.stream(s) + "/" }
@@ -192,8 +201,11 @@ func (p *player) start(ctx context.Context, s *session) (playing io.ReadCloser, 
 	switch p.kind.naming {
 	case endless, progress:
 		path := p.folder(s) + "channel.ts"
-		if p.kind.naming == progress {
+		switch {
+		case p.kind.naming == progress:
 			path = p.folder(s) + "film.mp4"
+		case p.kind.ending == vanishes:
+			path = p.folder(s) + "channel-fast.ts"
 		}
 		a := p.send(ctx, "GET", path, "", "Range", p.from(0))
 		if refused = a.refused(); refused != "" {
@@ -417,7 +429,7 @@ func (p *player) receive(ctx context.Context, s *session, b *played, answer io.R
 			}
 			close(ended)
 		}()
-		buf := make([]byte, 4<<10)
+		buf := make([]byte, 64<<10)
 		for p.w.now() < s.until {
 			if _, err := answer.Read(buf); err != nil {
 				break

@@ -2,7 +2,8 @@ package truth
 
 import "fmt"
 
-// shares are how many of the starts with room are admitted, at least.
+// shares are how many of the starts with room are admitted, at least. Where every
+// ending tells, that is of those whose room is 6 s old: it is noticed by then.
 var shares = map[string]float64{textbook: 0.95, telling: 0.95, mixed: 0.75}
 
 // breaks is what a row breaks of what is promised of every population. After a loss
@@ -22,13 +23,14 @@ func (r *row) breaks(lost bool) (broken []string) {
 	return broken
 }
 
-// wants is what of the promises about many starts and pauses a row does not keep.
-func (r *row) wants(share float64) (broken []string) {
-	if r.share() < share {
-		broken = append(broken, fmt.Sprintf("%.1f %% of the starts with room admitted, not %.0f", 100*r.share(), 100*share))
+// wants is what a group breaks of what is promised of many starts.
+func (r *row) wants(group string) (broken []string) {
+	of := r.Room
+	if group != mixed {
+		of -= r.Fresh
 	}
-	if r.ClosedTaken > (r.Closed+99)/100 {
-		broken = append(broken, fmt.Sprintf("%d of %d lost the slot in a pause, more than 1 %%", r.ClosedTaken, r.Closed))
+	if share := shares[group]; float64(r.Admitted) < share*float64(of) {
+		broken = append(broken, fmt.Sprintf("%d of %d starts with room were admitted, less than %.0f %%", r.Admitted, of, 100*share))
 	}
 	return broken
 }

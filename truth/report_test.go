@@ -31,12 +31,12 @@ func (r *report) of(w *world) {
 // String is a table as documents have it, and what else there is to know.
 func (r *report) String() string {
 	var b strings.Builder
-	b.WriteString("| players | starts with room: admitted | refused by mistake | playbacks interrupted | seconds beyond the limit | back after a pause, slot taken: all closed | connection kept | longer than `ttl` | samples of `GET /guards`: under | over |\n")
-	b.WriteString("|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| players | starts with room: admitted | refused, the room younger than 6 s | refused by mistake | playbacks interrupted | seconds beyond the limit | back after a pause, slot taken: all closed | connection kept | longer than `ttl` | samples of `GET /guards`: under | over |\n")
+	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, name := range r.groups {
 		w := r.rows[name]
-		fmt.Fprintf(&b, "| %s | %d of %d, %.0f %% | %d of %d | %d of %d | %.1f of %.0f | %d of %d | %d of %d | %d of %d | %d of %d | %d |\n", name,
-			w.Admitted, w.Room, 100*w.share(), w.Within, w.Refused, w.Interrupted, w.Played, w.Beyond, w.Watched,
+		fmt.Fprintf(&b, "| %s | %d of %d, %.0f %% | %d | %d of %d | %d of %d | %.1f of %.0f | %d of %d | %d of %d | %d of %d | %d of %d | %d |\n", name,
+			w.Admitted, w.Room, 100*w.share(), w.Fresh, w.Within, w.Refused, w.Interrupted, w.Played, w.Beyond, w.Watched,
 			w.ClosedTaken, w.Closed, w.KeptTaken, w.Kept, w.LongTaken, w.Long, w.Under, w.Samples, w.Above)
 	}
 	for _, name := range r.groups {

@@ -13,7 +13,7 @@ import (
 
 var (
 	long = flag.Bool("truth.long", false, "play all kinds of players, and everything for longer")
-	why  = flag.String("truth.why", "", "tell the story of this account, or of all in which something went wrong")
+	why  = flag.String("truth.why", "", "play this account only (u84), and tell its story and what the gates say; all: tell the stories of those in which something went wrong")
 	seed = flag.Uint64("truth.seed", 1, "of who does what when")
 )
 
@@ -59,9 +59,9 @@ var worlds = []struct {
 
 // TestTruth plays all worlds at once, and says what was found in them.
 func TestTruth(t *testing.T) {
-	s := size{length: 200, textbook: 5, closing: 10, mixed: 14}
+	s := size{length: 210, textbook: 8, closing: 14, mixed: 21}
 	if *long {
-		s = size{length: 1500, textbook: 4, closing: 7, mixed: 14, each: true}
+		s = size{length: 1500, textbook: 6, closing: 10, mixed: 14, each: true}
 	}
 	if _, err := build(); err != nil {
 		t.Fatal(err)
@@ -98,6 +98,9 @@ func TestTruth(t *testing.T) {
 							t.Log(a.why())
 						}
 					}
+					for _, g := range w.gates {
+						t.Log(g.said)
+					}
 				}
 				for _, group := range found.groups {
 					for _, broken := range found.rows[group].breaks(c.lost) {
@@ -112,7 +115,7 @@ func TestTruth(t *testing.T) {
 	})
 	t.Logf("all of them without a fault\n%s", &all)
 	for _, group := range all.groups {
-		for _, broken := range all.rows[group].wants(shares[group]) {
+		for _, broken := range all.rows[group].wants(group) {
 			t.Errorf("%s: %s", group, broken)
 		}
 	}

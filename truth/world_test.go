@@ -123,23 +123,25 @@ func newWorld(t *testing.T, inRedis bool, gates int) *world {
 	}
 	for range gates {
 		g := &gate{address: "127.0.0.1:" + redistest.FreePort(t), boxes: "127.0.0.1:" + redistest.FreePort(t), home: t.TempDir()}
+		log := ""
+		if *why != "" && *why != "all" {
+			log = "log"
+		}
 		g.config = fmt.Sprintf(`{
 	auto_https off
 	persist_config off
 	grace_period 1s
-	log {
-		level INFO
-		exclude http.log.access
-	}
 	servers {
 		protocols h1 h2c
 		timeouts {
 			idle %v
+			write_idle %v
 		}
 	}
 }
 (gate) {
 	bind 127.0.0.1
+	%s
 	stream_guard {
 		user {header.X-User-Id}
 		limit %d
@@ -158,7 +160,7 @@ http://:%s {
 http://:%s {
 	import gate limit 1 per client replace
 }
-`, life(300), limit, life(interval), life(ttl), store, origin.Listener.Addr(), port(g.address), port(g.boxes))
+`, life(300), life(30), log, limit, life(interval), life(ttl), store, origin.Listener.Addr(), port(g.address), port(g.boxes))
 		if err := g.start(); err != nil {
 			t.Fatal(err)
 		}
@@ -255,10 +257,14 @@ func serve(w http.ResponseWriter, r *http.Request) {
 		}
 		b.WriteString("#EXT-X-ENDLIST\n")
 		io.WriteString(w, b.String())
-	case name == "channel.ts":
+	case strings.HasPrefix(name, "channel"):
+		much := segment[:bitrate/2]
+		if name == "channel-fast.ts" { // soon so much that a receiver who is gone is noticed
+			much = bytes.Repeat(segment, 32)
+		}
 		w.WriteHeader(http.StatusOK)
 		for r.Context().Err() == nil {
-			if _, err := w.Write(segment[:bitrate/2]); err != nil {
+			if _, err := w.Write(much); err != nil {
 				return
 			}
 			w.(http.Flusher).Flush()
@@ -291,6 +297,9 @@ func (w *world) household(ctx context.Context, all *sync.WaitGroup, group string
 	n := 4 * len(w.accounts)
 	a := &account{user: fmt.Sprintf("u%d", n), group: group}
 	w.accounts = append(w.accounts, a)
+	if *why != "" && *why != "all" && *why != a.user {
+		return
+	}
 	for _, k := range four {
 		sessions := k.plan(rand.New(rand.NewPCG(*seed, uint64(n))), length)
 		p := newPlayer(w, a, n, k)

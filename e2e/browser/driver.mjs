@@ -2,6 +2,7 @@
 // {id, call, tab, args}; its answer is a line on stdout, {id, value} or
 // {id, error}. Chromium ends with stdin, however the tests end.
 import { createInterface } from 'node:readline'
+import axe from 'axe-core'
 import { chromium } from 'playwright-core'
 
 // How long to wait is up to the tests.
@@ -46,9 +47,17 @@ const calls = {
 		await openIn(context, tab, url)
 		await ready(tab)
 	},
-	// A page that is not of these tests, in a window of this size.
-	async visit(tab, url, width, height) {
-		await openIn(await browser.newContext({ viewport: { width, height } }), tab, url)
+	// A page that is not of these tests, in a window of this size, light or dark.
+	async visit(tab, url, width, height, colorScheme = 'light') {
+		await openIn(await browser.newContext({ viewport: { width, height }, colorScheme }), tab, url)
+	},
+	press: (tab, key) => tabs.get(tab).keyboard.press(key),
+	// What axe-core finds wrong with a page, by rule and element.
+	async violations(tab) {
+		const page = tabs.get(tab)
+		await page.evaluate(axe.source)
+		const { violations } = await page.evaluate(() => window.axe.run())
+		return violations.flatMap(({ id, nodes }) => nodes.map(({ target, failureSummary }) => `${id}: ${target}: ${failureSummary}`))
 	},
 	click: (tab, selector) => tabs.get(tab).click(selector),
 	texts: (tab, selector) => tabs.get(tab).locator(selector).allInnerTexts(),

@@ -172,8 +172,8 @@ func drawClaim(t *rapid.T, user string) guard.Claim {
 		c.Named = true
 	case 1:
 		c.Nameless = true
-		if rapid.Bool().Draw(t, "was served before") {
-			c.For = drawID(t)
+		if by := drawID(t); by != c.ID && rapid.Bool().Draw(t, "was served before") { // by another's guard
+			c.For = by
 		}
 	}
 	return c
