@@ -240,6 +240,7 @@ func (p *Passage) hold() {
 // HoldAnswers has each answer that is under way hold the gate's store, which the gate
 // is about to give back.
 func (g *Gate) HoldAnswers() {
+	g.over.Store(true)
 	for i := range g.sending.parts {
 		s := &g.sending.parts[i]
 		s.mu.Lock()

@@ -49,7 +49,7 @@ func (p *Passage) closeSoon(of *guard.Claim) {
 		return
 	}
 	c := &closing{gate: p.gate, user: p.request.User, client: p.request.Client, id: of.ID, proven: make(chan struct{})}
-	if p.gate.Hold != nil {
+	if p.gate.over.Load() && p.gate.Hold != nil { // nobody else may hold it
 		c.release = p.gate.Hold()
 	}
 	closings.mu.Lock()
@@ -121,6 +121,11 @@ func (c *closing) close(hurried bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), closeAfter)
 	defer cancel()
 	<-c.proven
+	select {
+	case <-k.Closed(): // with its config, a moment ago
+		return
+	default:
+	}
 	if closed, err := k.HangUp(ctx, c.user, c.id); closed && err == nil && c.gate.OnClosed != nil {
 		c.gate.OnClosed(hurried)
 	}

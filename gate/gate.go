@@ -10,6 +10,7 @@ package gate
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
@@ -36,6 +37,7 @@ type Gate struct {
 	// OnClosed hears of each guard that was closed because its endless answer is over,
 	// and whether that was for the sake of the same client's next start. Optional.
 	OnClosed func(hurried bool)
+	over     atomic.Bool // what the gate is part of
 	// Stopping reports whether the process is about to stop: then that answers end is
 	// nobody's doing. Optional.
 	Stopping func() bool
