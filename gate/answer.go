@@ -63,7 +63,8 @@ type sending struct {
 	asks  atomic.Int64
 
 	mu    sync.Mutex
-	lasts map[guard.ID]int // endless answers that have lasted, by their playback
+	lasts map[guard.ID]int // endless answers that have lasted, by their playback,
+	whose map[whose]int    // and by their client
 }
 
 func (s *sending) part(id guard.ID) *answers { return &s.parts[int(id[0])%len(s.parts)] }
@@ -151,7 +152,7 @@ func (p *Passage) Answered(whole, hungUp bool) (cut bool) {
 	a.mu.Unlock()
 	p.ID = claim.ID
 	if a.lasts {
-		p.gate.sending.count(claim.ID, -1)
+		p.gate.sending.count(p, claim.ID, -1)
 	}
 	switch cut = a.cut.Load(); {
 	case !endless || cut:
@@ -239,6 +240,7 @@ func (p *Passage) hold() {
 // HoldAnswers has each answer that is under way hold the gate's store, which the gate
 // is about to give back.
 func (g *Gate) HoldAnswers() {
+	g.over.Store(true)
 	for i := range g.sending.parts {
 		s := &g.sending.parts[i]
 		s.mu.Lock()
@@ -297,15 +299,19 @@ func (a *answer) unsends() (goesOn bool) {
 	return !a.ended
 }
 
-// count counts the endless answers of a playback that have lasted.
-func (s *sending) count(id guard.ID, more int) {
+// count counts the endless answers that have lasted.
+func (s *sending) count(p *Passage, id guard.ID, more int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.lasts == nil {
-		s.lasts = make(map[guard.ID]int)
+		s.lasts, s.whose = make(map[guard.ID]int), make(map[whose]int)
 	}
+	who := whose{p.request.User, p.request.Client}
 	if s.lasts[id] += more; s.lasts[id] == 0 {
 		delete(s.lasts, id)
+	}
+	if s.whose[who] += more; s.whose[who] == 0 {
+		delete(s.whose, who)
 	}
 }
 
@@ -314,4 +320,11 @@ func (s *sending) last(id guard.ID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.lasts[id] > 0
+}
+
+// lastOf reports whether one of a client is.
+func (s *sending) lastOf(who whose) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.whose[who] > 0
 }

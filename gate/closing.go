@@ -25,8 +25,7 @@ type closing struct {
 	user    string
 	client  guard.Client
 	id      guard.ID
-	policy  guard.Policy
-	proven  bool // the guard, by more than the request that made it
+	proven  chan struct{} // closed when the guard is, by more than the request that made it
 	timer   *time.Timer
 	release func() // gives back the store
 }
@@ -49,22 +48,23 @@ func (p *Passage) closeSoon(of *guard.Claim) {
 	if p.request.Policy.Reclaim == guard.ReclaimOff || p.gate.sending.last(of.ID) {
 		return
 	}
-	c := &closing{gate: p.gate, user: p.request.User, client: p.request.Client, id: of.ID, policy: p.request.Policy, proven: p.answer.lasts}
-	if p.request.Mode == Observe {
-		c.policy = Observed(c.policy)
-	}
-	if p.gate.Hold != nil {
+	c := &closing{gate: p.gate, user: p.request.User, client: p.request.Client, id: of.ID, proven: make(chan struct{})}
+	if p.gate.over.Load() && p.gate.Hold != nil { // nobody else may hold it
 		c.release = p.gate.Hold()
 	}
-	asked(c.id)
 	closings.mu.Lock()
 	defer closings.mu.Unlock()
+	if before := closings.byID[c.id]; before != nil {
+		before.drop()
+		defer before.letGo()
+	}
 	if closings.byID == nil {
 		closings.byID, closings.of = make(map[guard.ID]*closing), make(map[whose][]*closing)
 	}
 	closings.byID[c.id] = c
 	closings.of[c.whose()] = append(closings.of[c.whose()], c)
 	closings.size.Add(1)
+	go c.prove(p)
 	c.timer = time.AfterFunc(closeAfter, func() {
 		if c.leave() {
 			c.close(false)
@@ -81,6 +81,12 @@ func (c *closing) leave() bool {
 	if closings.byID[c.id] != c {
 		return false
 	}
+	c.drop()
+	return true
+}
+
+// drop takes it from the closings, whose lock is held.
+func (c *closing) drop() {
 	closings.size.Add(-1)
 	delete(closings.byID, c.id)
 	of := slices.DeleteFunc(closings.of[c.whose()], func(other *closing) bool { return other == c })
@@ -88,7 +94,22 @@ func (c *closing) leave() bool {
 		delete(closings.of, c.whose())
 	}
 	c.timer.Stop()
-	return true
+}
+
+// prove says of a guard that it is no single request's. That an endless answer was left
+// says as much as another request.
+func (c *closing) prove(p *Passage) {
+	defer close(c.proven)
+	if p.answer.lasts {
+		return
+	}
+	policy := p.request.Policy
+	if p.request.Mode == Observe {
+		policy = Observed(policy)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeAfter)
+	defer cancel()
+	c.gate.Keeper.Refresh(ctx, c.user, c.id, policy)
 }
 
 func (c *closing) close(hurried bool) {
@@ -99,8 +120,11 @@ func (c *closing) close(hurried bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeAfter)
 	defer cancel()
-	if !c.proven { // that an answer was left says as much as another request
-		k.Refresh(ctx, c.user, c.id, c.policy)
+	<-c.proven
+	select {
+	case <-k.Closed(): // with its config, a moment ago
+		return
+	default:
 	}
 	if closed, err := k.HangUp(ctx, c.user, c.id); closed && err == nil && c.gate.OnClosed != nil {
 		c.gate.OnClosed(hurried)
@@ -143,7 +167,7 @@ func (g *Gate) hurry(ctx context.Context, c *guard.Claim, v *guard.Verdict) bool
 				one.close(true)
 			}
 		}
-		if len(of) > 0 || v.Repeated || time.Since(began) >= changing || !slices.ContainsFunc(v.InTheWay, func(o guard.Guard) bool { return o.Client == c.Client && g.sending.last(o.ID) }) {
+		if len(of) > 0 || v.Repeated || time.Since(began) >= changing || !g.sending.lastOf(who) {
 			return len(of) > 0
 		}
 		select {

@@ -97,7 +97,7 @@ func (d *due) begin() {
 		if a.lasts = true; d.claim.Long {
 			d.isPath(d.claim.ID)
 		}
-		g.sending.count(d.claim.ID, 1)
+		g.sending.count(d.Passage, d.claim.ID, 1)
 	case a.short: // meanwhile
 		d.wasShort(&d.claim)
 	default:

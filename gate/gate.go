@@ -10,6 +10,7 @@ package gate
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
@@ -36,6 +37,7 @@ type Gate struct {
 	// OnClosed hears of each guard that was closed because its endless answer is over,
 	// and whether that was for the sake of the same client's next start. Optional.
 	OnClosed func(hurried bool)
+	over     atomic.Bool // what the gate is part of
 	// Stopping reports whether the process is about to stop: then that answers end is
 	// nobody's doing. Optional.
 	Stopping func() bool
@@ -299,7 +301,8 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, g.Hurry.asking(ctx, func(c guard.Claim) (v guard.Verdict, err error) {
 		waited = c.Waited
 		v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
-		if err == nil && (v.Outcome == guard.Rejected || v.Outcome == guard.Doubted) && g.hurry(ctx, &c, &v) {
+		if err == nil && !v.Outcome.Pass() && v.Outcome != guard.Revoked && g.hurry(ctx, &c, &v) {
+			g.Keeper.Reconsider(c.ID)
 			v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
 		}
 		return v, err

@@ -169,6 +169,9 @@ func (k *Keeper) Known(c *guard.Claim, p *guard.Policy) (held int, trial *Trial,
 	return int(l.held), trial, true
 }
 
+// Reconsider has the store be asked again about a playback that was denied lately.
+func (k *Keeper) Reconsider(id guard.ID) { k.denials.delete(id) }
+
 // IsServed reports whether a playback without a name is served by another's guard.
 func (k *Keeper) IsServed(id guard.ID) bool {
 	l, known := k.leases.get(id)
