@@ -323,6 +323,9 @@ func (l *link) Undo(_ context.Context, user string, id guard.ID, replaced []guar
 	undone := false
 	_, err := call(l, user, id, func(ledger *guard.Ledger, now time.Time) bool {
 		undone = ledger.Undo(now, id, replaced) || undone
+		for _, id := range replaced { // their playbacks start like any other
+			delete(l.w.vacated, id)
+		}
 		return undone
 	})
 	if undone {

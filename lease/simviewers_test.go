@@ -162,7 +162,7 @@ func (w *world) hangUp(n *simNode, user string, id guard.ID, asked int) (closed 
 		w.mu.Unlock()
 		return false
 	}
-	delete(w.playing[user], id)
+	delete(w.playing[user], w.viewer(id))
 	w.hanging[id]++
 	w.mu.Unlock()
 	away := w.away.Load()
