@@ -20,7 +20,7 @@ help: ## list the targets
 run: ## serve Caddyfile.example; needs only Go
 	@echo 'Building Caddy with the module. The first time this takes a minute or two.'
 	go build -o bin/caddy ./cmd/caddy
-	@{ until (exec 3<>/dev/tcp/localhost/8090) 2>/dev/null; do kill -0 $$$$ 2>/dev/null || exit; sleep 0.2; done; \
+	@{ until (exec 3<>/dev/tcp/localhost/8090) 2>/dev/null; do kill -0 $$$$ 2>/dev/null || exit; sleep 0.2; done; sleep 1; \
 		printf '\n%s\n\n' 'Open http://localhost:8090/ and press play on all four devices. Ctrl-C stops Caddy.'; } & \
 	exec bin/caddy run --config Caddyfile.example
 
