@@ -193,7 +193,7 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		if c.Short && own.is(long) {
 			own.flags = own.flags&^(long|named) | nameless
 		}
-		if !own.is(named) || !c.Nameless {
+		if !own.is(named) || !c.Nameless || own.Closed {
 			v.Answered = own.refresh(now, p, l.Node)
 		}
 		v.Guard = own.Guard
@@ -299,7 +299,8 @@ func (r *record) serves(c *Claim) bool {
 }
 
 // share keeps alive what the user has on the claim's stream and device, as far as
-// its own media have never named themselves, and returns the oldest.
+// its own media have never named themselves, and returns the oldest. What is closed
+// serves where nothing else does, and is closed no more: somebody is watching.
 func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *record) {
 	for i := range l.records {
 		r := &l.records[i]
@@ -309,9 +310,12 @@ func (l *Ledger) share(now time.Time, c *Claim, p Policy, v *Verdict) (first *re
 		if !r.is(named) && r.refresh(now, p, l.Node) {
 			v.Answered = true
 		}
-		if first == nil {
+		if first == nil || first.Closed && !r.Closed {
 			first = r
 		}
+	}
+	if first != nil && first.Closed {
+		v.Answered = first.refresh(now, p, l.Node)
 	}
 	return first
 }

@@ -41,6 +41,7 @@ type Store interface {
 	// watched: its guard is closed from now on, and has its slot as long as it had before.
 	// It reports whether it is; not where there is no such guard, or it was closed before,
 	// also if it has been refreshed since; and where another node has made or refreshed it.
+	// Who calls it knows that the guard is on no trial (Undo).
 	CloseGuard(ctx context.Context, user string, id ID) (bool, error)
 
 	// Undo takes back what a claim of media made, if nothing else was asked under

@@ -68,6 +68,97 @@ func TestWhoHangsUpHasHisGuardClosedUntilHeComesBack(t *testing.T) {
 	})
 }
 
+// Of who leaves within a refresh period the store has heard once.
+func TestWhoLeavesSoonIsClosed(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		one := policy
+		one.Limit = 1
+		for n := range 5 { // as who changes channels
+			a.check(guard.Admitted, claim(n), one)
+			time.Sleep(time.Second)
+			a.check(guard.Known, claim(n), one)
+			a.hangUp(true, claim(n))
+		}
+	})
+}
+
+// A refusal is not repeated when a closing has made room.
+func TestAClosingOutdatesTheDenialsThatItsGuardCaused(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		one := policy
+		one.Limit = 1
+		a.check(guard.Admitted, claim(1), one)
+		time.Sleep(10 * time.Second)
+		for _, n := range []node{a, b} {
+			n.check(guard.Rejected, claim(2), one)
+			if v := n.check(guard.Rejected, claim(2), one); !v.Repeated {
+				t.Error("the refusal is not remembered")
+			}
+		}
+		a.hangUp(true, claim(1))
+		v := b.check(guard.Admitted, claim(2), one)
+		if v.Taken != 1 || len(v.Replaced) != 1 || v.Replaced[0] != claim(1).ID {
+			t.Errorf("verdict %+v", v)
+		}
+		a.check(guard.Rejected, claim(3), one)
+	})
+}
+
+// Who comes back after his slot was taken is told so, and has one again where there is
+// room, under the same name: whoever makes that room, on whichever node. That he was
+// told is remembered for denialTime, since it names nobody in his way.
+func TestWhoseSlotWasTakenComesBackWhereThereIsRoom(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		one := policy
+		one.Limit = 1
+		back := func(n node) {
+			t.Helper()
+			n.check(guard.Admitted, claim(1), one)
+			time.Sleep(10 * time.Second)
+			n.hangUp(true, claim(1))
+			b.check(guard.Admitted, claim(2), one)
+			time.Sleep(5 * time.Second)
+			n.check(guard.Replaced, claim(1), one)
+			if v := n.check(guard.Replaced, claim(1), one); !v.Repeated {
+				t.Error("what he was told is not remembered")
+			}
+		}
+		back(a)
+		b.Release(t.Context(), "user", claim(2).ID, one)
+		time.Sleep(denialTime)
+		a.check(guard.Admitted, claim(1), one)
+		time.Sleep(10 * time.Second)
+		a.hangUp(true, claim(1))
+		a.Release(t.Context(), "user", claim(1).ID, one)
+		time.Sleep(policy.TTL)
+
+		back(a)
+		b.hangUp(true, claim(2))
+		time.Sleep(denialTime)
+		a.check(guard.Admitted, claim(1), one)
+		b.check(guard.Replaced, claim(2), one)
+	})
+}
+
+// Who has taken a slot and delivers nothing lets whose it was go on, at once.
+func TestATakingThatDeliversNothingIsTakenBack(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		one := policy
+		one.Limit = 1
+		a.check(guard.Admitted, claim(1), one)
+		time.Sleep(10 * time.Second)
+		a.hangUp(true, claim(1))
+		v, trial, err := b.Check(t.Context(), claim(2), one)
+		if err != nil || v.Outcome != guard.Admitted || v.Taken != 1 {
+			t.Fatalf("verdict %+v, error %v", v, err)
+		}
+		a.check(guard.Replaced, claim(1), one)
+		trial.End(false)
+		time.Sleep(denialTime) // on the other node it is remembered for so long
+		a.check(guard.Admitted, claim(1), one)
+	})
+}
+
 func TestAClosingEndsTheLeaseOnEveryNode(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, b node) {
 		a.watch(claim(1))

@@ -143,9 +143,10 @@ if not own and nameless then
   for _, r in ipairs(records) do
     if r.kind == 'G' and serves(r) then
       if not is(r, NAMED) then also = math.max(also, refresh(r, interval, ttl, node)) end
-      oldest = oldest or r
+      if not oldest or is(oldest, CLOSED) and not is(r, CLOSED) then oldest = r end
     end
   end
+  if oldest and is(oldest, CLOSED) then also = refresh(oldest, interval, ttl, node) end -- somebody is watching
   if oldest then return answer(REFRESHED, pack(oldest)) end
   own = first(function(r) return r.kind == 'G' and may(r) end)
   local function ended(r)
@@ -228,7 +229,7 @@ if named then set(new, NAMED) end
 if length == 1 then set(new, LONG) end
 if length == 2 and is(new, LONG) then new.flags = bor(without(without(new.flags, LONG), NAMED), NAMELESS) end
 if own then
-  if not is(new, NAMED) or not nameless then also = refresh(new, interval, ttl, node) end
+  if not is(new, NAMED) or not nameless or is(new, CLOSED) then also = refresh(new, interval, ttl, node) end
   local _, i = find('G', id)
   records[i] = new
   return answer(REFRESHED, pack(new))

@@ -303,12 +303,6 @@ func (s *suite) aGuardIsClosedAtOnce() {
 		s.release(true, 1)
 		s.Advance(policy.TTL)
 	}
-	s.acquire(guard.Admitted, claim(1), policy)
-	if closed, err := s.Store.CloseGuard(s.Context(), "mallory", id(1)); err != nil || closed {
-		s.Errorf("foreign close: %v, %v", closed, err)
-	}
-	s.close(true, 1)
-	s.release(true, 1)
 	s.close(false, 1)
 }
 
@@ -362,14 +356,39 @@ func (s *suite) observingTakesNothing() {
 	s.acquire(guard.Uncounted, claim(1), p)
 }
 
-// Requests without a name keep nothing open that names itself, and are served by it
-// as long as it is there.
+// Requests without a name reopen the guard that serves them, where no other does: they
+// say that somebody is watching. But they do not keep it, if it names itself.
 func (s *suite) namelessAndClosed() {
-	s.watches(one, 1)
+	for _, back := range []guard.Claim{nameless(claim(5)), nameless(on(5, "", "", "")), nameless(claim(1)), with(nameless(claim(5)), guard.Look)} {
+		s.watches(one, 1)
+		s.close(true, 1)
+		s.Advance(time.Second)
+		if v := s.acquire(guard.Refreshed, back, one); v.Guard.Closed || v.FreeIn != policy.TTL {
+			s.Errorf("verdict %+v", v)
+		}
+		s.acquire(guard.Rejected, named(on(2, "other", "", "")), one)
+		s.close(false, 1)
+		s.Advance(policy.TTL / 2)
+		if v := s.acquire(guard.Refreshed, back, one); v.FreeIn != policy.TTL/2 {
+			s.Errorf("verdict %+v", v)
+		}
+		s.release(true, 1)
+		s.Advance(policy.TTL)
+	}
+	// What is closed beside one that serves them stays closed.
+	s.watches(policy, 1, 2)
 	s.close(true, 1)
-	if v := s.acquire(guard.Refreshed, nameless(claim(5)), one); !v.Guard.Closed || v.FreeIn > 0 {
+	s.Advance(time.Second)
+	if v := s.acquire(guard.Refreshed, nameless(claim(5)), policy); v.Guard.ID != id(2) {
 		s.Errorf("verdict %+v", v)
 	}
+	s.takes(guard.Admitted, named(on(3, "other", "", "")), guard.Policy{Limit: 2, Interval: policy.Interval, TTL: policy.TTL}, 1)
+	s.release(true, 2)
+	s.release(true, 3)
+	s.Advance(2 * policy.TTL)
+	// After a taking they are told what its playback is.
+	s.watches(one, 1)
+	s.close(true, 1)
 	s.takes(guard.Admitted, named(on(2, "other", "", "")), one, 1)
 	s.acquire(guard.Replaced, nameless(claim(5)), one)
 	s.release(true, 2)

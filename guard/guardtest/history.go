@@ -182,6 +182,7 @@ func (a account) does(c Call, limit int) []step {
 			a.held &^= it
 			a.closed &^= it
 			a.unproven &^= it
+			a.closed &^= it
 			a.reopened &^= it
 			a.released |= it & a.returned
 			a.returned &^= it
