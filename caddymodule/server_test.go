@@ -42,7 +42,11 @@ func serve(t *testing.T, caddyfile string) *server {
 	if err := s.load(caddyfile); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { caddy.Stop() })
+	t.Cleanup(func() {
+		caddy.Stop()
+		// A test in virtual time may not be given this one's store.
+		eventually(t, "an end of all that holds a store", func() bool { return len(storage.InUse()) == 0 })
+	})
 	return s
 }
 
