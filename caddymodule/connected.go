@@ -35,14 +35,15 @@ func countClosed(hurried bool) {
 
 // connected is how a gate tells of its requests' connections.
 type connected struct {
-	closer connection.Closer
+	registry *connection.Registry
+	closer   connection.Closer
 }
 
 // connect has a server tell of its connections, and returns how a gate in front of a
 // store does. HTTP/3 has no hooks: its requests have no connection.
 func connect(srv *caddyhttp.Server, store *storage.Pooled) *connected {
 	hook(srv)
-	return &connected{closerOf(store)}
+	return &connected{connections, closerOf(store)}
 }
 
 var (
@@ -79,7 +80,7 @@ func (c *connected) carry(r *http.Request, v *visit) (p connection.Playback) {
 	}
 	g := &v.request
 	p = connection.Playback{Closer: c.closer, ID: v.passage.Guard(), User: g.User, Device: g.Device, Client: g.Client}
-	connections.Carry(seen(r), &p, g.Kind == playback.Manifest)
+	c.registry.Carry(seen(r), &p, g.Kind == playback.Manifest)
 	return p
 }
 
@@ -90,13 +91,13 @@ func (c *connected) answered(r *http.Request, v *visit, p *connection.Playback) 
 	}
 	conn := connection.From(r.Context())
 	if r.Context().Err() == nil {
-		connections.Answered(conn, p, false, false)
+		c.registry.Answered(conn, p, false, false)
 		return
 	}
 	// A client may close its connection as soon as it has all, before the handler is done.
 	length, err := strconv.ParseInt(v.word.near.Header().Get("Content-Length"), 10, 64)
 	whole := err == nil && v.word.near.written >= length || r.Method == http.MethodHead
-	connections.Answered(conn, p, !whole && !v.word.near.timedOut, err == nil && v.request.Token == nil)
+	c.registry.Answered(conn, p, !whole && !v.word.near.timedOut, err == nil && v.request.Token == nil)
 }
 
 // seen is the connection that a request came by; nil where it is not known. What
@@ -119,7 +120,7 @@ func proxied(r *http.Request) bool {
 
 // hurry is the gate's Hurry.
 func (c *connected) hurry(ctx context.Context, start *guard.Claim) bool {
-	return connections.Hurry(ctx, &connection.Playback{Closer: c.closer, ID: start.ID, User: start.User, Device: start.Device, Client: start.Client})
+	return c.registry.Hurry(ctx, &connection.Playback{Closer: c.closer, ID: start.ID, User: start.User, Device: start.Device, Client: start.Client})
 }
 
 // explicit is the store of the API: its calls are requests of their playbacks too.
@@ -143,8 +144,8 @@ func (s explicit) called(ctx context.Context, c guard.Claim, v guard.Verdict, er
 	}
 	p := connection.Playback{Closer: s.closer, ID: c.ID, User: c.User, Device: c.Device, Client: c.Client}
 	conn := connection.From(ctx)
-	connections.Carry(conn, &p, false)
-	connections.Answered(conn, &p, false, false)
+	s.registry.Carry(conn, &p, false)
+	s.registry.Answered(conn, &p, false, false)
 }
 
 // Acquire implements guard.Store.

@@ -54,7 +54,7 @@ func TestMakeRunSaysWhatToDo(t *testing.T) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "script", "-qefc", "make run", "/dev/null")
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "HOME="+dir, "CADDY_ADMIN="+socket(t), "PATH="+filepath.Join(dir, "tools")+":"+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "HOME="+dir, "CADDY_ADMIN="+socket(t), "MAKEFLAGS=", "MAKELEVEL=", "PATH="+filepath.Join(dir, "tools")+":"+os.Getenv("PATH"))
 	terminal := &journal{serving: make(chan struct{})}
 	cmd.Stdout = terminal
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

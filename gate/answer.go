@@ -150,7 +150,9 @@ func (p *Passage) Answered(whole, hungUp bool) (cut bool) {
 	a.done, a.short = true, whole && !hungUp && !lasted
 	claim, endless := p.claim, a.endless
 	a.mu.Unlock()
-	p.ID = claim.ID
+	if claim.Long {
+		p.ID = claim.ID
+	}
 	if a.lasts {
 		p.gate.sending.count(p, claim.ID, -1)
 	}
