@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
@@ -308,30 +309,34 @@ func (l *link) Refresh(_ context.Context, user string, id guard.ID, p guard.Poli
 }
 
 func (l *link) CloseGuard(_ context.Context, user string, id guard.ID) (bool, error) {
-	closed := false
+	var closed atomic.Bool // by a call or its repetition; a failover repeats it later
 	_, err := call(l, user, id, func(ledger *guard.Ledger, now time.Time) bool {
-		closed = ledger.CloseGuard(now, id) || closed
-		return closed
+		if ledger.CloseGuard(now, id) {
+			closed.Store(true)
+		}
+		return closed.Load()
 	})
-	if closed {
+	if closed.Load() {
 		l.publish(id)
 	}
-	return closed && err == nil, err
+	return closed.Load() && err == nil, err
 }
 
 func (l *link) Undo(_ context.Context, user string, id guard.ID, replaced []guard.ID) (bool, error) {
-	undone := false
+	var undone atomic.Bool
 	_, err := call(l, user, id, func(ledger *guard.Ledger, now time.Time) bool {
-		undone = ledger.Undo(now, id, replaced) || undone
+		if ledger.Undo(now, id, replaced) {
+			undone.Store(true)
+		}
 		for _, id := range replaced { // their playbacks start like any other
 			delete(l.w.vacated, id)
 		}
-		return undone
+		return undone.Load()
 	})
-	if undone {
+	if undone.Load() {
 		l.publish(id)
 	}
-	return undone && err == nil, err
+	return undone.Load() && err == nil, err
 }
 
 func (l *link) Release(_ context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
