@@ -217,7 +217,7 @@ func (c *Conn) add(p *Playback, now int64, manifest bool) bool {
 		return false
 	}
 	r.hide(quiet.key())
-	r.leave(quiet.playback, nil)
+	r.leave(quiet, nil, nothing)
 	known := r.join(p, manifest)
 	if known == nil {
 		*quiet = c.carried[len(c.carried)-1]
@@ -235,31 +235,46 @@ func (c *Conn) end(state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	byClient := state == http.StateClosed && c.byClient(now)
-	for _, of := range c.carried {
-		switch {
+	said := nothing
+	if state == http.StateClosed {
+		said = c.said(now)
+	}
+	for i := range c.carried {
+		switch of := &c.carried[i]; {
 		case c.mute, state == http.StateHijacked:
 			r.hide(of.key())
-			r.leave(of.playback, nil)
-		case byClient && (of.cut == 0 || now-of.cut > int64(justNow)):
-			r.leave(of.playback, c.server)
+			r.leave(of, nil, nothing)
+		case of.cut != 0 && now-of.cut <= int64(justNow):
+			r.leave(of, nil, nothing)
 		default:
-			r.leave(of.playback, nil)
+			r.leave(of, c.server, said)
 		}
 	}
 	c.carried = nil
 }
 
-// byClient reports whether it is the client that has closed the connection, and
-// whether that says anything. HTTP/2 has the connection wait once more when it is
-// closed while requests are under way.
-func (c *Conn) byClient(now int64) bool {
+// saying is what the end of a connection says of its client.
+type saying uint8
+
+const (
+	nothing saying = iota // the server has closed it, perhaps
+	little                // the client has closed it, but it may be one that makes a connection for each request
+	gone                  // the client has closed it
+)
+
+// said is what the end of the connection says. HTTP/2 has the connection wait once more
+// when it is closed while requests are under way.
+func (c *Conn) said(now int64) saying {
 	midway := c.hungUp || c.running > 0
 	switch {
-	case c.waits == 0: // HTTP/1.1, before or after an answer's end
-		return c.hungUp
+	case c.waits == 0 && !c.hungUp: // HTTP/1.1, before or after an answer's end
+		return nothing
+	case c.waits == 0:
+		return gone
+	case c.idle != 0 && now-c.waits >= int64(c.idle):
+		return nothing
 	case min(c.asked, c.busy) == 1 && !midway:
-		return false // a client that may make a connection for each request
+		return little
 	}
-	return c.idle == 0 || now-c.waits < int64(c.idle)
+	return gone
 }

@@ -327,6 +327,22 @@ func TestWhatAClosingSays(t *testing.T) {
 				c.CloseIdleConnections()
 			}
 		}, nil},
+		"all are closed at once, the last carried one answer": {func(w *world) {
+			c, other := w.client(), w.client()
+			c.get("a/manifest", "a/1")
+			other.get("a/2")
+			time.Sleep(time.Second)
+			c.CloseIdleConnections()
+			other.CloseIdleConnections()
+		}, []string{"u a 6s"}},
+		"one is closed, and the last carries one more answer": {func(w *world) {
+			c, other := w.client(), w.client()
+			c.get("a/manifest", "a/1")
+			c.CloseIdleConnections()
+			time.Sleep(time.Second)
+			other.get("a/2")
+			other.CloseIdleConnections()
+		}, nil},
 		"a segment is cut short, and another rendition follows": {func(w *world) {
 			c := w.client()
 			c.get("a/manifest")

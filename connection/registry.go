@@ -59,6 +59,8 @@ type playback struct {
 	Playback
 	led    atomic.Bool // one of its requests was for a manifest
 	open   int         // connections that carry it
+	asked  int64       // when it was last asked for on one that is closed
+	said   int64       // when one was last closed that says its client is gone; 0 if none was
 	over   int64       // when its client closed the last of them; 0 if it did not
 	server *Server     // whose connection that was
 
@@ -132,21 +134,27 @@ func (r *Registry) join(p *Playback, manifest bool) *playback {
 	return known
 }
 
-// leave is one connection less. by is its server if it was the client that closed it.
-func (r *Registry) leave(p *playback, by *Server) {
+// leave is one connection less, which was the server's, and what its end says. Where a
+// client closes all of its connections at once, those that say little may be the last.
+func (r *Registry) leave(of *carried, server *Server, said saying) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	p := of.playback
 	p.open--
+	p.asked = max(p.asked, of.asked)
+	if said == gone {
+		p.said = r.now()
+	}
 	switch {
 	case p.open > 0:
 		r.known--
 		return
-	case by == nil:
+	case said == nothing, p.said < p.asked:
 		r.known--
 		delete(r.playbacks, p.key())
 		return
 	}
-	p.over, p.server = r.now(), by
+	p.over, p.server = r.now(), server
 	r.left = append(r.left, ended{p, p.over})
 	if p.older = r.leavers[p.viewer()]; p.older != nil {
 		p.older.newer = p

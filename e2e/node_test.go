@@ -361,6 +361,7 @@ type guard struct {
 	GuardID   string    `json:"guardId"`
 	StreamID  string    `json:"streamId"`
 	DeviceID  string    `json:"deviceId"`
+	State     string    `json:"state"`
 	CreatedAt time.Time `json:"createdAt"`
 	ExpiresAt time.Time `json:"expiresAt"`
 	RemovedAt time.Time `json:"removedAt"`

@@ -250,6 +250,9 @@ func (s *Store) List(ctx context.Context, user string) ([]guard.Guard, error) {
 // run runs a script, bounded by the store's timeout: a call that shares its
 // round trip with others does not heed its own context.
 func (s *Store) run(ctx context.Context, script *redis.Script, user string, args ...any) (any, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	type result struct {
