@@ -26,11 +26,11 @@ import (
 var connections = connection.New(connection.After, countClosed)
 
 func countClosed(hurried bool) {
-	when := "waited"
 	if hurried {
-		when = "hurried"
+		closedHurried.Inc()
+	} else {
+		closedWaited.Inc()
 	}
-	closedGuards.WithLabelValues(when).Inc()
 }
 
 // connected is how a gate tells of its requests' connections.

@@ -60,6 +60,8 @@ var (
 	})
 
 	knownVerdicts = verdicts.WithLabelValues(string(gate.Known))
+	closedWaited  = closedGuards.WithLabelValues("waited")
+	closedHurried = closedGuards.WithLabelValues("hurried")
 )
 
 // registerMetrics shows collectors in a config's /metrics, once for all its handlers.
