@@ -158,17 +158,20 @@ func (h *Handler) lowest(w http.ResponseWriter, r *http.Request) (lowest *caddyh
 			return idle.ResponseWriterWrapper
 		}
 	}
-	for w != nil {
+	for ; w != nil; w = unwrap(w) {
 		if wrapper := wrapperOf(w); wrapper != nil {
 			lowest = wrapper
 		}
-		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			break
-		}
-		w = u.Unwrap()
 	}
 	return lowest
+}
+
+// unwrap is the writer below another, nil below the server's own.
+func unwrap(w http.ResponseWriter) http.ResponseWriter {
+	if u, ok := w.(interface{ Unwrap() http.ResponseWriter }); ok {
+		return u.Unwrap()
+	}
+	return nil
 }
 
 // wrapperOf is the ResponseWriterWrapper that w is, or that it embeds.

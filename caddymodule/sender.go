@@ -79,13 +79,10 @@ func (s *sender) Unsend() {
 
 // lowestOf is the server's own writer.
 func lowestOf(w http.ResponseWriter) http.ResponseWriter {
-	for {
-		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
-		if !ok {
-			return w
-		}
-		w = u.Unwrap()
+	for below := unwrap(w); below != nil; below = unwrap(w) {
+		w = below
 	}
+	return w
 }
 
 // send has what is behind answer a request for media.

@@ -103,13 +103,9 @@ func (c *closing) prove(p *Passage) {
 	if p.answer.lasts {
 		return
 	}
-	policy := p.request.Policy
-	if p.request.Mode == Observe {
-		policy = Observed(policy)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeAfter)
 	defer cancel()
-	c.gate.Keeper.Refresh(ctx, c.user, c.id, policy)
+	c.gate.Keeper.Refresh(ctx, c.user, c.id, p.request.judgedBy())
 }
 
 func (c *closing) close(hurried bool) {

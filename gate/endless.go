@@ -136,10 +136,7 @@ func (p *Passage) wasShort(c *guard.Claim) {
 	g, r, m := p.gate, p.request, p.gate.manifests
 	m.shorts.put(m.short(r), m.longPath(r), rememberPath)
 	m.byPath.put(m.longPath(r), guard.ID{}, 0)
-	claim, policy := *c, r.Policy
-	if r.Mode == Observe {
-		policy = Observed(policy)
-	}
+	claim := *c
 	claim.Intent, claim.Named, claim.Long, claim.Short = guard.Look, false, false, true
-	g.Keeper.Store.Acquire(context.Background(), claim, policy)
+	g.Keeper.Store.Acquire(context.Background(), claim, r.judgedBy())
 }

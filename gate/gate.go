@@ -280,10 +280,18 @@ func asksFor(r *Request) bool {
 // policy is what a request is asked about by.
 func (g *Gate) policy(r *Request) *guard.Policy {
 	if r.Mode == Observe {
-		r.observed = Observed(r.Policy)
+		r.observed = r.judgedBy()
 		return &r.observed
 	}
 	return &r.Policy
+}
+
+// judgedBy is that policy for whoever goes on asking when the request may be over.
+func (r *Request) judgedBy() guard.Policy {
+	if r.Mode == Observe {
+		return Observed(r.Policy)
+	}
+	return r.Policy
 }
 
 // ask has the store decide about a playback that this node does not know.

@@ -182,14 +182,16 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 	}
 
 	// 10. Its own guard is refreshed, or a guard is born.
+	var says flag
+	if c.Named {
+		says |= named
+	}
+	if c.Long {
+		says |= long
+	}
 	if own = l.find(c.ID, held); own != nil {
 		own.Guard = g
-		if c.Named {
-			own.flags |= named
-		}
-		if c.Long {
-			own.flags |= long
-		}
+		own.flags |= says
 		if c.Short && own.is(long) {
 			own.flags = own.flags&^(long|named) | nameless
 		}
@@ -199,15 +201,9 @@ func (l *Ledger) acquire(now time.Time, c Claim, p Policy, v *Verdict) Outcome {
 		v.Guard = own.Guard
 		return Refreshed
 	}
-	born := record{Guard: g, returns: returns, node: l.Node}
-	if c.Named {
-		born.flags |= named
-	}
+	born := record{Guard: g, returns: returns, node: l.Node, flags: says}
 	if c.Nameless {
 		born.flags |= nameless
-	}
-	if c.Long {
-		born.flags |= long
 	}
 	if c.Intent == Play && (c.Named || c.Nameless) {
 		born.flags |= unproven
@@ -467,8 +463,9 @@ func (l *Ledger) Undo(now time.Time, id ID, others []ID) bool {
 	return true
 }
 
-// finish turns guards into marks of this kind, with these flags. A mark lives for the policy's ttl, or the guard's if that is longer: for
-// so long a node that has not heard of the end may take the guard for lost.
+// finish turns guards into marks of this kind, with these flags. A mark lives for the
+// policy's ttl, or the guard's if that is longer: for so long a node that has not heard
+// of the end may take the guard for lost.
 func (l *Ledger) finish(now time.Time, ids []ID, p Policy, k kind, flags map[ID]flag) {
 	place := make(map[ID]int, len(ids))
 	for i, id := range ids {

@@ -80,10 +80,13 @@ func (room *room) goes(id ID) bool {
 func (l *Ledger) takeable(now time.Time, guards []Guard, p Policy) []Guard {
 	over := slices.DeleteFunc(slices.Clone(guards), func(g Guard) bool { return !p.MayTake(now, &g) })
 	slices.SortStableFunc(over, func(a, b Guard) int {
-		if a.Closed != b.Closed {
-			return map[bool]int{true: -1, false: 1}[a.Closed]
+		switch {
+		case a.Closed == b.Closed:
+			return a.ExpiresAt.Compare(b.ExpiresAt)
+		case a.Closed:
+			return -1
 		}
-		return a.ExpiresAt.Compare(b.ExpiresAt)
+		return 1
 	})
 	return over
 }
