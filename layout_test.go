@@ -22,11 +22,12 @@ func TestImportsPointDown(t *testing.T) {
 		"problem":              {"guard"},
 		"lease":                {"guard"},
 		"connection":           {"guard"},
-		"gate":                 {"guard", "lease", "playback", "problem"},
+		"audience":             {"guard"},
+		"gate":                 {"audience", "guard", "lease", "playback", "problem"},
 		"api":                  {"guard", "playback", "problem"},
-		"operate":              {"guard", "lease", "playback", "problem", "gate", "api"},
+		"operate":              {"audience", "guard", "lease", "playback", "problem", "gate", "api"},
 		"caddymodule/block":    {},
-		"caddymodule/storage":  {"guard", "lease", "memstore", "redisstore", "playback", "problem", "gate", "caddymodule/block"},
+		"caddymodule/storage":  {"audience", "guard", "lease", "memstore", "redisstore", "playback", "problem", "gate", "caddymodule/block"},
 	}
 	below := slices.Collect(maps.Keys(may))
 	may["caddymodule"] = below

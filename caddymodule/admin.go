@@ -62,7 +62,7 @@ func (*Admin) serve(w http.ResponseWriter, r *http.Request) error {
 // storesInUse are the stores of the running config's handlers.
 func storesInUse() (stores []operate.Store) {
 	for _, p := range storage.InUse() {
-		s := operate.Store{Name: p.Name, Keeper: p.Keeper, Guards: p.Store, TTL: p.TTL(), Tally: p.Tally}
+		s := operate.Store{Name: p.Name, Keeper: p.Keeper, Guards: p.Store, TTL: p.TTL(), Audience: p.Audience}
 		if f := p.LastFailure(); f != nil {
 			s.LastError = &operate.LastError{At: f.At, Error: f.Error}
 		}

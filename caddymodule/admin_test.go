@@ -13,8 +13,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/streamguard/streamguard/audience"
 	"github.com/streamguard/streamguard/caddymodule/storage"
-	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/operate"
 	"github.com/streamguard/streamguard/redisstore/redistest"
@@ -181,7 +181,7 @@ SITE {
 			t.Errorf("top: %+v", part)
 		}
 	}
-	report, _ := administer[[]gate.Report](t, 200, "GET", "/stream_guard/report", "")
+	report, _ := administer[[]audience.Report](t, 200, "GET", "/stream_guard/report", "")
 	if len(report) != 1 || report[0].Store != both[0] || report[0].Playbacks != 1 {
 		t.Errorf("report: %+v", report)
 	}
@@ -225,7 +225,7 @@ SITE {
 		if err := s.load(observing); err != nil {
 			t.Fatal(err)
 		}
-		report, _ = administer[[]gate.Report](t, 200, "GET", "/stream_guard/report", "")
+		report, _ = administer[[]audience.Report](t, 200, "GET", "/stream_guard/report", "")
 		if len(report) != 1 || report[0].Playbacks != 2 {
 			t.Errorf("after the reload: %+v", report)
 		}
@@ -275,8 +275,8 @@ func TestNothingReachesATerminalRaw(t *testing.T) {
 		`"quoted"`:      `"\"quoted\""`,
 		"no\u00a0break": `"no\u00a0break"`,
 	} {
-		if got := printable(s); got != want {
-			t.Errorf("printable(%q) = %s, want %s", s, got, want)
+		if got := operate.Printable(s); got != want {
+			t.Errorf("operate.Printable(%q) = %s, want %s", s, got, want)
 		}
 	}
 	for _, s := range []string{"alice", "\x1b\x7f\u009b\u202e\U000e0001 日本\n"} {
@@ -284,7 +284,7 @@ func TestNothingReachesATerminalRaw(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		escaped := escapeJSON(string(b))
+		escaped := operate.EscapeJSON(string(b))
 		if strings.ContainsAny(escaped, "\x1b\x7f\u009b\u202e\U000e0001\n") {
 			t.Errorf("%q is in JSON %q", s, escaped)
 		}

@@ -20,7 +20,7 @@ func (h *Handler) mountAPI() error {
 		return err
 	}
 	h.api = &api.API{
-		Store:        h.connected.over(gate.Observer{Keeper: h.store.Keeper, Tally: h.store.Tally, Ending: h.tarpit.ending, Hurry: h.gate.Hurry}),
+		Store:        h.connected.over(gate.Observer{Keeper: h.store.Keeper, Local: h.store.Local, Audience: h.store.Audience, Ending: h.tarpit.ending, Hurry: h.gate.Hurry}),
 		Server:       apiServer{h},
 		Prefix:       h.API,
 		RefreshAfter: time.Duration(h.Interval) / 3,

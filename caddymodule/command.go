@@ -14,16 +14,13 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/streamguard/streamguard/gate"
+	"github.com/streamguard/streamguard/audience"
 	"github.com/streamguard/streamguard/operate"
 )
 
@@ -150,7 +147,7 @@ func (o *operator) revoke(user string, id ...string) error {
 		for _, s := range answer {
 			n += len(s.Guards)
 		}
-		fmt.Fprintf(&o.out, "Revoked %s of %s:\n", count(n, "guard"), printable(user))
+		fmt.Fprintf(&o.out, "Revoked %s of %s:\n", operate.Count(int64(n), "guard"), operate.Printable(user))
 	}
 	return o.printGuards(answer)
 }
@@ -160,7 +157,7 @@ func (o *operator) printGuards(answer []operate.Guards) error {
 	rows := [][]string{{"STORE", "GUARD", "STREAM", "DEVICE", "STATE", "SINCE", "UNTIL"}}
 	for _, s := range answer {
 		for _, g := range s.Guards {
-			rows = append(rows, []string{s.Store, g.GuardID, g.StreamID, g.DeviceID, string(g.State), clock(g.CreatedAt), clock(g.RemovedAt)})
+			rows = append(rows, []string{s.Store, g.GuardID, g.StreamID, g.DeviceID, string(g.State), operate.Clock(g.CreatedAt), operate.Clock(g.RemovedAt)})
 		}
 		failed = append(failed, storeError(s.Store, s.Error))
 	}
@@ -180,11 +177,11 @@ func (o *operator) top(n int) error {
 			if user, err := url.PathUnescape(strings.TrimPrefix(u.Path, operate.Path+"users/")); err == nil {
 				u.User = user
 			}
-			rows = append(rows, []string{s.Store, u.User, strconv.Itoa(u.Guards), strconv.Itoa(u.Active), clock(u.Since)})
+			rows = append(rows, []string{s.Store, u.User, strconv.Itoa(u.Guards), strconv.Itoa(u.Active), operate.Clock(u.Since)})
 		}
 		failed = append(failed, storeError(s.Store, s.Error))
 		if !o.json && s.Error == "" {
-			fmt.Fprintf(&o.out, "%s held by %s in %s\n", count(s.Guards, "guard"), count(s.Users, "user"), printable(s.Store))
+			fmt.Fprintf(&o.out, "%s held by %s in %s\n", operate.Count(int64(s.Guards), "guard"), operate.Count(int64(s.Users), "user"), operate.Printable(s.Store))
 		}
 	}
 	o.print(rows, answer)
@@ -202,7 +199,7 @@ func (o *operator) check() error {
 		}
 		answer.Config = "valid"
 		if !o.json {
-			fmt.Fprintf(&o.out, "%s is valid.\n", printable(o.config))
+			fmt.Fprintf(&o.out, "%s is valid.\n", operate.Printable(o.config))
 		}
 	}
 	if err := o.ask(http.MethodGet, "/stream_guard/stores", &answer.Stores); err != nil {
@@ -213,7 +210,7 @@ func (o *operator) check() error {
 	for _, s := range answer.Stores {
 		last := ""
 		if s.LastError != nil {
-			last = clock(s.LastError.At) + " " + s.LastError.Error
+			last = operate.Clock(s.LastError.At) + " " + s.LastError.Error
 		}
 		servers := s.Servers
 		if servers == nil {
@@ -241,7 +238,7 @@ func (o *operator) validateConfig() error {
 }
 
 func (o *operator) report() error {
-	var answer []gate.Report
+	var answer []audience.Report
 	if err := o.ask(http.MethodGet, "/stream_guard/report", &answer); err != nil {
 		return err
 	}
@@ -252,20 +249,8 @@ func (o *operator) report() error {
 	if len(answer) == 0 {
 		fmt.Fprintln(&o.out, "No stream_guard has mode observe.")
 	}
-	for _, r := range answer {
-		fmt.Fprintf(&o.out, "%s started since %s in %s. Of these a limit would have refused:\n", count(int(r.Playbacks), "playback"), clock(r.Since), printable(r.Store))
-		rows := [][]string{{"LIMIT", "USERS", "PLAYBACKS"}}
-		atLeast := ""
-		if r.UsersAtLeast {
-			atLeast = "at least "
-		}
-		for _, l := range r.Limits {
-			rows = append(rows, []string{strconv.Itoa(l.Limit), atLeast + strconv.FormatInt(l.Users, 10), strconv.FormatInt(l.Playbacks, 10)})
-		}
-		o.print(rows, answer)
-		if r.SelfRefusals > 0 {
-			fmt.Fprintf(&o.out, "%s would probably have been refused because of its own viewer: all in the way had begun less than a minute before on what may be the same client.\n", count(int(r.SelfRefusals), "playback"))
-		}
+	for i := range answer {
+		operate.WriteReport(&o.out, &answer[i])
 	}
 	return nil
 }
@@ -278,7 +263,7 @@ func (o *operator) print(rows [][]string, answer any) {
 		if err != nil {
 			b = strconv.AppendQuote(nil, err.Error()) // they came as JSON: not reached
 		}
-		fmt.Fprintln(&o.out, escapeJSON(string(b)))
+		fmt.Fprintln(&o.out, operate.EscapeJSON(string(b)))
 		return
 	}
 	if len(rows) == 1 {
@@ -287,7 +272,7 @@ func (o *operator) print(rows [][]string, answer any) {
 	table := tabwriter.NewWriter(&o.out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		for i := range row {
-			row[i] = cmp.Or(printable(row[i]), "-")
+			row[i] = cmp.Or(operate.Printable(row[i]), "-")
 		}
 		fmt.Fprintln(table, strings.Join(row, "\t"))
 	}
@@ -319,7 +304,7 @@ func (o *operator) findCaddy() (err error) {
 			return err
 		}
 		if c.Admin.Disabled {
-			return fmt.Errorf("%s says admin off: a Caddy that runs it cannot be asked", printable(o.config))
+			return fmt.Errorf("%s says admin off: a Caddy that runs it cannot be asked", operate.Printable(o.config))
 		}
 	}
 	o.address, err = caddycmd.DetermineAdminAPIAddress("", o.loaded, o.config, o.adapter)
@@ -373,47 +358,19 @@ func asked(address string, err error) error {
 	}
 	switch {
 	case json.Unmarshal([]byte(body), &e) == nil && e.Error != "":
-		return errors.New(printable(strings.ReplaceAll(e.Error, "\n", "; ")))
+		return errors.New(operate.Printable(strings.ReplaceAll(e.Error, "\n", "; ")))
 	case status == strconv.Itoa(http.StatusNotFound):
 		return fmt.Errorf("the Caddy at %s is built without stream_guard", address)
 	}
-	return errors.New(printable(answer))
+	return errors.New(operate.Printable(answer))
 }
 
 func storeError(store, err string) error {
 	if err == "" {
 		return nil
 	}
-	return fmt.Errorf("store %s: %s", printable(store), printable(err))
+	return fmt.Errorf("store %s: %s", operate.Printable(store), operate.Printable(err))
 }
-
-// printable is a text as it may be shown on a terminal: quoted if there is
-// anything in it that is not to be seen.
-func printable(s string) string {
-	if utf8.ValidString(s) && !strings.HasPrefix(s, `"`) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
-		return s
-	}
-	return strconv.Quote(s)
-}
-
-// escapeJSON writes what is not to be seen in a JSON document as \u….
-func escapeJSON(doc string) string {
-	var b strings.Builder
-	for _, r := range doc {
-		switch {
-		case unicode.IsPrint(r) || r == '\n' || r == '\t':
-			b.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		}
-	}
-	return b.String()
-}
-
-func clock(t time.Time) string { return t.Local().Format(time.DateTime) }
 
 func milliseconds(seconds float64) string {
 	return strconv.FormatFloat(seconds*1000, 'f', 1, 64) + " ms"
@@ -424,12 +381,4 @@ func yes(b bool) string {
 		return "yes"
 	}
 	return "no"
-}
-
-// count is a number of things, in words: "1 guard", "2 guards".
-func count(n int, thing string) string {
-	if n != 1 {
-		thing += "s"
-	}
-	return strconv.Itoa(n) + " " + thing
 }

@@ -240,7 +240,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	if err := h.watchPort(ctx, srv); err != nil {
 		return err
 	}
-	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Tally, h.store.Memory)
+	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Audience, h.store.Memory)
 	h.gate.Ending = h.tarpit.ending
 	h.gate.Hold, h.gate.Stopping, h.gate.OnClosed = h.store.Hold, caddy.Exiting, countClosed
 	if h.Reclaim != "off" && srv != nil {
@@ -260,7 +260,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		h.gate.OnError = gate.Refuse
 	}
 	if h.Mode != "enforce" {
-		h.store.Tally.Watch()
+		h.store.Audience.Watch(time.Now())
 	}
 	if h.API != "off" {
 		return h.mountAPI()

@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/zap"
 
+	"github.com/streamguard/streamguard/audience"
 	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
@@ -453,7 +454,7 @@ func FuzzManifest(f *testing.F) {
 	f.Cleanup(func() { keeper.Close() })
 	h := &Handler{
 		read: reader{kinds: kinds}, logger: zap.NewNop(), reports: new(sometimes), unwritten: &unwritten{seed: maphash.MakeSeed()},
-		gate: gate.New(keeper, store, gate.NewTally(), gate.NewMemory()),
+		gate: gate.New(keeper, store, audience.New(), gate.NewMemory()),
 	}
 	f.Fuzz(func(t *testing.T, text string, coding uint8, accept string) {
 		name := []string{"", "gzip", "zstd", "broken"}[coding%4]

@@ -14,7 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
-	"github.com/streamguard/streamguard/gate"
+	"github.com/streamguard/streamguard/audience"
 	"github.com/streamguard/streamguard/guard"
 )
 
@@ -191,11 +191,12 @@ func TestReportSaysWhomEachLimitWouldHaveRefused(t *testing.T) {
 			}
 		}
 		got := report(t, g)
-		want := gate.Report{Store: "memory", Since: got.Since, Playbacks: 21, SelfRefusals: 8} // those at once from the client of what is in the way
+		var want []audience.LimitReport
 		for i, refused := range [][2]int64{{4, 16}, {3, 12}, {1, 9}, {1, 8}, {1, 7}, {1, 6}, {1, 5}, {1, 4}, {1, 3}, {1, 2}} {
-			want.Limits = append(want.Limits, gate.LimitReport{Limit: i + 1, Users: refused[0], Playbacks: refused[1]})
+			want = append(want, audience.LimitReport{Limit: i + 1, Outcome: audience.Outcome{Users: refused[0], Playbacks: refused[1], Share: float64(refused[1]) / 21}})
 		}
-		if !reflect.DeepEqual(got, want) {
+		// Of those that the limit of 3 would have refused eight came from the client of all that is in the way.
+		if got.Playbacks != 21 || got.Users != 5 || got.SelfRefusals != 8 || !reflect.DeepEqual(got.Limits, want) {
 			t.Errorf("got\n%+v\nwant\n%+v", got, want)
 		}
 	})
@@ -231,9 +232,9 @@ func TestObservingCountsAPlaybackOnce(t *testing.T) {
 	})
 }
 
-func report(t *testing.T, g *site) gate.Report {
+func report(t *testing.T, g *site) audience.Report {
 	t.Helper()
-	r, ok := g.store.Tally.Report("memory")
+	r, ok := g.store.Audience.Report()
 	if !ok {
 		t.Fatal("nobody has watched")
 	}

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/streamguard/streamguard/audience"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
 	"github.com/streamguard/streamguard/playback"
@@ -21,9 +22,9 @@ import (
 
 // Gate decides by the guards of a store. Create it with New.
 type Gate struct {
-	Keeper *lease.Keeper
-	Local  guard.Store // where the Keeper counts while the store is away
-	Tally  *Tally      // of what is only observed
+	Keeper   *lease.Keeper
+	Local    guard.Store        // where the Keeper counts while the store is away
+	Audience *audience.Audience // of what is only observed
 
 	Naming    Naming
 	Anonymous Anonymous
@@ -57,11 +58,16 @@ type Memory struct {
 }
 
 // NewMemory returns one that remembers nothing.
-func NewMemory() *Memory { return &Memory{newManifests(), new(clients), new(sending)} }
+func NewMemory() *Memory { return NewMemoryAt(time.Now) }
+
+// NewMemoryAt returns one that goes by another clock.
+func NewMemoryAt(clock func() time.Time) *Memory {
+	return &Memory{newManifests(clock), new(clients), new(sending)}
+}
 
 // New returns a gate that decides by the guards of a Keeper's store.
-func New(keeper *lease.Keeper, local guard.Store, tally *Tally, memory *Memory) *Gate {
-	return &Gate{Keeper: keeper, Local: local, Tally: tally, Memory: memory}
+func New(keeper *lease.Keeper, local guard.Store, seen *audience.Audience, memory *Memory) *Gate {
+	return &Gate{Keeper: keeper, Local: local, Audience: seen, Memory: memory}
 }
 
 // Naming is how a playback is known that does not say who it is.
@@ -127,6 +133,9 @@ type Request struct {
 	Policy   guard.Policy
 	observed guard.Policy
 	Mode     Mode
+	// Refused says that somebody else has refused the request already: whatever it was for,
+	// it does not play.
+	Refused bool
 
 	// Invalid is what is wrong with the request, if anything.
 	Invalid *problem.Problem
@@ -155,6 +164,9 @@ func (g *Gate) Begin(ctx context.Context, r *Request) *Passage {
 	p.enforce(g.judge(ctx, r, p))
 	if p.counted {
 		asked(p.claim.ID)
+	}
+	if r.Mode == Observe && !r.Refused {
+		p.seen()
 	}
 	return p
 }
@@ -212,7 +224,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	}
 	who := g.identify(r)
 	p.BrokenCMCD = who.broken
-	looks := r.Kind == playback.Manifest || r.HTTP.Method == http.MethodHead
+	looks := r.Kind == playback.Manifest || r.HTTP.Method == http.MethodHead || r.Refused
 	p.claim = guard.Claim{
 		User: r.User, Device: r.Device, Stream: r.Stream, Labels: r.Labels, Client: r.Client, ID: who.id,
 		Named: who.named && !looks, Nameless: !who.named,
@@ -243,7 +255,7 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 	if g.Naming == ByToken && claim.Nameless {
 		if to, ok := g.manifests.led.get(g.manifests.stream(claim)); ok {
 			claim.ID, p.ID, p.led = to.id, to.id, true
-			claim.Nameless = !to.begins()
+			claim.Nameless = !g.manifests.begins(to)
 		}
 	}
 	g.knownPath(r, claim)
@@ -296,7 +308,7 @@ func (r *Request) judgedBy() guard.Policy {
 
 // ask has the store decide about a playback that this node does not know.
 func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Claim) *problem.Problem {
-	d, start := &p.Decision, time.Now()
+	d, start := &p.Decision, g.manifests.now()
 	if claim.Keeps || claim.Stream == "" { // a playlist may not say what its master did
 		if stream, ok := g.Keeper.LookedAt(claim.ID); ok {
 			claim.Stream = stream
@@ -315,7 +327,7 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 		}
 		return v, err
 	}))
-	d.Asked = time.Since(start)
+	d.Asked = g.manifests.now().Sub(start)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		d.Word, d.Gone = Gone, err
@@ -334,26 +346,12 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 	if v.Guard.ID != (guard.ID{}) {
 		d.ID = v.Guard.ID
 	}
-	if r.Mode == Observe && (v.Outcome == guard.Admitted || v.Outcome == guard.Uncounted && !v.Repeated) {
+	if r.Mode == Observe && (v.Outcome == guard.Admitted || v.Outcome == guard.Uncounted && !v.Repeated || v.Outcome == guard.Vacant && r.Refused) {
 		return g.observe(ctx, r, d, claim, v)
 	}
 	if v.Outcome.Pass() {
 		return nil
 	}
-	d.Repeated, d.SelfRefused = v.Repeated, refusesItself(&claim, &v)
+	d.Repeated, d.SelfRefused = v.Repeated, audience.SelfRefused(g.manifests.now(), &claim, &v)
 	return problem.Refused(v)
-}
-
-// refusesItself reports whether all that stands in the way of a playback began a
-// moment ago on what may be the same client.
-func refusesItself(c *guard.Claim, v *guard.Verdict) bool {
-	if v.Outcome != guard.Rejected || v.Repeated || c.Client == 0 || v.Blocking == 0 || v.Blocking > len(v.InTheWay) {
-		return false
-	}
-	for _, g := range v.InTheWay {
-		if g.Client != c.Client || time.Since(g.CreatedAt) >= time.Minute {
-			return false
-		}
-	}
-	return true
 }

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/streamguard/streamguard/audience"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
 	"github.com/streamguard/streamguard/memstore"
@@ -21,7 +22,7 @@ func withGate(t *testing.T, test func(*Gate)) {
 	synctest.Test(t, func(t *testing.T) {
 		s, local := memstore.New(), memstore.New()
 		k := lease.New(s, local, nil)
-		test(New(k, local, NewTally(), NewMemory()))
+		test(New(k, local, audience.New(), NewMemory()))
 		k.Close()
 		local.Close()
 		s.Close()
@@ -120,8 +121,8 @@ func TestObserving(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		g.Tally.Watch()
-		r, _ := g.Tally.Report("memory")
+		g.Audience.Watch(time.Now())
+		r, _ := g.Audience.Report()
 		if r.Playbacks != guard.MaxObserved || r.Limits[0].Playbacks != guard.MaxObserved-1 {
 			t.Errorf("%+v", r)
 		}

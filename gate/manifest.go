@@ -14,6 +14,7 @@ import (
 // What a node remembers of manifests that it has served.
 type manifests struct {
 	seed  maphash.Seed
+	now   func() time.Time
 	paths memory[playback.Survey] // what those of a path said last
 	long  memory[bool]            // streams whose segments are long
 	live  memory[given]           // the tokens of clients that may reload the first URL
@@ -46,7 +47,7 @@ type led struct {
 
 // begins reports whether media without a name can only be the playback's first, and
 // not what its client had there before.
-func (l led) begins() bool { return time.Since(l.waited) < shortPatience }
+func (m *manifests) begins(l led) bool { return m.now().Sub(l.waited) < shortPatience }
 
 // sent is a manifest, and whose, as memories know them.
 type sent struct{ path, client uint64 }
@@ -64,7 +65,13 @@ var (
 	justNow       = guard.Paced(2 * time.Second)  // within which a client has followed a redirect
 )
 
-func newManifests() *manifests { return &manifests{seed: maphash.MakeSeed()} }
+func newManifests(clock func() time.Time) *manifests {
+	m := &manifests{seed: maphash.MakeSeed(), now: clock}
+	for _, memory := range []interface{ goBy(func() time.Time) }{&m.paths, &m.long, &m.live, &m.sent, &m.ads, &m.led, &m.manifested, &m.byPath, &m.shorts, &m.ids, &m.within} {
+		memory.goBy(clock)
+	}
+	return m
+}
 
 func (m *manifests) key(of ...string) uint64 {
 	var h maphash.Hash
@@ -92,7 +99,7 @@ func (m *manifests) token(r *Request) guard.ID {
 	} else {
 		g = given{id: guard.NewID(r.User, r.Device)}
 	}
-	g.at = time.Now()
+	g.at = m.now()
 	m.live.put(key, g, g.lasts(said, r.Policy.TTL))
 	return g.id
 }
@@ -102,7 +109,7 @@ func (m *manifests) token(r *Request) guard.ID {
 // reloads, as who has done so before.
 func (m *manifests) anew(r *Request) (anew, reloads bool) {
 	g, ok := m.live.get(m.client(r))
-	anew = ok && g.id == *r.Token && time.Since(g.at) < justNow
+	anew = ok && g.id == *r.Token && m.now().Sub(g.at) < justNow
 	return anew, anew && g.reloads >= reloader
 }
 
@@ -126,7 +133,7 @@ func (m *manifests) path(r *Request) uint64 {
 func (m *manifests) leads(c *guard.Claim, waited bool, ttl time.Duration) {
 	to := led{id: c.ID}
 	if waited {
-		to.waited = time.Now()
+		to.waited = m.now()
 	}
 	m.led.put(m.stream(c), to, ttl)
 }

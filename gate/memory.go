@@ -12,8 +12,9 @@ const maxRemembered = 1 << 14
 // forgets costs somebody a guard of his own or a short wait, and never lets anybody
 // past a limit.
 type memory[V any] struct {
-	mu sync.Mutex
-	of map[uint64]remembered[V]
+	now func() time.Time // nil: time.Now
+	mu  sync.Mutex
+	of  map[uint64]remembered[V]
 }
 
 type remembered[V any] struct {
@@ -25,7 +26,7 @@ func (m *memory[V]) get(key uint64) (v V, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	found, ok := m.of[key]
-	if !ok || !time.Now().Before(found.until) {
+	if !ok || !m.at().Before(found.until) {
 		return v, false
 	}
 	return found.value, true
@@ -43,5 +44,15 @@ func (m *memory[V]) put(key uint64, v V, lasts time.Duration) {
 			break
 		}
 	}
-	m.of[key] = remembered[V]{v, time.Now().Add(lasts)}
+	m.of[key] = remembered[V]{v, m.at().Add(lasts)}
 }
+
+func (m *memory[V]) at() time.Time {
+	if m.now == nil {
+		return time.Now()
+	}
+	return m.now()
+}
+
+// goBy has the memory go by another clock.
+func (m *memory[V]) goBy(clock func() time.Time) { m.now = clock }

@@ -2,10 +2,14 @@ package gate
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"time"
 
+	"github.com/streamguard/streamguard/audience"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
+	"github.com/streamguard/streamguard/playback"
 	"github.com/streamguard/streamguard/problem"
 )
 
@@ -22,15 +26,12 @@ func Observed(p guard.Policy) guard.Policy {
 // observe counts a playback that has just been admitted, or is one too many to be
 // counted. It returns what the policy would have refused it with.
 func (g *Gate) observe(ctx context.Context, r *Request, d *Decision, claim guard.Claim, v guard.Verdict) *problem.Problem {
-	if v.Outcome == guard.Admitted { // an uncounted playback comes here again and again
-		g.Tally.start(r.User, v.Held)
-	}
-	would := g.wouldBe(ctx, claim, r.Policy, v)
+	would := starts(ctx, g.Audience, g.Keeper, g.Local, &audience.Start{
+		At: g.manifests.now(), Claim: claim, Policy: r.Policy, Attempt: r.Refused, Beyond: v.Outcome == guard.Uncounted, Example: g.example(r),
+	}, &v)
 	switch {
 	case !would.Outcome.Pass():
-		if d.SelfRefused = refusesItself(&claim, &would); d.SelfRefused {
-			g.Tally.selfRefused()
-		}
+		d.SelfRefused = audience.SelfRefused(g.manifests.now(), &claim, &would)
 		return problem.Refused(would)
 	case len(would.Replaced) > would.Taken:
 		d.Word = WouldReplace
@@ -38,38 +39,58 @@ func (g *Gate) observe(ctx context.Context, r *Request, d *Decision, claim guard
 	return nil
 }
 
-// wouldBe is the verdict that the policy would have come to about a playback
-// that was admitted anyway.
-func (g *Gate) wouldBe(ctx context.Context, c guard.Claim, policy guard.Policy, v guard.Verdict) guard.Verdict {
-	if v.Held <= policy.Limit && len(policy.Rules) == 0 {
-		return v
-	}
-	guards, err := g.Keeper.List(ctx, c.User)
-	if err != nil { // it counts here alone at the moment
-		guards, _ = g.Local.List(ctx, c.User)
-	}
-	c.Patience = 0 // what might be over is counted as it is
-	at := v.Guard.CreatedAt
-	if v.Outcome == guard.Uncounted { // it has no guard of its own, and all others were there before
-		for _, o := range guards {
-			if o.CreatedAt.After(at) {
-				at = o.CreatedAt
-			}
+// starts counts a start, and says what the policy would have made of it.
+func starts(ctx context.Context, seen *audience.Audience, k *lease.Keeper, local guard.Store, s *audience.Start, v *guard.Verdict) guard.Verdict {
+	if v.Held > 1 || v.Outcome != guard.Admitted {
+		guards, err := k.List(ctx, s.Claim.User)
+		if err != nil { // it counts here alone at the moment
+			guards, _ = local.List(ctx, s.Claim.User)
+		}
+		s.Beside = guards
+		if v.Outcome == guard.Admitted {
+			s.At = v.Guard.CreatedAt
+			s.Beside = slices.DeleteFunc(guards, func(o guard.Guard) bool { return o.ID == v.Guard.ID || o.CreatedAt.After(s.At) })
 		}
 	}
-	others := slices.DeleteFunc(guards, func(o guard.Guard) bool {
-		return o.ID == v.Guard.ID || o.CreatedAt.After(at)
-	})
-	return guard.NewLedger(others).Acquire(at, c, policy)
+	for _, o := range s.Beside { // the store's clock counts
+		if o.CreatedAt.After(s.At) {
+			s.At = o.CreatedAt
+		}
+	}
+	return seen.Start(s)
+}
+
+// seen tells of a request that is part of a playback.
+func (p *Passage) seen() {
+	r, g := p.request, p.gate
+	switch p.Word {
+	case Known, Admitted, Refreshed, WouldReject, WouldReplace:
+	default:
+		return
+	}
+	seen := audience.Request{At: g.manifests.now(), User: r.User, ID: p.ID, Stream: r.Stream, TTL: r.Policy.TTL}
+	if r.Token != nil {
+		var buf [64]byte
+		if seen.Name = playback.CMCDSessionID(buf[:0], r.HTTP); len(seen.Name) == 0 {
+			seen.Name = append(seen.Name, playback.SessionID(r.HTTP)...)
+		}
+	}
+	g.Audience.Request(&seen)
+}
+
+// example shows a request, in one line.
+func (g *Gate) example(r *Request) string {
+	return fmt.Sprintf("%s %s %s %s", g.manifests.now().UTC().Format(time.RFC3339), r.HTTP.Method, r.HTTP.URL.EscapedPath(), r.HTTP.UserAgent())
 }
 
 // Observer is a keeper for explicit calls: one whose policy only observes is
 // refused nothing.
 type Observer struct {
 	*lease.Keeper
-	Tally  *Tally
-	Ending <-chan struct{} // closed when nothing is to wait any more
-	Hurry  Hurry           // as the Gate's
+	Local    guard.Store // where the Keeper counts while the store is away
+	Audience *audience.Audience
+	Ending   <-chan struct{} // closed when nothing is to wait any more
+	Hurry    Hurry           // as the Gate's
 }
 
 // Acquire implements guard.Store. A start that is in doubt waits. Of who is only
@@ -86,7 +107,7 @@ func (o Observer) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (g
 		v, err = o.Keeper.Acquire(ctx, c, p)
 	}
 	if v.Outcome == guard.Admitted {
-		o.Tally.start(c.User, v.Held)
+		starts(ctx, o.Audience, o.Keeper, o.Local, &audience.Start{At: v.Guard.CreatedAt, Claim: c, Policy: p, Example: "POST " + c.Stream}, &v)
 	}
 	return v, err
 }

@@ -48,6 +48,7 @@ type Keeper struct {
 	onError func(error)
 	timeout time.Duration // within which Store does what it is asked, or not at all
 
+	clock   func() time.Time
 	start   time.Time
 	seed    maphash.Seed
 	leases  *table
@@ -65,6 +66,8 @@ type Keeper struct {
 	due     chan guard.Request
 	turns   [turns]chan struct{} // by hash of the user
 
+	inline  bool // refreshes are not queued
+	life    context.Context
 	closed  <-chan struct{}
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -75,11 +78,20 @@ type Keeper struct {
 // be nil, hears of failures that no caller is told. A store whose
 // calls take effect within a time of their own says so by Timeout.
 func New(store, local guard.Store, onError func(error)) *Keeper {
-	return newKeeper(store, local, onError, MaxLeases, 1)
+	k := newKeeper(store, local, onError, MaxLeases, time.Now)
+	k.run(1)
+	return k
 }
 
-// newKeeper returns a Keeper that sweeps so many shards of its leases at once.
-func newKeeper(store, local guard.Store, onError func(error), maxLeases, together int) *Keeper {
+// NewAt returns a Keeper in front of a store that answers at once, by another clock:
+// it refreshes while its caller waits, and forgets what is over when it is told to.
+func NewAt(store guard.Store, clock func() time.Time) *Keeper {
+	k := newKeeper(store, store, nil, MaxLeases, clock)
+	k.inline = true
+	return k
+}
+
+func newKeeper(store, local guard.Store, onError func(error), maxLeases int, clock func() time.Time) *Keeper {
 	if onError == nil {
 		onError = func(error) {}
 	}
@@ -88,7 +100,8 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 		Store:   store,
 		local:   local,
 		onError: onError,
-		start:   time.Now().Add(-time.Millisecond), // when no guard has ended
+		clock:   clock,
+		start:   clock().Add(-time.Millisecond), // when no guard has ended
 		seed:    maphash.MakeSeed(),
 		leases:  newTable(maxLeases),
 		denials: newDenials(),
@@ -110,14 +123,21 @@ func newKeeper(store, local guard.Store, onError func(error), maxLeases, togethe
 	if s, ok := store.(interface{ Timeout() time.Duration }); ok {
 		k.timeout = s.Timeout()
 	}
+	k.life = ctx
+	return k
+}
+
+// run starts the Keeper's goroutines, one of which sweeps so many shards of its leases
+// at once.
+func (k *Keeper) run(together int) {
+	ctx := k.life
 	for range refreshers {
 		k.running.Go(func() { k.refreshQueued(ctx) })
 	}
 	k.running.Go(func() { k.sweep(ctx, together) })
-	if w, ok := store.(guard.Watcher); ok {
+	if w, ok := k.Store.(guard.Watcher); ok {
 		k.running.Go(func() { w.Watch(ctx, k.forget) })
 	}
-	return k
 }
 
 // Size is how many leases and denials are remembered.
@@ -294,19 +314,30 @@ func (k *Keeper) sweep(ctx context.Context, together int) {
 			return
 		case <-tick.C:
 		}
-		now := k.now()
 		for n := range together {
-			k.leases.sweep(i+n, func(l *lease) bool { return now.since(l.at) >= l.lives() })
-		}
-		if i == 0 {
-			k.denials.sweep(now)
-			k.sweepLooks(now)
-			k.sweepNamed()
-			k.sweepSpeaks()
+			k.sweepShard(i + n)
 		}
 	}
 }
 
-func (k *Keeper) now() moment { return moment(time.Since(k.start).Milliseconds()) }
+// Sweep forgets all that is over.
+func (k *Keeper) Sweep() {
+	for i := range shards {
+		k.sweepShard(i)
+	}
+}
+
+func (k *Keeper) sweepShard(i int) {
+	now := k.now()
+	k.leases.sweep(i, func(l *lease) bool { return now.since(l.at) >= l.lives() })
+	if i == 0 {
+		k.denials.sweep(now)
+		k.sweepLooks(now)
+		k.sweepNamed()
+		k.sweepSpeaks()
+	}
+}
+
+func (k *Keeper) now() moment { return moment(k.clock().Sub(k.start).Milliseconds()) }
 
 func (k *Keeper) hash(stream string) uint32 { return uint32(maphash.String(k.seed, stream)) }

@@ -651,7 +651,7 @@ func TestAtItsBoundTheKeeperAsksTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &counter{Store: memstore.New()}
 		local := memstore.New()
-		k := node{newKeeper(s, local, nil, 2, 1), t}
+		k := node{running(newKeeper(s, local, nil, 2, time.Now), 1), t}
 		for n := range 3 {
 			k.check(guard.Admitted, claim(n), policy)
 		}

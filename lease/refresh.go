@@ -32,6 +32,10 @@ func (k *Keeper) queueRefresh(c guard.Claim, p guard.Policy) {
 	if !won {
 		return
 	}
+	if k.inline {
+		k.refreshBatch(k.life, []guard.Request{{Claim: c, Policy: p}})
+		return
+	}
 	select {
 	case k.due <- guard.Request{Claim: c, Policy: p}:
 	default: // too many are waiting: another request will try again

@@ -138,7 +138,7 @@ func (w *world) start(who uint64) *simNode {
 	local := memstore.New()
 	local.Close() // the history is too short to sweep it
 	l := &link{w: w, node: uint8(w.started.Add(1)), rng: w.rand(who), failed: make(map[string]time.Time), told: make(map[guard.ID]bool)}
-	return &simNode{newKeeper(l, alone{local, l}, nil, MaxLeases, shards), l}
+	return &simNode{running(newKeeper(l, alone{local, l}, nil, MaxLeases, time.Now), shards), l}
 }
 
 // alone is what a node counts by itself.
@@ -406,4 +406,10 @@ func (l *link) publish(id guard.ID) {
 			})
 		}
 	}
+}
+
+// running has a Keeper run, and sweep so many shards of its leases at once.
+func running(k *Keeper, together int) *Keeper {
+	k.run(together)
+	return k
 }

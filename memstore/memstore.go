@@ -31,6 +31,7 @@ const (
 // Store keeps one ledger for each user. Create it with New, stop it with Close.
 type Store struct {
 	maxUsers int64
+	clock    func() time.Time
 	start    time.Time
 	seed     maphash.Seed
 	users    atomic.Int64
@@ -50,19 +51,26 @@ var (
 )
 
 // New returns an empty store that sweeps itself until it is closed.
-func New() *Store { return newStore(MaxUsers) }
+func New() *Store {
+	s := newStore(MaxUsers, time.Now)
+	go s.sweep()
+	return s
+}
 
-func newStore(maxUsers int64) *Store {
+// NewAt returns an empty store by another clock. It shrinks when it is told to.
+func NewAt(clock func() time.Time) *Store { return newStore(MaxUsers, clock) }
+
+func newStore(maxUsers int64, clock func() time.Time) *Store {
 	s := &Store{
 		maxUsers: maxUsers,
-		start:    time.Now(),
+		clock:    clock,
+		start:    clock(),
 		seed:     maphash.MakeSeed(),
 		stop:     make(chan struct{}),
 	}
 	for i := range s.shards {
 		s.shards[i].ledgers = make(map[string]*guard.Ledger)
 	}
-	go s.sweep()
 	return s
 }
 
@@ -169,7 +177,14 @@ func (s *Store) shard(user string) *shard {
 // now follows the monotonic clock, so that setting the machine's clock neither
 // ends guards nor makes them eternal.
 func (s *Store) now() time.Time {
-	return s.start.Add(time.Since(s.start)).Round(0).Truncate(time.Millisecond).UTC()
+	return s.start.Add(s.clock().Sub(s.start)).Round(0).Truncate(time.Millisecond).UTC()
+}
+
+// Sweep forgets all users who have nothing left.
+func (s *Store) Sweep() {
+	for i := range s.shards {
+		s.shards[i].sweep(s)
+	}
 }
 
 // sweep forgets users who have nothing left, one shard at a time.

@@ -32,7 +32,8 @@ func claim(user string) guard.Claim {
 
 func TestFullStoreRefusesNewUsersAndKeepsTheOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStore(2)
+		s := newStore(2, time.Now)
+		go s.sweep()
 		defer s.Close()
 		for _, user := range []string{"a", "b"} {
 			if _, err := s.Acquire(t.Context(), claim(user), policy); err != nil {

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/streamguard/streamguard/api"
-	"github.com/streamguard/streamguard/gate"
+	"github.com/streamguard/streamguard/audience"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
 )
@@ -27,7 +27,7 @@ type Store struct {
 	Keeper    *lease.Keeper
 	Guards    guard.Store   // behind the Keeper
 	TTL       time.Duration // the longest that a guard is kept
-	Tally     *gate.Tally
+	Audience  *audience.Audience
 	LastError *LastError
 }
 
@@ -111,10 +111,11 @@ func (s Store) health(ctx context.Context) Health {
 }
 
 // Reports says what limits would have done in each store whose users are only observed.
-func Reports(stores []Store) []gate.Report {
-	reports := []gate.Report{}
+func Reports(stores []Store) []audience.Report {
+	reports := []audience.Report{}
 	for _, s := range stores {
-		if r, ok := s.Tally.Report(s.Name); ok {
+		if r, ok := s.Audience.Report(); ok {
+			r.Store = s.Name
 			reports = append(reports, r)
 		}
 	}

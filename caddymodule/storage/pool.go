@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/streamguard/streamguard/audience"
 	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
@@ -48,12 +49,12 @@ var pool = caddy.NewUsagePool()
 // Pooled is a store with what this process knows of its guards. It holds
 // nothing of any one config.
 type Pooled struct {
-	Name   string
-	Keeper *lease.Keeper
-	Store  guard.Store     // behind the Keeper, not metered
-	Local  *memstore.Store // where the Keeper counts while the store is away
-	Tally  *gate.Tally     // what handlers with mode observe have seen
-	Memory *gate.Memory    // what their gates remember
+	Name     string
+	Keeper   *lease.Keeper
+	Store    guard.Store        // behind the Keeper, not metered
+	Local    *memstore.Store    // where the Keeper counts while the store is away
+	Audience *audience.Audience // what handlers with mode observe have seen
+	Memory   *gate.Memory       // what their gates remember
 
 	key       any
 	ttl       atomic.Int64 // the longest of the handlers'
@@ -82,7 +83,7 @@ func Open(ctx caddy.Context, handler any, field string, ttl time.Duration, users
 	}
 	key := opener.Key()
 	v, _, err := pool.LoadOrNew(key, func() (caddy.Destructor, error) {
-		p := &Pooled{Name: opener.String(), Local: memstore.New(), Tally: gate.NewTally(), Memory: gate.NewMemory(), key: key}
+		p := &Pooled{Name: opener.String(), Local: memstore.New(), Audience: audience.New(), Memory: gate.NewMemory(), key: key}
 		if p.Store, err = opener.Open(sayAway(p.Name)); err != nil {
 			p.Local.Close()
 			return nil, err
