@@ -24,6 +24,7 @@ func TestImportsPointDown(t *testing.T) {
 		"connection":           {"guard"},
 		"audience":             {"guard"},
 		"gate":                 {"audience", "guard", "lease", "playback", "problem"},
+		"replay":               {"audience", "guard"},
 		"api":                  {"guard", "playback", "problem"},
 		"operate":              {"audience", "guard", "lease", "playback", "problem", "gate", "api"},
 		"caddymodule/block":    {},

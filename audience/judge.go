@@ -57,7 +57,10 @@ func (a *Audience) Start(s *Start) guard.Verdict {
 		}
 		*p = playback{id: s.Claim.ID, stream: strings.Clone(s.Claim.Stream), first: now, last: now, attempt: true}
 	}
-	p.last, p.attempt = max(p.last, now), p.attempt && s.Attempt
+	if p.attempt && !s.Attempt {
+		p.attempt, p.first = false, now
+	}
+	p.last = max(p.last, now)
 	h := sh.hour(now)
 	if !p.started {
 		p.started, p.example = true, s.Example

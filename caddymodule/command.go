@@ -27,7 +27,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "stream-guard",
-		Usage: "list|revoke|top|check|report",
+		Usage: "list|revoke|top|check|report|replay",
 		Short: "Shows what users are watching, and ends it",
 		Long: `
 Asks the Caddy that is running, through its admin API, about the guards of
@@ -85,7 +85,7 @@ func setCommands(cmd *cobra.Command) {
 		Short: "Says what limits from 1 to 10 would have refused where mode is observe",
 		Args:  cobra.NoArgs,
 		RunE:  o.show(func([]string) error { return o.report() }),
-	})
+	}, o.replayCommand())
 }
 
 // show is a command that does something and shows what there is to show of it,

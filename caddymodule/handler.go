@@ -247,12 +247,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		h.connected = connect(srv, h.store)
 		h.gate.Hurry = h.connected.hurry
 	}
-	switch {
-	case h.Playback == "stream":
-		h.gate.Naming = gate.ByStream
-	case h.Playback != "auto":
-		h.gate.Naming = gate.ByFallback
-	}
+	h.setNaming()
 	if h.Anonymous == "allow" {
 		h.gate.Anonymous = gate.Allow
 	}
@@ -266,6 +261,16 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		return h.mountAPI()
 	}
 	return nil
+}
+
+// setNaming has the gate name playbacks as the options say.
+func (h *Handler) setNaming() {
+	switch {
+	case h.Playback == "stream":
+		h.gate.Naming = gate.ByStream
+	case h.Playback != "auto":
+		h.gate.Naming = gate.ByFallback
+	}
 }
 
 // Cleanup gives the store back. It runs after a failed Provision too.

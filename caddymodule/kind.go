@@ -71,10 +71,5 @@ func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, next caddyhttp.
 // one of Smooth Streaming.
 func isManifest(header http.Header) bool {
 	mediaType, _, _ := strings.Cut(header.Get("Content-Type"), ";")
-	switch strings.ToLower(strings.TrimSpace(mediaType)) {
-	case "application/vnd.apple.mpegurl", "application/x-mpegurl", "application/mpegurl", "audio/mpegurl", "audio/x-mpegurl",
-		"application/dash+xml", "video/vnd.mpeg.dash.mpd", "application/vnd.ms-sstr+xml":
-		return true
-	}
-	return false
+	return playback.IsManifestType(strings.ToLower(strings.TrimSpace(mediaType)))
 }

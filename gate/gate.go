@@ -136,6 +136,8 @@ type Request struct {
 	// Refused says that somebody else has refused the request already: whatever it was for,
 	// it does not play.
 	Refused bool
+	// Endless says that the answer has no end, as a log tells that has seen it.
+	Endless bool
 
 	// Invalid is what is wrong with the request, if anything.
 	Invalid *problem.Problem
@@ -259,6 +261,9 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		}
 	}
 	g.knownPath(r, claim)
+	if r.Endless && !p.led && g.mayBePath(r, claim) {
+		nameByPath(claim, g.pathOf(r))
+	}
 	p.ID = claim.ID
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
 		p.Word, p.Held, p.trial, p.counted = Known, held, trial, true

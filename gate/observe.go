@@ -60,6 +60,17 @@ func starts(ctx context.Context, seen *audience.Audience, k *lease.Keeper, local
 	return seen.Start(s)
 }
 
+// Lives is a sign of life of an answer that is still being sent, as a log tells.
+func (p *Passage) Lives(ctx context.Context) {
+	policy := p.request.judgedBy()
+	_, trial, known := p.gate.Keeper.Known(&p.claim, &policy)
+	if !known {
+		_, trial, _ = p.gate.Keeper.Ask(ctx, p.claim, policy)
+	}
+	trial.End(true)
+	p.seen()
+}
+
 // seen tells of a request that is part of a playback.
 func (p *Passage) seen() {
 	r, g := p.request, p.gate

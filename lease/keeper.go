@@ -85,8 +85,8 @@ func New(store, local guard.Store, onError func(error)) *Keeper {
 
 // NewAt returns a Keeper in front of a store that answers at once, by another clock:
 // it refreshes while its caller waits, and forgets what is over when it is told to.
-func NewAt(store guard.Store, clock func() time.Time) *Keeper {
-	k := newKeeper(store, store, nil, MaxLeases, clock)
+func NewAt(store, local guard.Store, clock func() time.Time) *Keeper {
+	k := newKeeper(store, local, nil, MaxLeases, clock)
 	k.inline = true
 	return k
 }

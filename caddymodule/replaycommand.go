@@ -1,0 +1,271 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/streamguard/streamguard/audience"
+	"github.com/streamguard/streamguard/operate"
+	"github.com/streamguard/streamguard/replay"
+)
+
+// replaying is what the command line says of a replay.
+type replaying struct {
+	site, from, to string
+	fields, set    []string
+	page           pageFlags
+}
+
+func (o *operator) replayCommand() *cobra.Command {
+	var r replaying
+	cmd := &cobra.Command{
+		Use:   "replay --config CADDYFILE [ACCESS-LOG...]",
+		Short: "Says what a config would have done with the requests of access logs",
+		Long: `
+Has each line of Caddy's JSON access log, or of one in nginx' combined format,
+go through the gates of a config, at the time at which it was a request. It
+needs no running Caddy, no Redis and no network, and changes nothing.
+
+Without a file, or with -, it reads standard input. A log may be packed by gzip;
+those of several nodes, or the parts of one log, are merged by their times.
+
+Who watches is what the log has as stream_guard.user, or else as user_id, or
+else what --set says of the placeholder that the option user has.`,
+		RunE: func(cmd *cobra.Command, logs []string) error {
+			cmd.SilenceUsage = true
+			return o.show(func([]string) error { return o.replay(&r, logs) })(cmd, nil)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&r.site, "site", "", "Host of the only site to replay, and of lines that have none")
+	flags.StringVar(&r.from, "from", "", "Leave out what came before this time, such as 2026-11-27T20:00:00Z or 2026-11-27")
+	flags.StringVar(&r.to, "to", "", "Leave out what came at this time or later")
+	flags.StringArrayVar(&r.fields, "field", nil, "Where lines have what their format does not say: name=position, or in JSON name=path>of>keys")
+	flags.StringArrayVar(&r.set, "set", nil, "The field that has the value of a placeholder: {placeholder}=field")
+	r.page.add(flags)
+	return cmd
+}
+
+func (r *replaying) options() (o replay.Options, err error) {
+	o.Format.Fields, err = pairs("field", r.fields)
+	if err != nil {
+		return o, err
+	}
+	for name := range o.Format.Fields {
+		if err := replay.CheckField(name); err != nil {
+			return o, fmt.Errorf("--field: %w", err)
+		}
+	}
+	if o.Format.Set, err = pairs("set", r.set); err != nil {
+		return o, err
+	}
+	for placeholder := range o.Format.Set {
+		if !strings.HasPrefix(placeholder, "{") || !strings.HasSuffix(placeholder, "}") {
+			return o, fmt.Errorf("--set: %q is not a placeholder such as {http.auth.user.id}", placeholder)
+		}
+	}
+	if o.From, err = when("from", r.from); err != nil {
+		return o, err
+	}
+	o.To, err = when("to", r.to)
+	if err == nil && !o.To.IsZero() && !o.From.Before(o.To) {
+		err = fmt.Errorf("--to: %s is not after --from, %s", r.to, r.from)
+	}
+	return o, err
+}
+
+// pairs reads flags of the form name=value.
+func pairs(flag string, given []string) (map[string]string, error) {
+	m := make(map[string]string)
+	for _, g := range given {
+		name, value, found := strings.Cut(g, "=")
+		if !found || name == "" || value == "" {
+			return nil, fmt.Errorf("--%s: %q is not of the form name=field", flag, g)
+		}
+		if _, twice := m[name]; twice {
+			return nil, fmt.Errorf("--%s: %s is given twice", flag, name)
+		}
+		m[name] = value
+	}
+	return m, nil
+}
+
+func when(flag, s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	for _, format := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", time.DateTime, "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(format, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("--%s: %q is not a time such as 2026-11-27T20:00:00Z or 2026-11-27", flag, s)
+}
+
+func (o *operator) replay(r *replaying, logs []string) error {
+	if o.config == "" {
+		return errors.New("--config: needed, for the gates that the log is to go through")
+	}
+	options, err := r.options()
+	if err != nil {
+		return err
+	}
+	if err := o.load(); err != nil {
+		return fmt.Errorf("%s: %w", o.config, err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	caddyCtx, cancel := caddy.NewContext(caddy.Context{Context: ctx})
+	defer cancel()
+	sites, err := newReplayed(caddyCtx, o.loaded, r.site, options.Format.Set)
+	if err != nil {
+		return fmt.Errorf("%s: %w", o.config, err)
+	}
+	if r.site != "" {
+		options.Hosts = func(host string) bool { return hostFits(r.site, withoutPort(host)) }
+	}
+	if len(logs) == 0 {
+		logs = []string{"-"}
+	}
+	if !o.json && term.IsTerminal(int(os.Stderr.Fd())) {
+		options.Progress = progress(time.Now())
+	}
+	lines, err := replay.Run(ctx, logs, sites, sites.clock, &options)
+	if options.Progress != nil {
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+	}
+	if lines == nil {
+		return err
+	}
+	report := sites.report(lines)
+	if failed := r.page.write([]audience.Report{*report}); failed != nil {
+		err = errors.Join(err, failed)
+	}
+	if o.json {
+		o.print(nil, report)
+	} else {
+		operate.WriteReport(&o.out, report)
+	}
+	if lines.Judged > 0 && lines.Judged == lines.Nobody {
+		err = errors.Join(err, errors.New("no line says who watches; "+sites.userHint()))
+	}
+	return err
+}
+
+func withoutPort(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		return host[:i]
+	}
+	return host
+}
+
+// progress shows on a terminal how far the log has been read.
+func progress(began time.Time) func(replay.Progress) {
+	var shown time.Time
+	return func(p replay.Progress) {
+		now := time.Now()
+		if now.Sub(shown) < time.Second/5 {
+			return
+		}
+		shown = now
+		rate := float64(p.Lines) / now.Sub(began).Seconds()
+		left := ""
+		if p.All > 0 && p.Bytes > 0 {
+			rest := time.Duration(float64(now.Sub(began)) * (float64(p.All)/float64(p.Bytes) - 1))
+			left = fmt.Sprintf(", %d %%, %v left", 100*p.Bytes/p.All, max(rest, 0).Round(time.Second))
+		}
+		fmt.Fprintf(os.Stderr, "\r\x1b[K%d lines, %.0f a second, at %s%s", p.Lines, rate, operate.Clock(p.At), left)
+	}
+}
+
+// report is the audience's, with what the log does not say.
+func (r *replayed) report(lines *audience.Lines) *audience.Report {
+	report, _ := r.seen.Report()
+	report.Lines = lines
+	report.Site = strings.Join(r.hosts, ", ")
+	if report.Site == "" {
+		report.Site = "the log"
+	}
+	m := &r.missing
+	note := func(format string, args ...any) { report.Notes = append(report.Notes, fmt.Sprintf(format, args...)) }
+	note("A log has neither the bodies of manifests nor the closings of connections: a playback keeps its slot for ttl (%v) after its last request, "+
+		"also when its player was closed. With reclaim closed the gate gives many of those slots away at once, so it refuses fewer than this says.", time.Duration(r.gates[0].TTL))
+	if lines.Nobody > 0 {
+		note("%d of %d requests are of nobody: they count for nothing. %s", lines.Nobody, lines.Judged, r.userHint())
+	}
+	if m.agent > 0 {
+		note("%d of %d requests have no User-Agent: clients behind one address are not told apart by it.", m.agent, m.judged)
+	}
+	if m.duration > 0 && m.duration >= m.judged/2 {
+		note("%d of %d requests have no duration: they count for when they were answered, not for when they came.", m.duration, m.judged)
+	}
+	if m.assigned > 0 {
+		note("%d playbacks have no name of their own in the log, where playback auto would have given them one: "+
+			"a client's requests at and below a manifest's folder, of one stream, are taken for one playback.", m.assigned)
+	}
+	if report.Attempts > 0 {
+		note("%d starts had been refused (429) when the log was written: what would have been watched then is not known.", report.Attempts)
+	}
+	for _, h := range r.gates {
+		if h.Mode != "observe" {
+			note("mode %s is replayed as observe: the log's players went on as it says.", h.Mode)
+			break
+		}
+	}
+	for i := range report.Rules {
+		if why := r.unanswered(i); why != "" {
+			report.Rules[i].Unanswered = why
+		}
+	}
+	for _, line := range r.said.lines {
+		note("%s", line)
+	}
+	return &report
+}
+
+// unanswered is why the log does not say what a configured limit would do, if so. The
+// limits are in the order of their reports: the one without a per is the last.
+func (r *replayed) unanswered(i int) string {
+	h := r.gates[0]
+	rules := slices.Clone(h.read.rules)
+	slices.SortStableFunc(rules, func(a, b rule) int {
+		switch {
+		case a.Per != "" && b.Per == "":
+			return -1
+		case a.Per == "" && b.Per != "":
+			return 1
+		}
+		return 0
+	})
+	if i >= len(rules) {
+		return ""
+	}
+	text := h.Labels[rules[i].Per]
+	if rules[i].Per == "device" {
+		text = h.Device
+	}
+	switch {
+	case text != "" && !r.gave[text]:
+		return fmt.Sprintf("not known: no line says %s; log it (log_append %s %s) and give it by --set '%s=%s'", text, rules[i].Per, text, text, rules[i].Per)
+	case rules[i].number != nil && !r.gave[rules[i].name]:
+		return fmt.Sprintf("not known: no line says %s; give it by --set '%s=<field>'", rules[i].name, rules[i].name)
+	}
+	return ""
+}
+
+// userHint says how a log gets to say who watches.
+func (r *replayed) userHint() string {
+	user := r.gates[0].User
+	return fmt.Sprintf("If the log has the user in a field, give it by --set '%s=<field>'. If not, write into the site: log_append user %s, and replay with --set '%s=user'.", user, user, user)
+}

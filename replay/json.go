@@ -1,0 +1,297 @@
+package replay
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// entry is a line of Caddy's access log.
+type entry struct {
+	TS       stamp    `json:"ts"`
+	Duration lasting  `json:"duration"`
+	Status   int      `json:"status"`
+	UserID   text     `json:"user_id"`
+	Request  *request `json:"request"`
+	Answer   header   `json:"resp_headers"`
+	Gate     struct {
+		User text `json:"user"`
+	} `json:"stream_guard"`
+}
+
+type request struct {
+	RemoteIP string `json:"remote_ip"`
+	ClientIP string `json:"client_ip"`
+	Method   string `json:"method"`
+	Host     string `json:"host"`
+	URI      string `json:"uri"`
+	Headers  header `json:"headers"`
+}
+
+// header is a header as the log has it; a filter may have made one value of many.
+type header http.Header
+
+func (h *header) UnmarshalJSON(b []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b, &fields); err != nil {
+		return nil // a filter has made something else of it
+	}
+	*h = make(header, len(fields))
+	for name, raw := range fields {
+		var values []string
+		if json.Unmarshal(raw, &values) != nil {
+			var one string
+			if json.Unmarshal(raw, &one) != nil {
+				continue
+			}
+			values = []string{one}
+		}
+		(*h)[textproto.CanonicalMIMEHeaderKey(name)] = values
+	}
+	return nil
+}
+
+// text is a string, or anything else as it is written.
+type text string
+
+func (t *text) UnmarshalJSON(b []byte) error {
+	*t = text(plain(b))
+	return nil
+}
+
+func plain(b []byte) string {
+	var s string
+	switch {
+	case json.Unmarshal(b, &s) == nil:
+		return s
+	case len(b) > 0 && (b[0] == '[' || b[0] == '{'):
+		var list []string
+		if json.Unmarshal(b, &list) == nil {
+			return strings.Join(list, ",")
+		}
+	}
+	return string(b)
+}
+
+// stamp is a moment in any format that Caddy has for it.
+type stamp struct{ time.Time }
+
+func (s *stamp) UnmarshalJSON(b []byte) (err error) {
+	s.Time, err = moment(plain(b))
+	return err
+}
+
+// The formats of moments, beside numbers.
+var formats = []string{
+	time.RFC3339Nano, "2006-01-02T15:04:05.000Z0700", "2006/01/02 15:04:05.000000000", "2006/01/02 15:04:05.000", "2006/01/02 15:04:05",
+	"02/Jan/2006:15:04:05 -0700", time.RFC1123, time.RFC1123Z, time.RFC850, time.RFC822, time.RFC822Z,
+}
+
+func moment(s string) (time.Time, error) {
+	if f, err := strconv.ParseFloat(s, 64); err == nil {
+		switch { // seconds, milliseconds, or nanoseconds
+		case math.IsNaN(f) || f < 0 || f > 9e18:
+			return time.Time{}, fmt.Errorf("time %q is out of range", s)
+		case f > 1e17:
+			return time.Unix(0, int64(f)), nil
+		case f > 1e11:
+			return time.UnixMicro(int64(f * 1e3)), nil
+		}
+		return time.UnixMicro(int64(math.Round(f * 1e6))), nil
+	}
+	for _, format := range formats {
+		if t, err := time.Parse(format, s); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("time %q is of no known format", s)
+}
+
+// lasting is how long an answer took: in seconds, or as Caddy's duration_format has it.
+type lasting time.Duration
+
+func (d *lasting) UnmarshalJSON(b []byte) (err error) {
+	*d, err = duration(plain(b))
+	return err
+}
+
+// longest is more than any answer takes: what seems to be longer is in nanoseconds.
+const longest = 30 * 24 * time.Hour
+
+func duration(s string) (lasting, error) {
+	if f, err := strconv.ParseFloat(s, 64); err == nil {
+		if f > longest.Seconds() {
+			f /= 1e9
+		}
+		if math.IsNaN(f) || f < 0 || f > longest.Seconds() {
+			return 0, fmt.Errorf("duration %q is out of range", s)
+		}
+		return lasting(f * float64(time.Second)), nil
+	}
+	d, err := time.ParseDuration(s)
+	if s == "-" || s == "" {
+		return 0, nil
+	}
+	if err != nil || d < 0 || d > longest {
+		return 0, fmt.Errorf("duration %q is none", s)
+	}
+	return lasting(d), nil
+}
+
+func indexTabBrace(b []byte) int {
+	return bytes.Index(b, []byte("\t{")) + 1
+}
+
+func (f *Format) parseJSON(b []byte) (l Line, ok bool, err error) {
+	var e entry
+	if err := json.Unmarshal(b, &e); err != nil {
+		if _, typed := errors.AsType[*json.UnmarshalTypeError](err); !typed {
+			return l, false, err
+		}
+	}
+	if e.Request != nil {
+		l = Line{
+			Duration: time.Duration(e.Duration), Method: e.Request.Method, Host: e.Request.Host, URI: e.Request.URI,
+			Status: e.Status, Client: e.Request.ClientIP, Header: http.Header(e.Request.Headers), Answer: http.Header(e.Answer),
+			User: string(e.Gate.User),
+		}
+		if l.Client == "" {
+			l.Client = e.Request.RemoteIP
+		}
+		if l.User == "" {
+			l.User = string(e.UserID)
+		}
+	}
+	if l.Header == nil {
+		l.Header = make(http.Header)
+	}
+	written := e.TS.Time
+	if len(f.Fields)+len(f.Set) > 0 {
+		var all map[string]json.RawMessage
+		if err := json.Unmarshal(b, &all); err != nil {
+			return l, false, err
+		}
+		for name, path := range f.Fields {
+			value, found := at(all, path)
+			if !found {
+				continue
+			}
+			if name == "time" {
+				if written, err = moment(value); err != nil {
+					return l, false, err
+				}
+			} else if err := l.set(name, value); err != nil {
+				return l, false, err
+			}
+		}
+		for placeholder, name := range f.Set {
+			value, found := at(all, name)
+			if _, named := f.Fields[name]; named && !found {
+				value, found = at(all, f.Fields[name])
+			}
+			if found {
+				l.setPlaceholder(placeholder, value)
+			}
+		}
+	}
+	switch {
+	case l.URI == "":
+		return l, false, nil // another line than of a request
+	case written.IsZero():
+		return l, false, errors.New("it does not say when (ts)")
+	}
+	l.Begun = written.Add(-l.Duration)
+	return l, true, nil
+}
+
+// at is the value at a path of keys, which are parted by > or, where no key has one, by
+// a full stop.
+func at(all map[string]json.RawMessage, path string) (string, bool) {
+	if raw, found := all[path]; found {
+		return plain(raw), string(raw) != "null"
+	}
+	separator := ">"
+	if !strings.Contains(path, ">") {
+		separator = "."
+	}
+	key, rest, deeper := strings.Cut(path, separator)
+	if !deeper {
+		return "", false
+	}
+	var inner map[string]json.RawMessage
+	if json.Unmarshal(all[key], &inner) != nil {
+		return "", false
+	}
+	return at(inner, rest)
+}
+
+// set gives the line what a field of a name has.
+func (l *Line) set(name, value string) error {
+	switch name {
+	case "duration":
+		d, err := duration(value)
+		if err != nil {
+			return err
+		}
+		l.Duration = time.Duration(d)
+	case "method":
+		l.Method = value
+	case "host":
+		l.Host = value
+	case "uri":
+		l.URI = value
+	case "status":
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return fmt.Errorf("status %q is no number", value)
+		}
+		l.Status = n
+	case "client_ip":
+		l.Client = value
+	case "user":
+		if value != "-" {
+			l.User = value
+		}
+	case "user_agent":
+		l.Header.Set("User-Agent", value)
+	default:
+		header, is := strings.CutPrefix(name, "header.")
+		if is && value != "-" {
+			l.Header.Set(header, value)
+		}
+	}
+	return nil
+}
+
+func (l *Line) setPlaceholder(placeholder, value string) {
+	if value == "" || value == "-" {
+		return
+	}
+	if l.Set == nil {
+		l.Set = make(map[string]string)
+	}
+	l.Set[placeholder] = value
+}
+
+// names are those that Format.Fields may have, beside header.Name.
+var names = []string{"time", "duration", "method", "host", "uri", "status", "client_ip", "user", "user_agent"}
+
+// CheckField says what is wrong with a field's name, if anything.
+func CheckField(name string) error {
+	if header, is := strings.CutPrefix(name, "header."); is && header != "" {
+		return nil
+	}
+	for _, n := range names {
+		if n == name {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not one of %s, or header.<Name>", name, strings.Join(names, ", "))
+}

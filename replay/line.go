@@ -1,0 +1,53 @@
+package replay
+
+import (
+	"net/http"
+	"time"
+)
+
+// Line is a request, as a log has it.
+type Line struct {
+	Begun    time.Time     // when it came: logs are written when it was answered
+	Duration time.Duration // how long the answer took; 0 where the log does not say
+	Method   string
+	Host     string // "" where the log does not say
+	URI      string
+	Status   int
+	Client   string // address
+	Header   http.Header
+	Answer   http.Header // of the answer, as far as the log has it
+	User     string      // who is logged in, or watches, as the log says
+
+	// Set has what Options.Set says of the line, by placeholder.
+	Set map[string]string
+
+	File   string
+	Number int // of the line in its file, from 1
+}
+
+// Ended is when the answer was over, and the line was written.
+func (l *Line) Ended() time.Time { return l.Begun.Add(l.Duration) }
+
+// Format is how lines are read, beyond what every log has.
+type Format struct {
+	// Fields says where a line has what it does not have by its format: by a name (time,
+	// duration, method, host, uri, status, client_ip, user, user_agent, or header.Name),
+	// the position of a field in a line of text, from 1, or the path of one in JSON,
+	// such as request>headers>X-User-Id.
+	Fields map[string]string
+	// Set says which fields have the values of placeholders: names of Fields, or paths
+	// in JSON.
+	Set map[string]string
+}
+
+// Parse reads a line of Caddy's JSON access log, or of nginx' combined format. It is
+// not ok where the line is of something else than a request. The error is for people.
+func (f *Format) Parse(text []byte) (l Line, ok bool, err error) {
+	if len(text) > 0 && text[0] == '{' {
+		return f.parseJSON(text)
+	}
+	if i := indexTabBrace(text); i > 0 { // Caddy's console format
+		return f.parseJSON(text[i:])
+	}
+	return f.parseText(text)
+}

@@ -1,0 +1,300 @@
+// Package replay has an access log go through a gate: each line is the request that it
+// was once, at the time at which it came.
+package replay
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/streamguard/streamguard/audience"
+)
+
+// Site is where the requests go.
+type Site interface {
+	// Begin is called once, at the moment of the first request.
+	Begin()
+	// Request is a request that came at this moment. The answer to it lasts, as the line
+	// says; while it does, Goes is called.
+	Request(l *Line) Became
+	// Goes says that the answer to a request is still being sent.
+	Goes(l *Line, at time.Time)
+	// Ended says that it has been sent, a while ago.
+	Ended(l *Line, at time.Time)
+	// Sweep forgets what is over.
+	Sweep()
+}
+
+// Became is what became of a line.
+type Became uint8
+
+const (
+	Judged Became = iota // it is a request for a manifest or for media
+	Other                // it is another one
+	Nobody               // it is of nobody
+)
+
+// Options say what is replayed.
+type Options struct {
+	Format   Format
+	From, To time.Time         // zero: all
+	Hosts    func(string) bool // whose requests; nil: everybody's
+	Progress func(Progress)    // hears of it now and then; nil: nobody does
+}
+
+// Progress is how far a log has been read.
+type Progress struct {
+	Lines      int64
+	Bytes, All int64 // All is 0 where it is not known
+	At         time.Time
+}
+
+// Clock is the time of a replay.
+type Clock struct{ now time.Time }
+
+// Now is the moment of the request at hand.
+func (c *Clock) Now() time.Time { return c.now }
+
+const (
+	outOfOrder = 30 * time.Second    // how much later than begun a line may be written without being looked for
+	goesOn     = 15 * time.Second    // how often an answer is a sign of life
+	afterEnd   = 5 * time.Second     // after an answer's end its playback is looked at
+	sweepEvery = 5 * time.Minute     // of the log's time
+	tellEvery  = 1 << 12             // lines
+	pause      = 12 * 24 * time.Hour // the most that passes at once
+)
+
+// event is what happens at a moment: a request, or that its answer goes on or has ended.
+type event struct {
+	at   time.Time
+	line *Line
+	kind uint8
+	n    int64 // the order in which events of one moment came
+}
+
+const (
+	begins uint8 = iota
+	goes
+	ended
+)
+
+// events are those to come, the next one first.
+type events []event
+
+func (e events) Len() int { return len(e) }
+func (e events) Less(i, j int) bool {
+	return cmp.Or(e[i].at.Compare(e[j].at), cmp.Compare(e[i].n, e[j].n)) < 0
+}
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+func (e *events) Pop() any {
+	last := len(*e) - 1
+	x := (*e)[last]
+	(*e)[last] = event{}
+	*e = (*e)[:last]
+	return x
+}
+
+// run is a replay on its way.
+type run struct {
+	*Options
+	site    Site
+	clock   *Clock
+	lines   audience.Lines
+	coming  events
+	n       int64
+	until   time.Time // up to here all that is to come is known
+	swept   time.Time
+	lasting bool // answers that last long were found before
+}
+
+// Run replays logs, which may be parts of one or those of several nodes, and says what
+// became of their lines. When ctx is over it stops, and says what was read until then;
+// so it does with the error of a log that cannot be read further.
+func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options) (*audience.Lines, error) {
+	r := &run{Options: o, site: site, clock: clock, lasting: true}
+	sources := make([]*source, len(logs))
+	for i, name := range logs {
+		s, err := open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer s.file.Close()
+		sources[i] = s
+		r.lasting = r.lasting && s.again
+	}
+	if r.lasting {
+		for _, s := range sources {
+			long, err := s.lasting(ctx, &o.Format, outOfOrder)
+			if err != nil {
+				return nil, err
+			}
+			for i := range long {
+				if r.within(&long[i]) {
+					r.add(&long[i])
+				}
+			}
+		}
+	}
+	err := r.read(ctx, sources)
+	r.lines.Exhausted = err == nil && ctx.Err() == nil
+	if r.lines.Exhausted {
+		r.until = r.until.Add(100 * 365 * 24 * time.Hour)
+	}
+	r.happen()
+	return &r.lines, err
+}
+
+// read reads all logs, what was written first before the rest.
+func (r *run) read(ctx context.Context, sources []*source) (failed error) {
+	readers := make([]*reader, len(sources))
+	heads := make([]*parsed, len(sources))
+	for i, s := range sources {
+		readers[i] = s.read(ctx, &r.Format)
+		heads[i] = r.nextOf(readers[i])
+	}
+	for ctx.Err() == nil {
+		first := -1
+		for i, head := range heads {
+			if head != nil && (first < 0 || head.Ended().Before(heads[first].Ended())) {
+				first = i
+			}
+		}
+		if first < 0 {
+			break
+		}
+		l := &heads[first].Line
+		if end := l.Ended(); end.After(r.until.Add(outOfOrder)) || r.until.IsZero() {
+			r.until = end.Add(-outOfOrder)
+		}
+		if r.within(l) && !(r.lasting && l.Duration > outOfOrder) {
+			r.add(l)
+		}
+		r.happen()
+		heads[first] = r.nextOf(readers[first])
+		if r.Progress != nil && r.lines.Read%tellEvery == 0 {
+			r.tell(sources)
+		}
+	}
+	for _, reader := range readers {
+		failed = errors.Join(failed, reader.err)
+	}
+	return failed
+}
+
+// nextOf is the next line of a log that is a request.
+func (r *run) nextOf(from *reader) *parsed {
+	for {
+		p := from.next()
+		if p == nil {
+			return nil
+		}
+		r.lines.Read++
+		switch {
+		case p.err != nil:
+			if r.lines.Broken++; r.lines.BrokenAt == "" {
+				r.lines.BrokenAt = fmt.Sprintf("%s, line %d: %v", p.File, p.Number, p.err)
+			}
+		case !p.ok:
+			r.lines.Other++
+		default:
+			return p
+		}
+	}
+}
+
+// within reports whether a line is of what is replayed.
+func (r *run) within(l *Line) bool {
+	in := (r.From.IsZero() || !l.Begun.Before(r.From)) && (r.To.IsZero() || l.Begun.Before(r.To)) &&
+		(r.Hosts == nil || l.Host == "" || r.Hosts(l.Host))
+	if !in {
+		r.lines.Other++
+	}
+	return in
+}
+
+func (r *run) add(l *Line) { r.push(event{at: l.Begun, line: l}) }
+
+func (r *run) push(e event) {
+	e.n = r.n
+	r.n++
+	heap.Push(&r.coming, e)
+}
+
+// happen has all happen that is certain to come next.
+func (r *run) happen() {
+	for len(r.coming) > 0 && !r.coming[0].at.After(r.until) {
+		e := heap.Pop(&r.coming).(event)
+		if e.at.Before(r.clock.now) {
+			if e.kind == begins && r.clock.now.Sub(e.at) > outOfOrder {
+				r.lines.Late++
+			}
+		} else {
+			r.passTo(e.at)
+		}
+		if r.clock.now.Sub(r.swept) > sweepEvery {
+			r.swept = r.clock.now
+			r.site.Sweep()
+		}
+		r.do(e)
+	}
+}
+
+// passTo lets time pass. A lease is not to grow older than it can tell.
+func (r *run) passTo(at time.Time) {
+	if r.clock.now.IsZero() {
+		r.clock.now, r.swept = at, at
+		r.site.Begin()
+		return
+	}
+	for at.Sub(r.clock.now) > pause {
+		r.clock.now = r.clock.now.Add(pause)
+		r.site.Sweep()
+	}
+	r.clock.now = at
+}
+
+func (r *run) do(e event) {
+	switch e.kind {
+	case begins:
+		switch r.site.Request(e.line) {
+		case Judged:
+			r.lines.Judged++
+		case Nobody:
+			r.lines.Nobody++
+			r.lines.Judged++
+			return
+		default:
+			r.lines.Other++
+			return
+		}
+	case goes:
+		r.site.Goes(e.line, r.clock.now)
+	case ended:
+		r.site.Ended(e.line, r.clock.now)
+		return
+	}
+	switch end := e.line.Ended(); {
+	case e.line.Duration <= goesOn:
+	case e.at.Add(goesOn).Before(end):
+		r.push(event{at: e.at.Add(goesOn), line: e.line, kind: goes})
+	default:
+		r.push(event{at: end.Add(afterEnd), line: e.line, kind: ended})
+	}
+}
+
+func (r *run) tell(sources []*source) {
+	p := Progress{Lines: r.lines.Read, At: r.clock.now}
+	for _, s := range sources {
+		p.Bytes += s.passed.Load()
+		p.All += s.size
+		if !s.again {
+			p.All = -1 << 62
+		}
+	}
+	p.All = max(p.All, 0)
+	r.Progress(p)
+}

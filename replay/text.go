@@ -1,0 +1,151 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The positions of what every line of nginx' combined format has, from 1.
+const (
+	clientAt  = 1
+	userAt    = 3
+	timeAt    = 4
+	requestAt = 5
+	statusAt  = 6
+	refererAt = 8
+	agentAt   = 9
+	least     = statusAt
+)
+
+// parseText reads
+//
+//	$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"
+//
+// and whatever fields follow.
+func (f *Format) parseText(b []byte) (l Line, ok bool, err error) {
+	all := fields(string(b))
+	field := func(n int) string {
+		if n < 1 || n > len(all) || all[n-1] == "-" {
+			return ""
+		}
+		return all[n-1]
+	}
+	if len(all) < least {
+		return l, false, fmt.Errorf("it has %d fields, where the combined format has %d", len(all), agentAt)
+	}
+	written, err := moment(field(timeAt))
+	if err != nil && f.Fields["time"] == "" {
+		return l, false, err
+	}
+	request := strings.Fields(field(requestAt))
+	if len(request) < 2 && (f.Fields["uri"] == "" || f.Fields["method"] == "") {
+		return l, false, nil // nginx logs what was no request, too
+	}
+	l = Line{Client: field(clientAt), User: field(userAt), Header: make(http.Header)}
+	if len(request) >= 2 {
+		l.Method, l.URI = request[0], request[1]
+	}
+	if l.Status, err = strconv.Atoi(field(statusAt)); err != nil && f.Fields["status"] == "" {
+		return l, false, fmt.Errorf("status %q is no number", field(statusAt))
+	}
+	for name, n := range map[string]int{"Referer": refererAt, "User-Agent": agentAt} {
+		if value := field(n); value != "" {
+			l.Header.Set(name, value)
+		}
+	}
+	for name, position := range f.Fields {
+		n, _ := strconv.Atoi(position)
+		value := field(n)
+		switch {
+		case value == "":
+		case name == "time":
+			if written, err = moment(value); err != nil {
+				return l, false, err
+			}
+		default:
+			if err := l.set(name, value); err != nil {
+				return l, false, err
+			}
+		}
+	}
+	for placeholder, name := range f.Set {
+		position := name
+		if named, there := f.Fields[name]; there {
+			position = named
+		}
+		n, _ := strconv.Atoi(position)
+		value := field(n)
+		switch {
+		case value != "":
+		case name == "user" || name == "user_id":
+			value = field(userAt)
+		}
+		l.setPlaceholder(placeholder, value)
+	}
+	if l.Begun = written.Add(-l.Duration); written.IsZero() || time.Unix(0, 0).After(written) {
+		return l, false, errors.New("it does not say when")
+	}
+	return l, true, nil
+}
+
+// fields are those of a line of text: parted by spaces, unless these are within quotes
+// or brackets.
+func fields(s string) (all []string) {
+	for s = strings.TrimLeft(s, " \t"); s != ""; s = strings.TrimLeft(s, " \t") {
+		var end int
+		switch s[0] {
+		case '"':
+			end = 1
+			for end < len(s) && s[end] != '"' {
+				if s[end] == '\\' {
+					end++
+				}
+				end++
+			}
+			end = min(end, len(s))
+			all = append(all, unescape(s[1:end]))
+			s = s[min(end+1, len(s)):]
+			continue
+		case '[':
+			if end = strings.IndexByte(s, ']'); end > 0 {
+				all = append(all, s[1:end])
+				s = s[end+1:]
+				continue
+			}
+		}
+		if end = strings.IndexAny(s, " \t"); end < 0 {
+			end = len(s)
+		}
+		all = append(all, s[:end])
+		s = s[end:]
+	}
+	return all
+}
+
+// unescape undoes what nginx does to a value: \xXX, \" and \\.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' || i+1 == len(s) {
+			b.WriteByte(s[i])
+			continue
+		}
+		i++
+		if s[i] == 'x' && i+2 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
