@@ -11,7 +11,7 @@ export GOFLAGS := $(shell go env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx
 # Histories of the simulation; make soak plays many more.
 SEEDS = 40
 
-.PHONY: help run build check simulation lint setup test e2e monitoring release-build fuzz vuln soak truth bench scale clean
+.PHONY: help run build check simulation lint setup test e2e monitoring release-build fuzz vuln soak truth replay bench scale clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -84,6 +84,9 @@ soak: ## ten million operations (simulation, rules, histories), and faults for 3
 truth: ## play a population whose truth is known for five minutes, and print how exact the count was; make test has the short form
 	mkdir -p bin
 	go test -v -count=1 -timeout 1h ./truth -args -truth.long | tee bin/truth.txt
+
+replay: ## replay a day of 100,000 viewers whose truth is known; make test has the short form
+	go test -v -count=1 -timeout 1h ./caddymodule -run ReplayEquals -args -viewers 100000
 
 bench: ## measure against partners, into docs/performance.md; one row in short: ROWS=throughput/file_server/4k PAIRS=3 SECONDS=5
 	go run -C bench . $(if $(ROWS),-rows '$(ROWS)') $(if $(PAIRS),-pairs $(PAIRS)) $(if $(SECONDS),-seconds $(SECONDS)) $(if $(PROFILE),-profile '$(abspath $(PROFILE))')

@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
@@ -30,6 +31,7 @@ type Audience struct {
 	seed   maphash.Seed
 	shards [shards]shard
 
+	watched      atomic.Bool
 	mu           sync.Mutex
 	since, until time.Time // zero: nobody has watched yet
 	examples     examples
@@ -123,6 +125,7 @@ func (a *Audience) Watch(now time.Time) {
 	defer a.mu.Unlock()
 	if a.since.IsZero() {
 		a.since, a.until = now, now
+		a.watched.Store(true)
 	}
 }
 
@@ -138,11 +141,14 @@ func (a *Audience) moment(at time.Time) {
 	}
 }
 
-// Calls counts calls of the store.
+// Calls counts calls of the store that guards cost, once somebody watches.
 func (a *Audience) Calls(at time.Time, n int) {
+	if !a.watched.Load() {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if m := at.UnixMilli() / minute; !a.since.IsZero() && (a.calls[m] > 0 || len(a.calls) < 60*maxSpan) {
+	if m := at.UnixMilli() / minute; a.calls[m] > 0 || len(a.calls) < 60*maxSpan {
 		a.calls[m] += int64(n)
 	}
 }

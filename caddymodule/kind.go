@@ -49,6 +49,14 @@ func newOverlooked(observes bool) *overlooked {
 // passOn serves a request that is not counted.
 func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	o := h.overlooked
+	if h.Mode != "enforce" {
+		path := r.URL.Path // what is behind may change it
+		defer func() {
+			if looks := playback.Guess(path, w.Header().Get("Content-Type")); looks != "" && !h.read.kinds.Knows(path) {
+				h.gate.Audience.Uncounted(looks, path)
+			}
+		}()
+	}
 	if o.over.Load() {
 		return next.ServeHTTP(w, r)
 	}

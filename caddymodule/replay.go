@@ -272,6 +272,7 @@ func (r *replayed) Begin() {
 	r.store = memstore.NewAt(r.clock.Now)
 	local := memstore.NewAt(r.clock.Now) // which stays empty: the store always answers
 	r.keeper = lease.NewAt(counting{r.store, r}, local, r.clock.Now)
+	r.seen.Watch(r.clock.Now())
 	memory := gate.NewMemoryAt(r.clock.Now)
 	for _, h := range r.gates {
 		h.gate = gate.New(r.keeper, local, r.seen, memory)

@@ -132,6 +132,7 @@ func (h *Handler) lookForCrowds(g *gate.Request) {
 		return
 	}
 	crowdedStreams.Inc()
+	h.gate.Audience.Crowded(g.Stream, first, path)
 	h.reports.once("crowd", func() {
 		h.logger.Warn("many different manifests are of one stream: if they are different titles, the option stream has to tell them apart; said once until the config changes",
 			zap.String("stream", g.Stream), zap.Strings("paths", []string{first, path}), zap.String("option", "stream "+h.Stream))

@@ -8,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/streamguard/streamguard/audience"
 	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
 )
@@ -16,12 +17,13 @@ import (
 type metered struct {
 	guard.Store
 	failed func(error) // hears of each that it could not answer
+	seen   *audience.Audience
 	logged func(user string) string
 }
 
 // meter has a store metered.
-func meter(s guard.Store, failed func(error), logged func(user string) string) guard.Store {
-	m := metered{s, failed, logged}
+func meter(s guard.Store, failed func(error), seen *audience.Audience, logged func(user string) string) guard.Store {
+	m := metered{s, failed, seen, logged}
 	if redis, ok := s.(remote); ok {
 		return meteredRemote{m, redis}
 	}
@@ -39,6 +41,9 @@ func (m metered) Timeout() time.Duration {
 func timed[T any](ctx context.Context, m metered, verb string, call func(context.Context) (T, error)) (T, error) {
 	ctx, span := childSpan(ctx, verb)
 	start := time.Now()
+	if verb != "list" && verb != "batch" {
+		m.seen.Calls(start, 1)
+	}
 	v, err := call(ctx)
 	result := "ok"
 	switch {
@@ -118,6 +123,7 @@ type meteredRemote struct {
 // AcquireAll implements guard.Batcher.
 func (m meteredRemote) AcquireAll(ctx context.Context, requests []guard.Request) []guard.Answer {
 	batchSize.Observe(float64(len(requests)))
+	m.seen.Calls(time.Now(), len(requests))
 	answers, _ := timed(ctx, m.metered, "batch", func(ctx context.Context) (answers []guard.Answer, err error) {
 		answers = m.remote.AcquireAll(ctx, requests)
 		for i, a := range answers {

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/streamguard/streamguard/audience"
 	"github.com/streamguard/streamguard/guard"
 )
 

@@ -88,7 +88,7 @@ func Open(ctx caddy.Context, handler any, field string, ttl time.Duration, users
 			p.Local.Close()
 			return nil, err
 		}
-		p.Keeper = lease.New(meter(p.Store, p.failed, p.users.of), localStore{p.Local, p.users.of}, p.warn)
+		p.Keeper = lease.New(meter(p.Store, p.failed, p.Audience, p.users.of), localStore{p.Local, p.users.of}, p.warn)
 		return p, nil
 	})
 	if err != nil {
