@@ -37,7 +37,7 @@ func TestOperationsOfClientsThatHaveGoneAreNoErrors(t *testing.T) {
 	}{{gone, "canceled", ""}, {late, "error", errAway.Error()}, {t.Context(), "error", errAway.Error()}} {
 		failed := ""
 		before := count(c.result)
-		meter(away{}, func(err error) { failed += err.Error() }, nil).List(c.ctx, "u")
+		meter(away{}, func(err error) { failed += err.Error() }, audience.New(), nil).List(c.ctx, "u")
 		if n := count(c.result) - before; n != 1 || failed != c.failed {
 			t.Errorf("%v: %d %s more, and heard %q, want %q", c.ctx.Err(), n, c.result, failed, c.failed)
 		}
