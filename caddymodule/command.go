@@ -80,12 +80,7 @@ func setCommands(cmd *cobra.Command) {
 		Short: "Validates the config given with --config, and asks the running Caddy's stores how they do",
 		Args:  cobra.NoArgs,
 		RunE:  o.show(func([]string) error { return o.check() }),
-	}, &cobra.Command{
-		Use:   "report",
-		Short: "Says what limits from 1 to 10 would have refused where mode is observe",
-		Args:  cobra.NoArgs,
-		RunE:  o.show(func([]string) error { return o.report() }),
-	}, o.replayCommand())
+	}, o.reportCommand(), o.replayCommand())
 }
 
 // show is a command that does something and shows what there is to show of it,
@@ -237,9 +232,27 @@ func (o *operator) validateConfig() error {
 	return caddy.Validate(&c)
 }
 
-func (o *operator) report() error {
+func (o *operator) reportCommand() *cobra.Command {
+	var page pageFlags
+	cmd := &cobra.Command{
+		Use:   "report",
+		Short: "Says who watches how much where mode is observe, and what limits would have refused",
+		Args:  cobra.NoArgs,
+		RunE:  o.show(func([]string) error { return o.report(&page) }),
+	}
+	page.add(cmd.Flags())
+	return cmd
+}
+
+func (o *operator) report(page *pageFlags) error {
+	if err := page.check(); err != nil {
+		return err
+	}
 	var answer []audience.Report
 	if err := o.ask(http.MethodGet, "/stream_guard/report", &answer); err != nil {
+		return err
+	}
+	if err := page.write(answer); err != nil || page.file == "-" {
 		return err
 	}
 	if o.json {

@@ -92,7 +92,7 @@ func TestAConfigWithAdminOffIsNotAskedElsewhere(t *testing.T) {
 	}
 	for name, command := range map[string]func(*operator) error{
 		"list": func(o *operator) error { return o.list("u") }, "revoke": func(o *operator) error { return o.revoke("u") },
-		"top": func(o *operator) error { return o.top(3) }, "report": (*operator).report, "check": (*operator).check,
+		"top": func(o *operator) error { return o.top(3) }, "report": func(o *operator) error { return o.report(new(pageFlags)) }, "check": (*operator).check,
 	} {
 		o := &operator{config: config, patience: time.Minute}
 		if err := command(o); err == nil || err.Error() != "admin address: "+config+" says admin off: a Caddy that runs it cannot be asked" {
@@ -114,7 +114,7 @@ func TestTitlesHaveOneColon(t *testing.T) {
 		t.Errorf("%v, %q", err, &o.out)
 	}
 	o = answers(t, 200, `[{"store":"redis 10.0.0.1:6379 tv:","playbacks":7}]`)
-	if err := o.report(); err != nil || !strings.HasPrefix(o.out.String(), "7 playbacks started since ") || strings.Contains(o.out.String(), "::") {
+	if err := o.report(new(pageFlags)); err != nil || !strings.HasPrefix(o.out.String(), "7 playbacks started since ") || strings.Contains(o.out.String(), "::") {
 		t.Errorf("%v, %q", err, &o.out)
 	}
 }
@@ -128,7 +128,7 @@ func TestWhatCannotBeShownIsAnError(t *testing.T) {
 	defer func(stdout *os.File) { os.Stdout = stdout }(os.Stdout)
 	os.Stdout = full
 	o := answers(t, 200, `[]`)
-	if err := o.show(func([]string) error { return o.report() })(nil, nil); err == nil || !strings.Contains(err.Error(), "no space left") {
+	if err := o.show(func([]string) error { return o.report(new(pageFlags)) })(nil, nil); err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -75,7 +77,7 @@ type doing struct {
 var changing = []string{"rewrite", "map", "vars", "stream_guard_token"}
 
 // missing is how many of the requests that were judged do not say something.
-type missing struct{ judged, user, agent, duration, assigned int64 }
+type missing struct{ judged, user, agent, duration, assigned, filtered int64 }
 
 // assignment is what a playback is known by in a log without tokens.
 type assignment struct {
@@ -284,6 +286,9 @@ func (r *replayed) Begin() {
 func (r *replayed) watch(text string, s source) source {
 	return func(req *http.Request, repl *caddy.Replacer) string {
 		value := s(req, repl)
+		if value == redacted {
+			return ""
+		}
 		if value != "" {
 			r.gave[text] = true
 		}
@@ -292,6 +297,8 @@ func (r *replayed) watch(text string, s source) source {
 }
 
 type lineKey struct{}
+
+var nothing = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 
 // find is the gate that a request comes to.
 func find(steps []step, req *http.Request) (gate *Handler, over bool) {
@@ -308,7 +315,11 @@ func find(steps []step, req *http.Request) (gate *Handler, over bool) {
 			case d.gate != nil:
 				return d.gate, true
 			case d.changes != nil:
-				_ = d.changes.ServeHTTP(nil, req, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil }))
+				if r, is := d.changes.(*rewrite.Rewrite); is { // its ServeHTTP would log each
+					r.Rewrite(req, req.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer))
+				} else {
+					_ = d.changes.ServeHTTP(nil, req, nothing)
+				}
 			default:
 				if gate, over = find(d.sub, req); over {
 					return gate, true
@@ -342,13 +353,14 @@ func (r *replayed) request(l *replay.Line) (*http.Request, *caddy.Replacer) {
 	if err != nil {
 		return nil, nil
 	}
+	r.withoutFiltered(u)
 	host := cmp.Or(l.Host, r.host)
 	req := &http.Request{
 		Method: l.Method, URL: u, Host: host, Header: l.Header, RequestURI: l.URI, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		RemoteAddr: net.JoinHostPort(l.Client, "0"), Body: http.NoBody,
 	}
 	for _, secret := range []string{"Cookie", "Authorization", "Proxy-Authorization", "Set-Cookie"} {
-		if values := l.Header[secret]; len(values) == 1 && values[0] == "REDACTED" {
+		if values := l.Header[secret]; len(values) == 1 && values[0] == redacted {
 			delete(l.Header, secret)
 		}
 	}
@@ -366,8 +378,33 @@ func (r *replayed) request(l *replay.Line) (*http.Request, *caddy.Replacer) {
 	return req, repl
 }
 
+// redacted is what Caddy writes in place of a secret, and filtered what its filters may.
+const redacted = "REDACTED"
+
+var filtered = regexp.MustCompile(`^(REDACTED|[0-9a-f]{8}|[*xX.-]+)$`)
+
+// withoutFiltered takes from a path the tokens that a filter of the log has made
+// unreadable: nothing in them tells playbacks apart for certain.
+func (r *replayed) withoutFiltered(u *url.URL) {
+	if !strings.Contains(u.Path, "/~") {
+		return
+	}
+	parts := strings.Split(u.Path, "/")
+	kept := slices.DeleteFunc(slices.Clone(parts), func(part string) bool {
+		token, is := strings.CutPrefix(part, "~")
+		return is && filtered.MatchString(token)
+	})
+	if len(kept) < len(parts) {
+		r.missing.filtered++
+		u.Path, u.RawPath = strings.Join(kept, "/"), ""
+	}
+}
+
 // judge has a gate judge a request, as ServeHTTP does.
 func (r *replayed) judge(h *Handler, l *replay.Line, req *http.Request, repl *caddy.Replacer) replay.Became {
+	if l.User == redacted {
+		l.User = ""
+	}
 	if l.User == "" {
 		l.User = l.Set[h.User]
 	}
@@ -388,8 +425,8 @@ func (r *replayed) judge(h *Handler, l *replay.Line, req *http.Request, repl *ca
 		return replay.Other
 	case l.Status >= 300 && l.Status < 400 && l.Status != http.StatusNotModified:
 		return replay.Judged // sent on: what counts is what follows
-	case l.Status == http.StatusUnauthorized || l.Status == http.StatusForbidden || l.Status == http.StatusBadRequest:
-		return replay.Judged // whoever stood in front has refused it
+	case l.Status >= 400 && l.Status != http.StatusTooManyRequests && l.Status != 499:
+		return replay.Judged // what is not delivered keeps no guard
 	}
 	v := new(visit)
 	v.users = storage.Plain
@@ -412,7 +449,7 @@ func (r *replayed) judge(h *Handler, l *replay.Line, req *http.Request, repl *ca
 	}
 	r.assign(h, g, l)
 	p := h.gate.Begin(context.Background(), g)
-	p.End(l.Status < http.StatusBadRequest || l.Status == 499)
+	p.End(true)
 	if _, long := r.asked[p.ID]; long {
 		r.asked[p.ID] = r.clock.Now()
 	}

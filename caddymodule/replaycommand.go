@@ -118,6 +118,9 @@ func (o *operator) replay(r *replaying, logs []string) error {
 		return errors.New("--config: needed, for the gates that the log is to go through")
 	}
 	options, err := r.options()
+	if err == nil {
+		err = r.page.check()
+	}
 	if err != nil {
 		return err
 	}
@@ -152,9 +155,11 @@ func (o *operator) replay(r *replaying, logs []string) error {
 	if failed := r.page.write([]audience.Report{*report}); failed != nil {
 		err = errors.Join(err, failed)
 	}
-	if o.json {
+	switch {
+	case r.page.file == "-":
+	case o.json:
 		o.print(nil, report)
-	} else {
+	default:
 		operate.WriteReport(&o.out, report)
 	}
 	if lines.Judged > 0 && lines.Judged == lines.Nobody {
@@ -213,6 +218,9 @@ func (r *replayed) report(lines *audience.Lines) *audience.Report {
 	if m.assigned > 0 {
 		note("%d playbacks have no name of their own in the log, where playback auto would have given them one: "+
 			"a client's requests at and below a manifest's folder, of one stream, are taken for one playback.", m.assigned)
+	}
+	if m.filtered > 0 {
+		note("%d requests have a token that a filter of the log has made unreadable: they count as if they had none.", m.filtered)
 	}
 	if report.Attempts > 0 {
 		note("%d starts had been refused (429) when the log was written: what would have been watched then is not known.", report.Attempts)

@@ -91,7 +91,8 @@ func (p *Passage) seen() {
 
 // example shows a request, in one line.
 func (g *Gate) example(r *Request) string {
-	return fmt.Sprintf("%s %s %s %s", g.manifests.now().UTC().Format(time.RFC3339), r.HTTP.Method, r.HTTP.URL.EscapedPath(), r.HTTP.UserAgent())
+	path, agent := r.HTTP.URL.EscapedPath(), r.HTTP.UserAgent()
+	return fmt.Sprintf("%s %s %s %s", g.manifests.now().UTC().Format(time.RFC3339), r.HTTP.Method, path[:min(len(path), 200)], agent[:min(len(agent), 100)])
 }
 
 // Observer is a keeper for explicit calls: one whose policy only observes is

@@ -8,7 +8,7 @@ import (
 
 var (
 	seemsManifest = regexp.MustCompile(`(?i)\.(m3u8?|mpd|ism[lc]?)([/.?;_-]|$)|(^|/)(master|playlist|chunklist|manifest|index-f\d)[^/.]*$`)
-	seemsMedia    = regexp.MustCompile(`(?i)\.(ts|m4[sfva]|mp4|cmf[vat]|aac|webm)([/.?;_-]|$)|(^|[/_-])(seg|segment|chunk|frag|fragment|part)[_-]?\d+[^/.]*$`)
+	seemsMedia    = regexp.MustCompile(`(?i)\.(ts|m4[sfva]|mp4|cmf[vat]|aac|webm)([/.?;_-]|$)|(^|[/_-])(seg|segment|chunk|frag|fragment|part)[_-]?\d+[^/]*$`)
 )
 
 // Guess says what a path that no Kind knows may be of, by its looks and by the type of

@@ -87,8 +87,9 @@ type batch struct {
 // parsed is what became of a line.
 type parsed struct {
 	Line
-	ok  bool
-	err error
+	ok     bool
+	err    error
+	begins string // of one that cannot be read
 }
 
 // batches cuts the log into pieces of whole lines.
@@ -141,6 +142,9 @@ func (f *Format) parse(b *batch, name string) {
 		}
 		var p parsed
 		p.Line, p.ok, p.err = f.Parse(line)
+		if p.err != nil {
+			p.begins = string(line[:min(len(line), 100)])
+		}
 		p.File, p.Number = name, n
 		lines = append(lines, p)
 	}

@@ -196,7 +196,7 @@ func (r *run) nextOf(from *reader) *parsed {
 		switch {
 		case p.err != nil:
 			if r.lines.Broken++; r.lines.BrokenAt == "" {
-				r.lines.BrokenAt = fmt.Sprintf("%s, line %d: %v", p.File, p.Number, p.err)
+				r.lines.BrokenAt = fmt.Sprintf("%s, line %d: %v: %q", p.File, p.Number, p.err, p.begins)
 			}
 		case !p.ok:
 			r.lines.Other++

@@ -166,7 +166,7 @@ func TestOnlyAPartIsReplayed(t *testing.T) {
 func TestBrokenLines(t *testing.T) {
 	_, got := replayed(t, Options{}, line(1, 0, "/1")+"\n\r\n{broken\n"+strings.Repeat("x", 3<<20)+"\n"+line(2, 0, "/2")+"\x00\x00\n"+strings.TrimSuffix(line(3, 0, "/3"), "\n"))
 	check(t, got, "1s request /1", "2s request /2", "3s request /3", "read 6, judged 3, other 0, broken 3, late 0, all true",
-		"0.log, line 4: invalid character 'b' looking for beginning of object key string")
+		"0.log, line 4: invalid character 'b' looking for beginning of object key string: \"{broken\"")
 }
 
 func TestPackedLogs(t *testing.T) {

@@ -1,9 +1,9 @@
 package storage
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"sync/atomic"
+
+	"github.com/streamguard/streamguard/audience"
 )
 
 // LogUsers is how users stand in logs and events.
@@ -22,8 +22,7 @@ func (l LogUsers) Of(user string) string {
 	case Plain:
 		return user
 	case Hash:
-		sum := sha256.Sum256([]byte(user))
-		return hex.EncodeToString(sum[:8])
+		return audience.Pseudonym(user)
 	}
 	return ""
 }

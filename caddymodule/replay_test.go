@@ -1,0 +1,276 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/streamguard/streamguard/audience"
+	"github.com/streamguard/streamguard/replay"
+)
+
+// accessLog writes lines of Caddy's access log.
+type accessLog struct {
+	strings.Builder
+	t *testing.T
+}
+
+type logged map[string]any
+
+// line writes a line of a request that came so many seconds after midnight.
+func (a *accessLog) line(at float64, uri string, more logged) {
+	request := map[string]any{"client_ip": "10.0.0.1", "method": "GET", "host": "a.example", "uri": uri, "headers": map[string][]string{"User-Agent": {"box"}}}
+	l := map[string]any{"duration": 0.0, "status": 200, "user_id": "alice", "request": request}
+	for name, value := range more {
+		key, inner, in := strings.Cut(name, ">")
+		switch {
+		case key == "request" && in && strings.HasPrefix(inner, "headers>"):
+			request["headers"].(map[string][]string)[strings.TrimPrefix(inner, "headers>")] = []string{fmt.Sprint(value)}
+		case key == "request" && in:
+			request[inner] = value
+		default:
+			l[key] = value
+		}
+	}
+	l["ts"] = 1_764_201_600 + at + l["duration"].(float64)
+	b, err := json.Marshal(l)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.Write(append(b, '\n'))
+}
+
+// plays writes the lines of a playback that lasts for a minute.
+func (a *accessLog) plays(at float64, folder string, more logged) {
+	a.line(at, folder+"/master.m3u8", more)
+	for n := range 13 {
+		a.line(at+1+float64(5*n), fmt.Sprintf("%s/720p/%d.m4s", folder, n), more)
+	}
+}
+
+func (a *accessLog) file() string {
+	name := filepath.Join(a.t.TempDir(), "access.log")
+	lines := strings.SplitAfter(a.String(), "\n")
+	if err := os.WriteFile(name, []byte(strings.Join(lines, "")), 0o600); err != nil {
+		a.t.Fatal(err)
+	}
+	return name
+}
+
+// merged is the files of several logs: a log is in the order in which it was written.
+func merged(logs ...*accessLog) (names []string) {
+	for _, l := range logs {
+		names = append(names, l.file())
+	}
+	return names
+}
+
+func newLogs(t *testing.T, n int) []*accessLog {
+	logs := make([]*accessLog, n)
+	for i := range logs {
+		logs[i] = &accessLog{t: t}
+	}
+	return logs
+}
+
+func notes(r *audience.Report) string { return strings.Join(r.Notes, "\n") }
+
+func TestReplayOfLogs(t *testing.T) {
+	site := func(options string) string {
+		return "a.example {\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n" + options + "\n\t}\n}\n"
+	}
+	three := func(t *testing.T, more ...logged) []string {
+		logs := newLogs(t, 3)
+		for i, l := range logs {
+			m := logged{}
+			if i < len(more) {
+				m = more[i]
+			}
+			l.plays(float64(10*i), fmt.Sprint("/vod/film", i), m)
+		}
+		return merged(logs...)
+	}
+	for _, c := range []struct {
+		name, config, site string
+		set, fields        map[string]string
+		logs               func(t *testing.T) []string
+
+		playbacks, refused, replaced int64
+		notes                        string // among the notes, and
+		unanswered                   string // why the first rule is not answered
+	}{
+		{name: "no names at all", config: site("limit 2"), logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, refused: 1, notes: "3 playbacks have no name"},
+		{name: "replace", config: site("limit 2 replace"), logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, replaced: 1},
+		{name: "a plan", config: site("limit {plan} or 1"), set: map[string]string{"{plan}": "plan"},
+			logs: func(t *testing.T) []string { return three(t, logged{"plan": 2}, logged{"plan": 2}, logged{"plan": 2}) }, playbacks: 3, refused: 1},
+		{name: "a plan that is not there", config: site("limit {plan} or 1"), logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, refused: 2,
+			unanswered: "no line says {plan}"},
+		{name: "a device that is set", config: site("device {cookie.device}\nlimit 1 per device"), set: map[string]string{"{http.request.cookie.device}": "device"},
+			logs: func(t *testing.T) []string {
+				return three(t, logged{"device": "tv"}, logged{"device": "tv"}, logged{"device": "phone"})
+			}, playbacks: 3, refused: 1},
+		{name: "a device that is redacted", config: site("device {cookie.device}\nlimit 1 per device"),
+			logs: func(t *testing.T) []string {
+				return three(t, logged{"request>headers>Cookie": "REDACTED"}, logged{"request>headers>Cookie": "device=REDACTED"}, logged{"request>headers>Cookie": "device=REDACTED"})
+			}, playbacks: 3, unanswered: "no line says {http.request.cookie.device}"},
+		{name: "the login's header is the client's own", config: strings.Replace(site(""), "{http.auth.user.id}", "{header.X-User-Id}", 1),
+			logs: func(t *testing.T) []string {
+				m := logged{"user_id": "", "request>headers>X-User-Id": "mallory"}
+				return three(t, m, m, m)
+			}, notes: "log_append user {http.request.header.X-User-Id}"},
+		{name: "the user is set", config: strings.Replace(site("limit 2"), "{http.auth.user.id}", "{header.X-User-Id}", 1), set: map[string]string{"{http.request.header.X-User-Id}": "who"},
+			logs: func(t *testing.T) []string {
+				m := logged{"user_id": "", "who": "alice"}
+				return three(t, m, m, m)
+			}, playbacks: 3, refused: 1},
+		{name: "a path that is cut in front", config: "a.example {\n\thandle_path /cdn/* {\n\t\tstream_guard {\n\t\t\tuser {http.auth.user.id}\n\t\t\tstream dir 1\n\t\t\tlimit 1\n\t\t}\n\t}\n}\n",
+			logs: func(t *testing.T) []string {
+				logs := newLogs(t, 2)
+				logs[0].plays(0, "/cdn/film0", nil)
+				logs[1].plays(0, "/elsewhere/film1", nil)
+				return merged(logs...)
+			}, playbacks: 1},
+		{name: "only what a matcher lets in", config: "a.example {\n\t@tv header User-Agent tv*\n\tstream_guard @tv {\n\t\tuser {http.auth.user.id}\n\t}\n}\n",
+			logs: func(t *testing.T) []string { return three(t, logged{"request>headers>User-Agent": "tv 1"}) }, playbacks: 1},
+		{name: "two hosts mixed", config: site("limit 1") + strings.ReplaceAll(site("limit 1"), "a.example", "b.example"), site: "b.example",
+			logs: func(t *testing.T) []string { return three(t, nil, logged{"request>host": "b.example:8443"}) }, playbacks: 1},
+		{name: "filtered tokens", config: site("limit 2"),
+			logs: func(t *testing.T) []string {
+				logs := newLogs(t, 3)
+				for i, l := range logs {
+					l.plays(float64(i), fmt.Sprint("/~REDACTED/vod/film", i), nil)
+				}
+				return merged(logs...)
+			}, playbacks: 3, refused: 1, notes: "made unreadable"},
+		{name: "who says goodbye has left", config: site("limit 1"),
+			logs: func(t *testing.T) []string {
+				l := newLogs(t, 1)
+				id := "6e2fb550-c457-41e9-bb97-0800200c9a66"
+				l[0].plays(0, "/~"+id+"/vod/film0", nil)
+				l[0].line(70, "/guards/"+id, logged{"request>method": "DELETE", "status": 204})
+				l[0].plays(71, "/vod/film1", nil)
+				return merged(l...)
+			}, playbacks: 2, refused: 1}, // the id is not of this user: what was ended is another's
+		{name: "channels without an end", config: site("limit 1"),
+			logs: func(t *testing.T) []string {
+				l := newLogs(t, 1)
+				l[0].line(0, "/live/one.ts", logged{"duration": 300.0, "resp_headers": map[string]any{}})
+				l[0].line(310, "/live/two.ts", logged{"duration": 300.0, "resp_headers": map[string]any{}})
+				l[0].line(400, "/live/three.ts", logged{"duration": 300.0, "resp_headers": map[string]any{}})
+				return merged(l...)
+			}, playbacks: 3, refused: 1},
+		{name: "what was not delivered", config: site("limit 1"),
+			logs: func(t *testing.T) []string {
+				return three(t, logged{"status": 404}, logged{"status": 403}, nil)
+			}, playbacks: 1},
+		{name: "no duration, no agent", config: site(""), logs: func(t *testing.T) []string {
+			return three(t, logged{"request>headers>User-Agent": ""})
+		}, playbacks: 3, notes: "have no User-Agent"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := replayWith(t, c.config, c.site, replay.Options{Format: replay.Format{Set: c.set, Fields: c.fields}}, c.logs(t)...)
+			if r.Playbacks != c.playbacks || r.Configured.Playbacks != c.refused || r.Configured.Replaced != c.replaced {
+				t.Errorf("%d playbacks, %d refused, %d replaced; want %d, %d, %d", r.Playbacks, r.Configured.Playbacks, r.Configured.Replaced, c.playbacks, c.refused, c.replaced)
+			}
+			if !strings.Contains(notes(r), c.notes) {
+				t.Errorf("the notes say nothing of %q:\n%s", c.notes, notes(r))
+			}
+			if c.unanswered != "" && (len(r.Rules) == 0 || !strings.Contains(r.Rules[0].Unanswered, c.unanswered)) {
+				t.Errorf("rules %+v, want the first not known: %s", r.Rules, c.unanswered)
+			}
+		})
+	}
+}
+
+// What players get wrong, and operators, is found in the log.
+func TestReplayFindings(t *testing.T) {
+	logs := newLogs(t, 3)
+	logs[0].plays(0, "/vod/film", logged{"request>headers>X-Playback-Session-Id": "one"})
+	logs[0].line(61, "/vod/film/list", logged{"resp_headers": map[string][]string{"Content-Type": {"application/vnd.apple.mpegurl"}}})
+	logs[0].line(62, "/vod/film/seg-14.enc", nil)
+	logs[0].line(63, "/app.js", nil)
+	for n := range 10 {
+		logs[1].line(float64(n), fmt.Sprintf("/vod/films/%c.m3u8", 'a'+n), logged{"user_id": fmt.Sprint("user", n)})
+	}
+	for n := range 3 { // a player that gives itself a new name
+		logs[2].line(100+float64(n), fmt.Sprintf("/vod/other/%d.ts?CMCD=sid%%3D%%22%d%%22", n, n), logged{"user_id": "bob"})
+	}
+	r := replayLog(t, "a.example {\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n\t\tlimit 2\n\t}\n}\n", merged(logs...)...)
+	if len(r.Uncounted) != 2 || r.Uncounted[0].Requests != 1 || r.Uncounted[0].Kind == r.Uncounted[1].Kind {
+		t.Errorf("not counted: %+v", r.Uncounted)
+	}
+	if len(r.Crowded) != 1 || r.Crowded[0].Stream != "vod/films" || len(r.Crowded[0].Paths) != 2 {
+		t.Errorf("crowded: %+v", r.Crowded)
+	}
+	if r.SelfRefusals != 1 || len(r.SelfRefusalExamples) != 1 || len(r.SelfRefusalExamples[0].Lines) != 2 || r.SelfRefusalExamples[0].User != "bob" {
+		t.Errorf("self-refusals: %d %+v", r.SelfRefusals, r.SelfRefusalExamples)
+	}
+}
+
+func TestReplaySaysWhatIsWrong(t *testing.T) {
+	for config, want := range map[string]string{
+		"a.example {\n\trespond hi\n}\n": "no stream_guard",
+		"a.example {\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n\t\tstore redis redis://a:1\n\t}\n}\nb.example {\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n\t}\n}\n": "choose one by --site",
+	} {
+		o := &operator{config: writeConfig(t, config), adapter: "caddyfile"}
+		if err := o.replay(&replaying{}, []string{os.DevNull}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s\n%v, want %q", config, err, want)
+		}
+	}
+	good := writeConfig(t, "a.example {\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n\t}\n}\n")
+	for want, r := range map[string]replaying{
+		`--from: "yesterday"`:            {from: "yesterday"},
+		"is not after":                   {from: "2026-11-27", to: "2026-11-27"},
+		`--field: "color" is not one of`: {fields: []string{"color=10"}},
+		`--field: "host"`:                {fields: []string{"host"}},
+		`--set: "user"`:                  {set: []string{"user=user"}},
+		"given twice":                    {set: []string{"{a}=b", "{a}=c"}},
+		`no site "c.example"`:            {site: "c.example"},
+		"none.log":                       {},
+	} {
+		o := &operator{config: good, adapter: "caddyfile"}
+		logs := []string{os.DevNull}
+		if want == "none.log" {
+			logs = []string{"none.log"}
+		}
+		if err := o.replay(&r, logs); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", r, err, want)
+		}
+	}
+	if err := (&operator{}).replay(&replaying{}, nil); err == nil || !strings.Contains(err.Error(), "--config") {
+		t.Errorf("without a config: %v", err)
+	}
+}
+
+// Nothing in a log does anything to a terminal, or takes more than its room.
+func TestReplayOfHostileLines(t *testing.T) {
+	l := newLogs(t, 1)[0]
+	for n, uri := range []string{"/vod/\x1b[2J/1.ts", "/vod/%1b%5b2J/1.ts", "/vod/<script>alert(1)</script>/1.ts", "/vod/" + strings.Repeat("a", 900_000) + "/1.ts", "/vod/\u202e/1.ts", "", "*", "http://[::1", "/%zz"} {
+		l.line(float64(n), uri, logged{"user_id": "al\x1bice<b>\u202e", "request>client_ip": "not an address", "request>headers>Range": "x"})
+	}
+	l.line(-1e9, "/vod/a/1.ts", nil)
+	l.WriteString(strings.Repeat("[", 100_000) + "\n{\"ts\":{},\"request\":[]}\n")
+	o := &operator{config: writeConfig(t, "a.example {\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n\t\tlimit 1\n\t}\n}\n"), adapter: "caddyfile"}
+	if err := o.replay(&replaying{}, []string{l.file()}); err != nil {
+		t.Fatal(err)
+	}
+	text := o.out.String()
+	if strings.ContainsAny(text, "\x1b\u202e\x00") || len(text) > 20_000 {
+		t.Errorf("%d bytes: %.2000q", len(text), text)
+	}
+	if !strings.Contains(text, "cannot be read") || !strings.Contains(text, "line 1") {
+		t.Errorf("it does not say what cannot be read:\n%s", text)
+	}
+}
+
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "Caddyfile")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
