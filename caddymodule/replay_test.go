@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -273,4 +274,32 @@ func writeConfig(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return name
+}
+
+// The example of the documentation is what the command prints of the log in testdata.
+func TestReplayDocs(t *testing.T) {
+	doc, err := os.ReadFile("../docs/replay.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(doc), "```console\n")
+	block, _, _ = strings.Cut(block, "```")
+	command, want, _ := strings.Cut(block, "\n")
+	if command != "$ caddy stream-guard replay --config testdata/replay/Caddyfile testdata/replay/access.log.gz 2>/dev/null | sed -n '5,11p;18,25p'" {
+		t.Fatalf("another command: %s", command)
+	}
+	o := &operator{config: "../testdata/replay/Caddyfile", adapter: "caddyfile"}
+	page := filepath.Join(t.TempDir(), "report.html")
+	if err := o.replay(&replaying{page: pageFlags{file: page}}, []string{"../testdata/replay/access.log.gz"}); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(o.out.String(), "\n")
+	where := regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`) // the docs are written where it is UTC
+	got := strings.Join(append(lines[4:11:11], lines[17:25]...), "")
+	if where.ReplaceAllString(got, "then") != where.ReplaceAllString(want, "then") {
+		t.Errorf("it prints\n%s\nwhere the docs have\n%s", got, want)
+	}
+	if text, err := os.ReadFile(page); err != nil || !strings.Contains(string(text), "627") {
+		t.Errorf("the page: %v", err)
+	}
 }
