@@ -353,10 +353,10 @@ func takes() (all []take) {
 
 	// Three users: one at two screens, one who changes the channel, and one more.
 	add("household", "hls", "three users: two browsers at once, mpv at two channels one after the other, ffmpeg at a film in real time", func(t *testing.T, r *recording) {
-		one := r.opens(t, "alice", "hls", hlsCMAF, "")
-		other := r.opens(t, "alice", "native", tuned(liveTS, "news"), "")
+		one := r.opens(t, "alice", "hls", channelTS, "")
+		other := r.opens(t, "alice", "native", tuned(liveTS, "weather"), "")
 		const bob = "127.0.0.3"
-		kill := r.runs(t, bob, tuned(liveTS, "news"), r.commandLine(t.Context(), t, "mpv", bob, tuned(liveTS, "news")))
+		kill := r.runs(t, bob, channelTS, r.commandLine(t.Context(), t, "mpv", bob, channelTS))
 		download := r.runs(t, "carol", hlsTS, r.ffmpeg(t.Context(), t, "carol", hlsTS, realTime))
 		r.shows(t, one, 6)
 		download()
