@@ -11,7 +11,7 @@ export GOFLAGS := $(shell go env GOFLAGS) -trimpath -tags=nobadger,nomysql,nopgx
 # Histories of the simulation; make soak plays many more.
 SEEDS = 40
 
-.PHONY: help run build check simulation lint setup test e2e monitoring release-build fuzz vuln soak truth replay bench scale clean
+.PHONY: help run build check simulation lint setup test e2e monitoring release-build fuzz vuln soak truth replay traces bench scale clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 15
@@ -87,6 +87,9 @@ truth: ## play a population whose truth is known for five minutes, and print how
 
 replay: ## replay a day of 100,000 viewers whose truth is known; make test has the short form
 	go test -v -count=1 -timeout 1h ./caddymodule -run ReplayEquals -args -viewers 100000
+
+traces: setup ## record what real players ask for, into testdata/traces; the diff is the review
+	go test -count=1 -timeout 30m -parallel 4 ./e2e -run TestRecord -args -record ../testdata/traces
 
 bench: ## measure against partners, into docs/performance.md; one row in short: ROWS=throughput/file_server/4k PAIRS=3 SECONDS=5
 	go run -C bench . $(if $(ROWS),-rows '$(ROWS)') $(if $(PAIRS),-pairs $(PAIRS)) $(if $(SECONDS),-seconds $(SECONDS)) $(if $(PROFILE),-profile '$(abspath $(PROFILE))')
