@@ -172,13 +172,20 @@ type Request struct {
 	At     time.Time
 	User   string
 	ID     guard.ID
-	Stream string
+	Stream string        // "" where the request does not say which
 	Name   []byte        // what its player calls the playback, beside the id; empty where it says nothing
 	TTL    time.Duration // how long the playback has its slot by this
 }
 
 // Request counts one.
 func (a *Audience) Request(r *Request) {
+	if a.request(r) {
+		a.seeStream(r.Stream)
+	}
+}
+
+// request reports whether the playback is on another stream by it.
+func (a *Audience) request(r *Request) (moved bool) {
 	sh, now := a.shard(r.User), r.At.UnixMilli()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -186,21 +193,24 @@ func (a *Audience) Request(r *Request) {
 	sh.latest = max(sh.latest, now)
 	u := sh.user(r.User)
 	if u == nil {
-		return
+		return false
 	}
 	p := u.find(r.ID)
 	if p == nil || p.last < now-r.TTL.Milliseconds() {
 		if p = sh.open(u, now, r.TTL); p == nil {
-			return
+			return false
 		}
-		*p = playback{id: r.ID, stream: strings.Clone(r.Stream), first: now}
+		*p = playback{id: r.ID, first: now}
 	}
 	if p.attempt {
 		p.attempt, p.first = false, now
 	}
 	p.last = max(p.last, now)
+	if moved = r.Stream != "" && r.Stream != p.stream; moved {
+		p.stream = strings.Clone(r.Stream)
+	}
 	if len(r.Name) == 0 || p.renamed {
-		return
+		return moved
 	}
 	name := maphash.Bytes(a.seed, r.Name)
 	if p.renamed = p.name != 0 && p.name != name; p.renamed {
@@ -208,6 +218,7 @@ func (a *Audience) Request(r *Request) {
 		a.addExample(renamed, Example{User: r.User, Stream: r.Stream, Lines: u.linesOf([]guard.Guard{{ID: r.ID}}, "")})
 	}
 	p.name = name
+	return moved
 }
 
 // user is the account of a user, nil where there is no room for one more.

@@ -80,6 +80,9 @@ func (p *Passage) seen() {
 		return
 	}
 	seen := audience.Request{At: g.manifests.now(), User: r.User, ID: p.ID, Stream: r.Stream, TTL: r.Policy.TTL}
+	if p.claim.Keeps {
+		seen.Stream = "" // its manifest says which
+	}
 	if r.Token != nil {
 		var buf [64]byte
 		if seen.Name = playback.CMCDSessionID(buf[:0], r.HTTP); len(seen.Name) == 0 {
