@@ -419,7 +419,7 @@ func (r *replayed) judge(h *Handler, l *replay.Line, req *http.Request, repl *ca
 	}
 	switch {
 	case kind == playback.Other:
-		if looks := playback.Guess(req.URL.Path, l.Answer.Get("Content-Type")); looks != "" && !cut && !h.read.kinds.Knows(req.URL.Path) && l.Status < 300 && l.Status >= 200 {
+		if looks := playback.Guess(req.URL.Path, l.Type); looks != "" && !cut && !h.read.kinds.Knows(req.URL.Path) && l.Status < 300 && l.Status >= 200 {
 			r.seen.Uncounted(looks, req.URL.Path)
 		}
 		return replay.Other
@@ -443,7 +443,7 @@ func (r *replayed) judge(h *Handler, l *replay.Line, req *http.Request, repl *ca
 		r.missing.user++
 		return replay.Nobody
 	}
-	g.Endless = l.Duration >= time.Duration(h.Interval)/3 && l.Answer != nil && l.Answer.Get("Content-Length") == "" && l.Status == http.StatusOK
+	g.Endless = l.Duration >= time.Duration(h.Interval)/3 && l.Unbounded && l.Status == http.StatusOK
 	if g.Token == nil && kind == playback.Manifest {
 		h.lookForCrowds(g)
 	}

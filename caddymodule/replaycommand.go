@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"syscall"
@@ -144,6 +145,9 @@ func (o *operator) replay(r *replaying, logs []string) error {
 	if !o.json && term.IsTerminal(int(os.Stderr.Fd())) {
 		options.Progress = progress(time.Now())
 	}
+	// There is room, up to a gigabyte, and each line is garbage soon.
+	debug.SetGCPercent(300)
+	debug.SetMemoryLimit(1 << 30)
 	lines, err := replay.Run(ctx, logs, sites, sites.clock, &options)
 	if options.Progress != nil {
 		fmt.Fprint(os.Stderr, "\r\x1b[K")

@@ -20,10 +20,16 @@ type entry struct {
 	Status   int      `json:"status"`
 	UserID   text     `json:"user_id"`
 	Request  *request `json:"request"`
-	Answer   header   `json:"resp_headers"`
+	Answer   *answer  `json:"resp_headers"`
 	Gate     struct {
 		User text `json:"user"`
 	} `json:"stream_guard"`
+}
+
+// answer is what is read of the header of an answer.
+type answer struct {
+	Type   text `json:"Content-Type"`
+	Length text `json:"Content-Length"`
 }
 
 type request struct {
@@ -159,8 +165,11 @@ func (f *Format) parseJSON(b []byte) (l Line, ok bool, err error) {
 	if e.Request != nil {
 		l = Line{
 			Duration: time.Duration(e.Duration), Method: e.Request.Method, Host: e.Request.Host, URI: e.Request.URI,
-			Status: e.Status, Client: e.Request.ClientIP, Header: http.Header(e.Request.Headers), Answer: http.Header(e.Answer),
+			Status: e.Status, Client: e.Request.ClientIP, Header: http.Header(e.Request.Headers),
 			User: string(e.Gate.User),
+		}
+		if e.Answer != nil {
+			l.Type, l.Unbounded = string(e.Answer.Type), e.Answer.Length == ""
 		}
 		if l.Client == "" {
 			l.Client = e.Request.RemoteIP

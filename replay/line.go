@@ -15,8 +15,10 @@ type Line struct {
 	Status   int
 	Client   string // address
 	Header   http.Header
-	Answer   http.Header // of the answer, as far as the log has it
-	User     string      // who is logged in, or watches, as the log says
+	User     string // who is logged in, or watches, as the log says
+
+	Type      string // of the answer, as far as the log has it
+	Unbounded bool   // the answer said no length
 
 	// Set has what Options.Set says of the line, by placeholder.
 	Set map[string]string

@@ -59,12 +59,13 @@ type Clock struct{ now time.Time }
 func (c *Clock) Now() time.Time { return c.now }
 
 const (
-	outOfOrder = 30 * time.Second    // how much later than begun a line may be written without being looked for
-	goesOn     = 15 * time.Second    // how often an answer is a sign of life
-	afterEnd   = 5 * time.Second     // after an answer's end its playback is looked at
-	sweepEvery = 5 * time.Minute     // of the log's time
-	tellEvery  = 1 << 12             // lines
-	pause      = 12 * 24 * time.Hour // the most that passes at once
+	outOfOrder  = 30 * time.Second    // how much later than begun a line may be written without being looked for
+	goesOn      = 15 * time.Second    // how often an answer is a sign of life
+	afterEnd    = 5 * time.Second     // after an answer's end its playback is looked at
+	sweepEvery  = 5 * time.Minute     // of the log's time
+	mostWaiting = 1 << 16             // lines that are read and wait for their time
+	tellEvery   = 1 << 12             // lines
+	pause       = 12 * 24 * time.Hour // the most that passes at once
 )
 
 // event is what happens at a moment: a request, or that its answer goes on or has ended.
@@ -106,6 +107,7 @@ type run struct {
 	lines   audience.Lines
 	coming  events
 	n       int64
+	waiting int       // lines that have been read and not replayed, other than those found before
 	until   time.Time // up to here all that is to come is known
 	swept   time.Time
 	lasting bool // answers that last long were found before
@@ -172,6 +174,10 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 		}
 		if r.within(l) && !(r.lasting && l.Duration > outOfOrder) {
 			r.add(l)
+			r.waiting++
+		}
+		if r.waiting > mostWaiting && r.coming[0].at.After(r.until) { // a log of very many requests a second
+			r.until = r.coming[0].at
 		}
 		r.happen()
 		heads[first] = r.nextOf(readers[first])
@@ -260,6 +266,9 @@ func (r *run) passTo(at time.Time) {
 func (r *run) do(e event) {
 	switch e.kind {
 	case begins:
+		if !(r.lasting && e.line.Duration > outOfOrder) {
+			r.waiting--
+		}
 		switch r.site.Request(e.line) {
 		case Judged:
 			r.lines.Judged++
