@@ -160,7 +160,7 @@ func (a *Audience) Report() (_ Report, ok bool) {
 	r := Report{
 		Since: a.since, Until: a.until, Uncounted: a.overlooked(), Crowded: slices.Clone(a.crowded),
 		SelfRefusalExamples: slices.Clone(a.examples[selfRefused]), RenamedExamples: slices.Clone(a.examples[renamed]),
-		AtOnce: []AtOnce{}, Minutes: []Minute{}, Hours: []Hour{}, Rules: []RuleReport{}, Top: []TopUser{},
+		Limits: []LimitReport{}, AtOnce: []AtOnce{}, Minutes: []Minute{}, Hours: []Hour{}, Rules: []RuleReport{}, Top: []TopUser{},
 	}
 	calls := maps.Clone(a.calls)
 	a.mu.Unlock()

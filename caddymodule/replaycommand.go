@@ -139,7 +139,10 @@ func (o *operator) replay(r *replaying, logs []string) error {
 	if r.site != "" {
 		options.Hosts = func(host string) bool { return hostFits(r.site, withoutPort(host)) }
 	}
-	if len(logs) == 0 {
+	switch {
+	case len(logs) == 0 && term.IsTerminal(int(os.Stdin.Fd())):
+		return errors.New("name an access log, or give it on standard input")
+	case len(logs) == 0:
 		logs = []string{"-"}
 	}
 	if !o.json && term.IsTerminal(int(os.Stderr.Fd())) {
@@ -166,8 +169,11 @@ func (o *operator) replay(r *replaying, logs []string) error {
 	default:
 		operate.WriteReport(&o.out, report)
 	}
-	if lines.Judged > 0 && lines.Judged == lines.Nobody {
-		err = errors.Join(err, errors.New("no line says who watches; "+sites.userHint()))
+	switch {
+	case lines.Judged == 0:
+		err = errors.Join(err, errors.New("no line is a request for a manifest or for media that a stream_guard of the config would see: is it the right log, and the right --site?"))
+	case lines.Judged == lines.Nobody:
+		err = errors.Join(err, errors.New("no line says who watches. "+sites.userHint()))
 	}
 	return err
 }

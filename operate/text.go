@@ -19,6 +19,14 @@ func WriteReport(w io.Writer, r *audience.Report) {
 	if len(r.Notes) > 0 {
 		fmt.Fprintln(w)
 	}
+	if r.Since.IsZero() {
+		fmt.Fprintln(w, "Nobody has watched.")
+		if r.Lines != nil {
+			writeFindings(w, r)
+			writeLines(w, r.Lines)
+		}
+		return
+	}
 	atLeast := ""
 	if r.UsersAtLeast {
 		atLeast = "at least "
