@@ -98,10 +98,25 @@ func (d *due) begin() {
 			d.isPath(d.claim.ID)
 		}
 		g.sending.count(d.Passage, d.claim.ID, 1)
+		if g.Connections != nil { // another that was begun before is over, perhaps
+			g.Connections.Asked(d.claim.ID)
+		}
 	case a.short: // meanwhile
 		d.wasShort(&d.claim)
 	default:
-		d.closeSoon(&d.claim)
+		d.leaves(&d.claim, nil)
+	}
+}
+
+// leaves says that an endless answer of a playback is over, which is over itself unless
+// something else is asked for it soon. release, which may be nil, gives back the store.
+func (p *Passage) leaves(of *guard.Claim, release func()) {
+	g := p.gate
+	switch {
+	case g.Connections != nil && p.request.Policy.Reclaim != guard.ReclaimOff && !g.sending.last(of.ID):
+		g.Connections.Ends(g.playback(of), release)
+	case release != nil:
+		release()
 	}
 }
 
