@@ -134,7 +134,18 @@ type Request struct {
 	// Invalid is what is wrong with the request, if anything.
 	Invalid *problem.Problem
 
+	url     address // as it was when the request came; what is behind the gate may change it
 	passage Passage // in one piece with its request
+}
+
+type address struct{ host, path, query string }
+
+func (r *Request) address() address {
+	if r.url.path == "" {
+		u := r.HTTP.URL
+		r.url = address{r.HTTP.Host, u.Path, u.RawQuery}
+	}
+	return r.url
 }
 
 // Passage is a request on its way. It begins with the decision; a manifest's body
@@ -154,6 +165,7 @@ type Passage struct {
 func (g *Gate) Begin(ctx context.Context, r *Request) *Passage {
 	p := &r.passage
 	p.gate, p.request = g, r
+	r.address()
 	p.Decision = Decision{Held: Unknown, Limit: Unknown}
 	p.enforce(g.judge(ctx, r, p))
 	if r.Mode == Observe && !r.Refused {
@@ -250,8 +262,12 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		}
 	}
 	g.knownPath(r, claim)
-	if r.Endless && !p.led && g.mayBePath(r, claim) {
+	switch {
+	case p.led:
+	case r.Endless && g.mayBePath(r, claim):
 		nameByPath(claim, g.pathOf(r))
+	default:
+		g.waitForPath(ctx, r, claim)
 	}
 	p.ID = claim.ID
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
