@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
@@ -119,48 +120,47 @@ func TestPlayersWhoseConnectionsAreClosedPlayOn(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto", "limit 2", "interval 3s", "ttl 90s"))
-	behind := func(t *testing.T, keepalive, more string) *node {
+	behind := func(keepalive, more string) *node {
 		upstream := "upstream node {\n\t\tserver " + n.addr + ";\n\t\tkeepalive 8;\n\t\tkeepalive_timeout " + keepalive + ";\n\t}"
 		return nginx(t, &node{addr: "node", client: n.client}, upstream, "\nproxy_http_version 1.1;\nproxy_set_header Connection \"\";\nproxy_set_header Host $http_host;\n"+more)
 	}
-	for name, test := range map[string]struct {
-		front func(t *testing.T) *node
+	viewers := make(map[string][]*viewer)
+	for user, test := range map[string]struct {
+		front *node
 		input []string
 	}{
-		"nginx with keep-alive": {func(t *testing.T) *node { return behind(t, "60s", "") }, nil},
-		"nginx that says for whom": {func(t *testing.T) *node {
-			return behind(t, "1s", "proxy_set_header X-Forwarded-For $remote_addr;")
-		}, nil},
-		"without persistent connections": {func(t *testing.T) *node { return n }, []string{"-http_persistent", "0"}},
+		"nginx-with-keep-alive":          {behind("60s", ""), realTime},
+		"nginx-that-says-for-whom":       {behind("1s", "proxy_set_header X-Forwarded-For $remote_addr;"), realTime},
+		"without-persistent-connections": {n, append([]string{"-http_persistent", "0"}, realTime...)},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			user, front := strings.ReplaceAll(name, " ", "-"), test.front(t)
-			path := tuned(liveTS, user)
-			var viewers []*viewer
-			for range 2 {
-				viewers = append(viewers, front.watch(t, user, path, append([]string{"-re"}, test.input...)))
-			}
-			segments := func() (fewest int) {
-				log := n.log.String()
-				of := make(map[string]int)
-				for line := range strings.Lines(log) {
-					for _, v := range viewers {
-						if strings.Contains(line, v.guard) && strings.Contains(line, ".ts\"") {
-							of[v.guard]++
-						}
+		for range 2 {
+			viewers[user] = append(viewers[user], test.front.watch(t, user, tuned(liveTS, user), test.input))
+		}
+	}
+	segments := func() int {
+		asked := make(map[string]int)
+		for user := range viewers {
+			for _, v := range viewers[user] {
+				asked[v.guard] = 0
+				for line := range strings.Lines(n.log.String()) {
+					if strings.Contains(line, v.guard) && strings.Contains(line, ".ts\"") {
+						asked[v.guard]++
 					}
 				}
-				return min(of[viewers[0].guard], of[viewers[1].guard])
 			}
-			before := segments()
-			eventually(t, "they have played some segments", func() bool {
-				refused(t, n.ask(t, user, "POST", "/guards", `{"streamId":"next"}`, "User-Agent", "another"), 2)
-				return segments() >= before+3
-			})
-			n.goOn(t, user, viewers...)
-			n.holds(t, user, 2)
-		})
+		}
+		return slices.Min(slices.Collect(maps.Values(asked)))
+	}
+	before := segments()
+	eventually(t, "all have played some segments", func() bool {
+		for user := range viewers {
+			refused(t, n.ask(t, user, "POST", "/guards", `{"streamId":"next"}`, "User-Agent", "another"), 2)
+		}
+		return segments() >= before+3
+	})
+	for user := range viewers {
+		n.goOn(t, user, viewers[user]...)
+		n.holds(t, user, 2)
 	}
 }
 

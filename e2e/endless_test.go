@@ -79,22 +79,24 @@ func (c *channels) site(store string) string {
 	return site("reverse_proxy "+strings.TrimPrefix(c.URL, "http://"), store, "playback auto", "limit 1", "interval 3s", "ttl 90s")
 }
 
-// tune has ffmpeg watch a channel, and returns when that has a guard of its own: it is
-// known to be one by its path.
-func (n *node) tune(t *testing.T, user, path string) *viewer {
-	t.Helper()
-	return n.tunes(t, user, n.ffmpeg(context.Background(), t, user, path, box))
-}
-
 // box are options of ffmpeg: how it calls itself, and that it is silent.
 var box = []string{"-v", "quiet", "-user_agent", "box"}
 
-// tunes is tune with a command.
-func (n *node) tunes(t *testing.T, user string, cmd *exec.Cmd) *viewer {
+// tune has ffmpeg watch a channel of the user's own folder.
+func (n *node) tune(t *testing.T, user string, channel int) (*viewer, *exec.Cmd) {
 	t.Helper()
-	v := n.watching(t, user, cmd)
+	cmd := n.ffmpeg(context.Background(), t, user, channelOf(user, channel), box)
+	return n.watching(t, user, cmd), cmd
+}
+
+func channelOf(user string, channel int) string { return fmt.Sprintf("/tv/%s/%d.ts", user, channel) }
+
+// lasts waits until a viewer's guard has the name of its path: its answer is known to
+// be endless.
+func (n *node) lasts(t *testing.T, user string, v *viewer) {
+	t.Helper()
 	first := v.guard
-	eventually(t, "its answer is known to be endless", func() bool {
+	eventually(t, "the answer of "+user+" is known to be endless", func() bool {
 		v.playing(t)
 		held, _ := n.listed(t, user)
 		for _, g := range held.Guards {
@@ -102,13 +104,12 @@ func (n *node) tunes(t *testing.T, user string, cmd *exec.Cmd) *viewer {
 		}
 		return v.guard != first
 	})
-	return v
 }
 
 // closes waits until a guard is closed, and has another start take its slot.
 func (n *node) closes(t *testing.T, user string, v *viewer) {
 	t.Helper()
-	eventually(t, "the guard is closed", func() bool {
+	eventually(t, "the guard of "+user+" is closed", func() bool {
 		held, _ := n.listed(t, user)
 		g, there := held.find(v.guard)
 		if !there {
@@ -116,84 +117,66 @@ func (n *node) closes(t *testing.T, user string, v *viewer) {
 		}
 		return g.State == "closed"
 	})
-	n.want(t, 201, user, "POST", "/guards", `{"streamId":"next"}`)
+	n.want(t, 201, user, "POST", "/guards", `{"streamId":"next"}`, "User-Agent", "another")
 }
 
-// A channel as one endless answer, watched by ffmpeg.
-func TestEndlessChannel(t *testing.T) {
+// Channels as endless answers, watched by ffmpeg at limit 1: each user's does something
+// else. All at once, since it takes its time until a playback is over.
+func TestEndlessChannels(t *testing.T) {
 	t.Parallel()
 	c := newChannels(t)
 	n := start(t, timeouts+c.site(inRedis(redistest.Start(t))))
-	for name, test := range map[string]func(t *testing.T, user, folder string){
-		"its player is killed": func(t *testing.T, user, folder string) {
-			v := n.tune(t, user, folder+"1.ts")
-			v.kill()
-			n.closes(t, user, v)
-		},
-		"its receiver vanishes": func(t *testing.T, user, folder string) {
-			cmd := n.ffmpeg(context.Background(), t, user, folder+"1.ts", box)
-			v := n.tunes(t, user, cmd)
-			c.sendsOn(t, folder+"1.ts")
-			cmd.Process.Signal(syscall.SIGSTOP) // it reads no more, and its connection stays
-			n.closes(t, user, v)
-		},
-		"it is revoked": func(t *testing.T, user, folder string) {
-			v := n.tune(t, user, folder+"1.ts")
-			n.operateWell(t, "revoke", user, v.guard)
-			<-v.exited
-			if a := n.ask(t, user, "GET", folder+"1.ts", "", "User-Agent", "box"); a.status != 429 || !strings.Contains(a.body, "GUARD_REVOKED") {
-				t.Errorf("the next request is answered %d %s", a.status, a.body)
-			}
-		},
-		"another is chosen": func(t *testing.T, user, folder string) {
-			for channel := range 3 {
-				v := n.watch(t, user, fmt.Sprint(folder, channel, ".ts"), box)
-				c.sendsOn(t, fmt.Sprint(folder, channel, ".ts"))
-				v.playing(t)
-				v.kill()
-			}
-		},
-		"a second box in the first second": func(t *testing.T, user, folder string) {
-			v := n.watch(t, user, folder+"1.ts", box)
-			out, err := n.ffmpeg(t.Context(), t, user, folder+"2.ts", []string{"-user_agent", "box"}).CombinedOutput()
-			if err == nil || !strings.Contains(string(out), "429") {
-				t.Errorf("the second one ends with %v, want 429: %s", err, out)
-			}
-			c.sendsOn(t, folder+"1.ts")
-			v.playing(t)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			user := strings.ReplaceAll(name, " ", "-")
-			test(t, user, "/tv/"+user+"/")
-		})
+
+	// A second box on another channel within the first second is refused.
+	two, _ := n.tune(t, "two", 1)
+	out, err := n.ffmpeg(t.Context(), t, "two", channelOf("two", 2), []string{"-user_agent", "box"}).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "429") {
+		t.Errorf("the second box ends with %v, want 429: %s", err, out)
 	}
+	killed, _ := n.tune(t, "killed", 1)
+	vanishes, cmd := n.tune(t, "vanishes", 1)
+	revoked, _ := n.tune(t, "revoked", 1)
+	n.lasts(t, "killed", killed)
+	n.lasts(t, "vanishes", vanishes)
+	n.lasts(t, "revoked", revoked)
+
+	killed.kill()
+	cmd.Process.Signal(syscall.SIGSTOP) // it reads no more, and its connection stays
+	n.operateWell(t, "revoke", "revoked", revoked.guard)
+	<-revoked.exited
+	if a := n.ask(t, "revoked", "GET", channelOf("revoked", 1), "", "User-Agent", "box"); a.status != 429 || !strings.Contains(a.body, "GUARD_REVOKED") {
+		t.Errorf("the next request of who was revoked is answered %d %s", a.status, a.body)
+	}
+
+	// A box changes channels, and is never refused.
+	for channel := range 3 {
+		zaps, _ := n.tune(t, "zaps", channel)
+		c.sendsOn(t, channelOf("zaps", channel))
+		zaps.kill()
+	}
+	n.closes(t, "killed", killed)
+	n.closes(t, "vanishes", vanishes)
+	c.sendsOn(t, channelOf("two", 1))
+	two.playing(t)
 }
 
-// The channel goes on over a reload that changes the store's options, and ends as any.
-func TestEndlessChannelOverAReload(t *testing.T) {
-	t.Parallel()
-	c := newChannels(t)
-	config := c.site(inRedis(redistest.Start(t)))
-	n := start(t, config)
-	v := n.tune(t, "alice", "/tv/alice/1.ts")
-	n.reloadWell(t, strings.Replace(config, "timeout 10s", "timeout 9s", 1))
-	n.goOn(t, "alice", v)
-	c.sendsOn(t, "/tv/alice/1.ts")
-	v.kill()
-	n.closes(t, "alice", v)
-}
-
-func TestEndlessChannelWhileRedisIsAway(t *testing.T) {
+// A channel goes on while Redis is away, and over a reload that changes the store's
+// options; then it ends as any.
+func TestEndlessChannelGoesOn(t *testing.T) {
 	t.Parallel()
 	c, redis := newChannels(t), redistest.Start(t)
-	n := start(t, c.site(away(redis.Addr)))
-	v := n.tune(t, "alice", "/tv/alice/1.ts")
+	config := c.site(away(redis.Addr))
+	n := start(t, config)
+	v, _ := n.tune(t, "alice", 1)
+	n.lasts(t, "alice", v)
 	redis.Pause()
 	eventually(t, "the gate knows it", func() bool { return strings.Contains(n.log.String(), "the store cannot answer") })
-	c.sendsOn(t, "/tv/alice/1.ts")
-	v.playing(t)
+	c.sendsOn(t, channelOf("alice", 1))
 	redis.Resume()
 	n.goOn(t, "alice", v)
+	n.reloadWell(t, strings.Replace(config, "timeout 2s", "timeout 3s", 1))
+	n.goOn(t, "alice", v)
+	c.sendsOn(t, channelOf("alice", 1))
+	v.kill()
+	n.closes(t, "alice", v)
 }
