@@ -66,6 +66,7 @@ func withChannels(t *testing.T, test func(t *testing.T, g *Gate, s *goesAway)) {
 		g := New(k, local, audience.New(), NewMemory())
 		g.Connections = connection.New(connection.After, nil)
 		test(t, g, s)
+		time.Sleep(cutEvery) // until what was cut is left alone
 		k.Close()
 		local.Close()
 		s.Store.(*memstore.Store).Close()
