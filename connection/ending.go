@@ -40,8 +40,11 @@ func (p *Playback) viewer() viewer { return viewer{p.User, p.Device, p.Client} }
 func (r *Registry) Ends(p *Playback, release func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if before := r.answers[p.ID]; before != nil {
-		r.goesOn(before.playback)
+	if other := r.answers[p.ID]; other != nil { // also another store's of that name: who asks says only that
+		r.goesOn(other.playback)
+	}
+	if before := r.playbacks[p.key()]; before != nil {
+		r.goesOn(before)
 	}
 	if r.known >= maxKnown {
 		letGo(release)
@@ -49,8 +52,6 @@ func (r *Registry) Ends(p *Playback, release func()) {
 	}
 	r.known++
 	known := r.playback(p)
-	r.goesOn(known)
-	r.playbacks[p.key()] = known
 	r.end(known, nil, release)
 	r.answers[p.ID] = known.ending
 	r.ends.Store(int64(len(r.answers)))

@@ -156,7 +156,7 @@ func TestPlayersWhoseConnectionsAreClosedPlayOn(t *testing.T) {
 		for user := range viewers {
 			refused(t, n.ask(t, user, "POST", "/guards", `{"streamId":"next"}`, "User-Agent", "another"), 2)
 		}
-		return segments() >= before+3
+		return segments() >= before+2
 	})
 	for user := range viewers {
 		n.goOn(t, user, viewers[user]...)

@@ -46,7 +46,7 @@ func newChannels(t *testing.T) *channels {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for at := 0; ; <-tick.C {
-			n, err := w.Write(title[at:min(at+50*188, len(title))])
+			n, err := w.Write(title[at:min(at+200*188, len(title))])
 			if err != nil || http.NewResponseController(w).Flush() != nil {
 				return
 			}
@@ -72,7 +72,7 @@ func (c *channels) sendsOn(t *testing.T, path string) {
 		return c.sent[path]
 	}
 	before := sent()
-	eventually(t, "more of "+path+" is sent", func() bool { return sent() > before+1<<20 })
+	eventually(t, "more of "+path+" is sent", func() bool { return sent() > before+4<<20 })
 }
 
 func (c *channels) site(store string) string {
