@@ -334,19 +334,6 @@ func TestWhatBelongsToAFilmDoesNotWaitForIt(t *testing.T) {
 	film.Body.Close()
 }
 
-// try is open for what may be refused.
-func (p *app) try(path string) *http.Response {
-	p.s.t.Helper()
-	r, _ := http.NewRequest("GET", "http://"+p.s.addr+path, nil)
-	r.Header = p.more.Clone()
-	r.Header.Set("X-User-Id", p.user)
-	resp, err := p.RoundTrip(r)
-	if err != nil {
-		p.s.t.Fatal(err)
-	}
-	return resp
-}
-
 func decode(t *testing.T, from io.Reader, into any) {
 	t.Helper()
 	if err := json.NewDecoder(from).Decode(into); err != nil {
