@@ -23,12 +23,12 @@ func TestImportsPointDown(t *testing.T) {
 		"lease":                {"guard"},
 		"connection":           {"guard"},
 		"audience":             {"guard"},
-		"gate":                 {"audience", "guard", "lease", "playback", "problem"},
+		"gate":                 {"audience", "connection", "guard", "lease", "playback", "problem"},
 		"replay":               {"audience", "guard"},
 		"api":                  {"guard", "playback", "problem"},
-		"operate":              {"audience", "guard", "lease", "playback", "problem", "gate", "api"},
+		"operate":              {"audience", "connection", "guard", "lease", "playback", "problem", "gate", "api"},
 		"caddymodule/block":    {},
-		"caddymodule/storage":  {"audience", "guard", "lease", "memstore", "redisstore", "playback", "problem", "gate", "caddymodule/block"},
+		"caddymodule/storage":  {"audience", "connection", "guard", "lease", "memstore", "redisstore", "playback", "problem", "gate", "caddymodule/block"},
 	}
 	below := slices.Collect(maps.Keys(may))
 	may["caddymodule"] = below

@@ -10,6 +10,7 @@ import (
 	"time"
 	"weak"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/streamguard/streamguard/api"
@@ -24,6 +25,8 @@ import (
 // outlives configs. Each config has servers of its own, and the ones before close
 // their connections; that says nothing of their clients.
 var connections = connection.New(connection.After, countClosed)
+
+func init() { connections.Stopping = caddy.Exiting }
 
 func countClosed(hurried bool) {
 	if hurried {
@@ -116,11 +119,6 @@ func proxied(r *http.Request) bool {
 	}
 	trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool)
 	return trusted
-}
-
-// hurry is the gate's Hurry.
-func (c *connected) hurry(ctx context.Context, start *guard.Claim) bool {
-	return c.registry.Hurry(ctx, &connection.Playback{Closer: c.closer, ID: start.ID, User: start.User, Device: start.Device, Client: start.Client})
 }
 
 // explicit is the store of the API: its calls are requests of their playbacks too.

@@ -242,10 +242,10 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	}
 	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Audience, h.store.Memory)
 	h.gate.Ending = h.tarpit.ending
-	h.gate.Hold, h.gate.Stopping, h.gate.OnClosed = h.store.Hold, caddy.Exiting, countClosed
+	h.gate.Hold = h.store.Hold
 	if h.Reclaim != "off" && srv != nil {
 		h.connected = connect(srv, h.store)
-		h.gate.Hurry = h.connected.hurry
+		h.gate.Connections = connections
 	}
 	h.setNaming()
 	if h.Anonymous == "allow" {

@@ -277,42 +277,61 @@ func TestAChannelIsCountedAfterAReloadWithAnotherStore(t *testing.T) {
 func TestAnotherChannelIsAnotherPlayback(t *testing.T) {
 	redis := redistest.Start(t)
 	c := newChannels(t)
-	s := c.serve(t, "limit 1\nstore redis redis://"+redis.Addr+" {\ntimeout 10s\n}")
-	box := newApp(s, "u")
-	first := box.watch("/live/1.ts")
-	second := newApp(s, "u")
-	eventually(t, "the channel is known as one", func() bool {
-		r := second.try("/live/2.ts")
-		defer r.Body.Close()
-		return r.StatusCode == 429
-	})
-	second.refused("/live/2.ts")
+	site := c.site("limit 1\nstore redis redis://" + redis.Addr + " {\ntimeout 10s\n}")
+	origin := site[strings.Index(site, "reverse_proxy"):]
+	site = strings.TrimSuffix(site, origin) + "handle_path /strip/* {\n" + strings.Replace(origin, "\n}", "\n}\n", 1) + origin // what is behind the gate changes its request
+	s := serve(t, site)
+	for _, folder := range []string{"/live", "/strip/live"} {
+		user := "u" + folder
+		box := newApp(s, user)
+		first := box.watch(folder + "/1.ts")
+		second := newApp(s, user)
+		second.refused(folder + "/2.ts") // in the first second, too
+		if g := s.guardsOf(user); len(g) != 1 {
+			t.Errorf("%+v", g)
+		}
+		// A reconnection is no other channel.
+		again := second.watch(folder + "/1.ts")
+		again.Body.Close()
+		// Nor is the next one, when the last is over.
+		for _, channel := range []string{"/2.ts", "/3.ts", "/1.ts"} {
+			first.Body.Close()
+			box.CloseIdleConnections()
+			first = box.watch(folder + channel)
+		}
+		first.Body.Close()
+	}
+}
+
+// Segments without a length whose manifest the gate has not seen, several at once.
+func TestSegmentsOfWhichNobodyKnowsRefuseNoOther(t *testing.T) {
+	c := newChannels(t)
+	s := c.serve(t, "limit 1")
+	for round := range 5 {
+		var all sync.WaitGroup
+		for i := range 4 {
+			p := newApp(s, "u")
+			all.Go(func() { p.get(fmt.Sprintf("/live/segment%d.ts", 4*round+i)) })
+		}
+		all.Wait()
+	}
 	if g := s.guardsOf("u"); len(g) != 1 {
 		t.Errorf("%+v", g)
 	}
-	// A reconnection is no other channel.
-	again := second.watch("/live/1.ts")
-	again.Body.Close()
-	// Nor is the next one, when the last is over.
-	for _, channel := range []string{"/live/2.ts", "/live/3.ts", "/live/1.ts"} {
-		first.Body.Close()
-		box.CloseIdleConnections()
-		first = box.watch(channel)
-	}
-	first.Body.Close()
 }
 
-// try is open for what may be refused.
-func (p *app) try(path string) *http.Response {
-	p.s.t.Helper()
-	r, _ := http.NewRequest("GET", "http://"+p.s.addr+path, nil)
-	r.Header = p.more.Clone()
-	r.Header.Set("X-User-Id", p.user)
-	resp, err := p.RoundTrip(r)
-	if err != nil {
-		p.s.t.Fatal(err)
+// A film's subtitles are no other channel, though its answer seems to be endless.
+func TestWhatBelongsToAFilmDoesNotWaitForIt(t *testing.T) {
+	c := newChannels(t)
+	s := c.serve(t, "limit 1")
+	film := newApp(s, "u").watch("/live/films/film/1.mkv")
+	newApp(s, "u").get("/live/films/film/segment1.vtt")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sending["/live/films/film/1.mkv"] != 1 {
+		t.Error("the film has ended")
 	}
-	return resp
+	film.Body.Close()
 }
 
 func decode(t *testing.T, from io.Reader, into any) {

@@ -1,6 +1,7 @@
 // Package connection knows which connections of clients are open and which
 // playbacks' requests they have carried. When a client has closed the last
-// connection of a playback and asks for nothing more, the playback is over.
+// connection of a playback, or has left an endless answer, and asks for nothing more,
+// the playback is over.
 //
 // A closing is a hint about somebody who says nothing. So whatever leaves it open
 // whether the client has closed all its connections says nothing: HTTP/3 and
@@ -134,6 +135,7 @@ func (c *Conn) muted() {
 // Carry is the moment when a request of a playback has been let in. A nil
 // connection is one that is not known.
 func (r *Registry) Carry(c *Conn, p *Playback, manifest bool) {
+	r.Asked(p.ID)
 	if c == nil {
 		r.hide(p.key())
 		return

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,7 @@ type world struct {
 	mine     *Server
 	dialed   chan net.Conn
 	start    time.Time
+	held     atomic.Int64 // stores that endings have not given back
 
 	mu     sync.Mutex
 	closed []string // ids and the seconds after which their guards were closed
@@ -54,8 +56,8 @@ func withWorld(t *testing.T, test func(*world)) {
 			t.Errorf("%v is remembered after all connections are closed", nc)
 			return true
 		})
-		if w.registry.known != 0 || len(w.registry.playbacks) != 0 || len(w.registry.leavers) != 0 || w.registry.armed {
-			t.Errorf("of %d known, %d playbacks and %d clients are left", w.registry.known, len(w.registry.playbacks), len(w.registry.leavers))
+		if w.registry.known != 0 || len(w.registry.playbacks) != 0 || len(w.registry.leavers) != 0 || w.registry.armed || w.held.Load() != 0 {
+			t.Errorf("of %d known, %d playbacks and %d clients are left, and %d stores", w.registry.known, len(w.registry.playbacks), len(w.registry.leavers), w.held.Load())
 		}
 	})
 }

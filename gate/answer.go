@@ -55,6 +55,12 @@ const (
 
 var meetEvery = guard.Paced(time.Second / 2) // how often answers are met
 
+// whose is who has answers that last.
+type whose struct {
+	user   string
+	client guard.Client
+}
+
 // sending is the table.
 type sending struct {
 	parts [64]answers
@@ -159,7 +165,8 @@ func (p *Passage) Answered(whole, hungUp bool) (cut bool) {
 	switch cut = a.cut.Load(); {
 	case !endless || cut:
 	case hungUp || lasted:
-		p.closeSoon(&claim)
+		p.leaves(&claim, a.release)
+		return cut
 	case a.short:
 		p.wasShort(&claim)
 	}
@@ -239,7 +246,6 @@ func (p *Passage) hold() {
 // HoldAnswers has each answer that is under way hold the gate's store, which the gate
 // is about to give back.
 func (g *Gate) HoldAnswers() {
-	g.over.Store(true)
 	for i := range g.sending.parts {
 		s := &g.sending.parts[i]
 		s.mu.Lock()

@@ -2,6 +2,8 @@ package gate
 
 import (
 	"context"
+	"path"
+	"time"
 
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/playback"
@@ -30,11 +32,11 @@ func (p *Passage) leads(who *identity) {
 
 // pathOf is the playback of a request's path.
 func (g *Gate) pathOf(r *Request) guard.ID {
-	return guard.DeriveID(r.User, r.Device, "path\x00"+r.Client.String()+"\x00"+r.Stream+"\x00"+r.HTTP.URL.Path)
+	return guard.DeriveID(r.User, r.Device, "path\x00"+r.Client.String()+"\x00"+r.Stream+"\x00"+r.address().path)
 }
 
 func (m *manifests) longPath(r *Request) uint64 {
-	return m.key("long", r.User, r.Device, r.Client.String(), r.Stream, r.HTTP.URL.Path)
+	return m.key("long", r.User, r.Device, r.Client.String(), r.Stream, r.address().path)
 }
 
 // short is the key of what a client's paths of a stream have seemed to be.
@@ -60,6 +62,53 @@ func (g *Gate) knownPath(r *Request, c *guard.Claim) {
 			nameByPath(c, id)
 		}
 	}
+}
+
+// waitForPath has a request without a name wait as long as another's answer, which has
+// made the guard of both, may be an endless one of another path: that is known after a
+// second or a little more. A segment of which nobody knows the manifest waits for the
+// one before, at most.
+func (g *Gate) waitForPath(ctx context.Context, r *Request, c *guard.Claim) {
+	if r.Mode == Observe || !g.mayBePath(r, c) || !asksFor(r) {
+		return
+	}
+	if _, short := g.manifests.shorts.get(g.manifests.short(r)); short {
+		return
+	}
+	for g.sending.mayBeginPath(r, c.ID) {
+		select {
+		case <-time.After(changed):
+		case <-ctx.Done():
+			return
+		case <-g.Ending:
+			return
+		}
+	}
+}
+
+// mayBeginPath reports whether an answer that has made a guard may be endless, and of
+// another path of the same kind than a request's.
+func (s *sending) mayBeginPath(r *Request, id guard.ID) bool {
+	if s.size.Load() == 0 {
+		return false
+	}
+	part := s.part(id)
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	for p := part.first; p != nil; p = p.answer.next {
+		other, ours := p.request.address().path, r.address().path
+		if p.Word == Admitted && other != ours && path.Ext(other) == path.Ext(ours) && p.mayBeginPath(id) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Passage) mayBeginPath(id guard.ID) bool {
+	a := &p.answer
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.endless && a.met <= longEnough+1 && !a.lasts && !a.over && p.claim.ID == id && p.claim.Nameless
 }
 
 // isPath has a passage be under its path's name from now on.
@@ -98,10 +147,25 @@ func (d *due) begin() {
 			d.isPath(d.claim.ID)
 		}
 		g.sending.count(d.Passage, d.claim.ID, 1)
+		if g.Connections != nil { // another that was begun before is over, perhaps
+			g.Connections.Asked(d.claim.ID)
+		}
 	case a.short: // meanwhile
 		d.wasShort(&d.claim)
 	default:
-		d.closeSoon(&d.claim)
+		d.leaves(&d.claim, nil)
+	}
+}
+
+// leaves says that an endless answer of a playback is over, which is over itself unless
+// something else is asked for it soon. release, which may be nil, gives back the store.
+func (p *Passage) leaves(of *guard.Claim, release func()) {
+	g := p.gate
+	switch {
+	case g.Connections != nil && p.request.Policy.Reclaim != guard.ReclaimOff && !g.sending.last(of.ID):
+		g.Connections.Ends(g.playback(of), release)
+	case release != nil:
+		release()
 	}
 }
 

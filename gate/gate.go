@@ -10,10 +10,10 @@ package gate
 import (
 	"context"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/streamguard/streamguard/audience"
+	"github.com/streamguard/streamguard/connection"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/lease"
 	"github.com/streamguard/streamguard/playback"
@@ -35,16 +35,8 @@ type Gate struct {
 	// Hold keeps the store of the Keeper open until what it returns is called: an answer
 	// may last longer than what the gate is part of. Optional.
 	Hold func() (release func())
-	// OnClosed hears of each guard that was closed because its endless answer is over,
-	// and whether that was for the sake of the same client's next start. Optional.
-	OnClosed func(hurried bool)
-	over     atomic.Bool // what the gate is part of
-	// Stopping reports whether the process is about to stop: then that answers end is
-	// nobody's doing. Optional.
-	Stopping func() bool
-	// Hurry, which may be nil, closes the guards that the client of a start has just
-	// left, and reports whether there were any: then the store is asked again.
-	Hurry Hurry
+	// Connections know what clients have just left. Nil where that says nothing.
+	Connections *connection.Registry
 
 	*Memory
 }
@@ -142,7 +134,18 @@ type Request struct {
 	// Invalid is what is wrong with the request, if anything.
 	Invalid *problem.Problem
 
+	url     address // as it was when the request came; what is behind the gate may change it
 	passage Passage // in one piece with its request
+}
+
+type address struct{ host, path, query string }
+
+func (r *Request) address() address {
+	if r.url.path == "" {
+		u := r.HTTP.URL
+		r.url = address{r.HTTP.Host, u.Path, u.RawQuery}
+	}
+	return r.url
 }
 
 // Passage is a request on its way. It begins with the decision; a manifest's body
@@ -162,11 +165,9 @@ type Passage struct {
 func (g *Gate) Begin(ctx context.Context, r *Request) *Passage {
 	p := &r.passage
 	p.gate, p.request = g, r
+	r.address()
 	p.Decision = Decision{Held: Unknown, Limit: Unknown}
 	p.enforce(g.judge(ctx, r, p))
-	if p.counted {
-		asked(p.claim.ID)
-	}
 	if r.Mode == Observe && !r.Refused {
 		p.seen()
 	}
@@ -261,8 +262,12 @@ func (g *Gate) judge(ctx context.Context, r *Request, p *Passage) *problem.Probl
 		}
 	}
 	g.knownPath(r, claim)
-	if r.Endless && !p.led && g.mayBePath(r, claim) {
+	switch {
+	case p.led:
+	case r.Endless && g.mayBePath(r, claim):
 		nameByPath(claim, g.pathOf(r))
+	default:
+		g.waitForPath(ctx, r, claim)
 	}
 	p.ID = claim.ID
 	if held, trial, ok := g.Keeper.Known(claim, g.policy(r)); ok {
@@ -323,13 +328,9 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 		claim.Patience = g.manifests.patience(r)
 	}
 	policy, waited := g.policy(r), false
-	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, g.Hurry.asking(ctx, func(c guard.Claim) (v guard.Verdict, err error) {
+	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, Hurry(g.Hurry).asking(ctx, func(c guard.Claim) (v guard.Verdict, err error) {
 		waited = c.Waited
 		v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
-		if err == nil && !v.Outcome.Pass() && v.Outcome != guard.Revoked && g.hurry(ctx, &c, &v) {
-			g.Keeper.Reconsider(c.ID)
-			v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
-		}
 		return v, err
 	}))
 	d.Asked = g.manifests.now().Sub(start)

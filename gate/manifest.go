@@ -85,7 +85,8 @@ func (m *manifests) key(of ...string) uint64 {
 
 // client is the key of a client and a URL of its.
 func (m *manifests) client(r *Request) uint64 {
-	return m.key("live", r.User, r.Device, r.Client.String(), r.HTTP.Host, r.HTTP.URL.Path, r.HTTP.URL.RawQuery)
+	u := r.address()
+	return m.key("live", r.User, r.Device, r.Client.String(), u.host, u.path, u.query)
 }
 
 // token is that of a playback that names nothing: the one that its client was first
@@ -125,7 +126,8 @@ func (g given) lasts(said playback.Survey, ttl time.Duration) time.Duration {
 }
 
 func (m *manifests) path(r *Request) uint64 {
-	return m.key("path", r.HTTP.Host, r.HTTP.URL.Path, r.HTTP.URL.RawQuery)
+	u := r.address()
+	return m.key("path", u.host, u.path, u.query)
 }
 
 // leads remembers that a manifest has led to a playback. Media of its stream that

@@ -1,0 +1,203 @@
+package connection
+
+import (
+	"context"
+	"time"
+
+	"github.com/streamguard/streamguard/guard"
+)
+
+// After is how long after its client has closed its last connection, or has left an
+// endless answer, a playback is over, if nothing is asked for it meanwhile.
+var After = guard.Paced(5 * time.Second)
+
+const (
+	atOnce     = 8 // guards that are closed at once
+	maxHurried = 8 // guards that a start has closed
+)
+
+// ending is that a playback is over, unless something is asked for it soon.
+type ending struct {
+	*playback
+	at      int64
+	server  *Server // whose connection its client has closed last; nil where an endless answer is over
+	release func()  // gives back the store; may be nil
+
+	newer, older *ending // others of the same viewer's
+}
+
+// viewer is who starts the next playback where one has just been left.
+type viewer struct {
+	user, device string
+	guard.Client
+}
+
+func (p *Playback) viewer() viewer { return viewer{p.User, p.Device, p.Client} }
+
+// Ends is the moment when an endless answer of a playback is over. That says as much
+// as the closing of its connections, and is seen behind proxies too. release, which
+// may be nil, is called when nothing more comes of it.
+func (r *Registry) Ends(p *Playback, release func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if other := r.answers[p.ID]; other != nil { // also another store's of that name: who asks says only that
+		r.goesOn(other.playback)
+	}
+	if before := r.playbacks[p.key()]; before != nil {
+		r.goesOn(before)
+	}
+	if r.known >= maxKnown {
+		letGo(release)
+		return
+	}
+	r.known++
+	known := r.playback(p)
+	r.end(known, nil, release)
+	r.answers[p.ID] = known.ending
+	r.ends.Store(int64(len(r.answers)))
+}
+
+// Asked says that a playback is asked for of which an endless answer may be over: perhaps
+// in another store's name, after a reload.
+func (r *Registry) Asked(id guard.ID) {
+	if r.ends.Load() == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.answers[id]; e != nil {
+		r.goesOn(e.playback)
+	}
+}
+
+// end says that a playback is over.
+func (r *Registry) end(p *playback, server *Server, release func()) {
+	e := &ending{playback: p, at: r.now(), server: server, release: release, older: r.leavers[p.viewer()]}
+	if e.older != nil {
+		e.older.newer = e
+	}
+	p.ending, r.leavers[p.viewer()] = e, e
+	r.left = append(r.left, e)
+	if !r.armed {
+		r.armed = true
+		time.AfterFunc(r.after, r.due)
+	}
+}
+
+// goesOn says that a playback is not over, if it was.
+func (r *Registry) goesOn(p *playback) {
+	if e := p.ending; e != nil {
+		r.forget(e)
+		letGo(e.release)
+	}
+}
+
+func letGo(release func()) {
+	if release != nil {
+		go release()
+	}
+}
+
+func (r *Registry) forget(e *ending) {
+	r.known--
+	switch {
+	case e.newer != nil:
+		e.newer.older = e.older
+	case e.older != nil:
+		r.leavers[e.viewer()] = e.older
+	default:
+		delete(r.leavers, e.viewer())
+	}
+	if e.older != nil {
+		e.older.newer = e.newer
+	}
+	if e.playback.ending = nil; e.open == 0 {
+		delete(r.playbacks, e.key())
+	}
+	if r.answers[e.ID] == e {
+		delete(r.answers, e.ID)
+		r.ends.Store(int64(len(r.answers)))
+	}
+}
+
+// take forgets an ending. It reports whether the guard is to be closed.
+func (r *Registry) take(e *ending) (closes bool) {
+	r.forget(e)
+	if e.server != nil {
+		closes = !e.server.ending.Load() && !r.hidden.has(e.key(), r.now())
+	} else {
+		closes = r.Stopping == nil || !r.Stopping()
+	}
+	if !closes {
+		letGo(e.release)
+	}
+	return closes
+}
+
+// due closes what has been over for long enough.
+func (r *Registry) due() {
+	for e := r.next(); e != nil; e = r.next() {
+		r.slots <- struct{}{}
+		go func() {
+			defer func() { <-r.slots }()
+			r.close(context.Background(), e, false)
+		}()
+	}
+}
+
+// next is an ending whose guard is to be closed now; nil if there is none. Then a
+// timer runs until there is.
+func (r *Registry) next() *ending {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.left) > 0 {
+		first := r.left[0]
+		if wait := first.at + int64(r.after) - r.now(); wait > 0 {
+			time.AfterFunc(time.Duration(wait), r.due)
+			return nil
+		}
+		r.left[0] = nil
+		r.left = r.left[1:]
+		if first.playback.ending == first && r.take(first) {
+			return first
+		}
+	}
+	r.left, r.armed = nil, false
+	return nil
+}
+
+func (r *Registry) close(ctx context.Context, e *ending, hurried bool) bool {
+	defer letGo(e.release)
+	ctx, cancel := context.WithTimeout(ctx, After)
+	defer cancel()
+	closed, err := e.Closer.HangUp(ctx, e.User, e.ID)
+	if closed = closed && err == nil; closed {
+		r.onClosed(hurried)
+	}
+	return closed
+}
+
+// Hurry closes at once the guards of what the client of a start has left, without
+// waiting for the time to be over. It reports whether it closed any.
+func (r *Registry) Hurry(ctx context.Context, start *Playback) (closed bool) {
+	if start.Client == 0 {
+		return false
+	}
+	for _, e := range r.leftBy(start) {
+		closed = r.close(ctx, e, true) || closed
+	}
+	return closed
+}
+
+func (r *Registry) leftBy(start *Playback) (all []*ending) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for e := r.leavers[start.viewer()]; e != nil && len(all) < maxHurried; {
+		older := e.older
+		if e.ID != start.ID && r.take(e) {
+			all = append(all, e)
+		}
+		e = older
+	}
+	return all
+}
