@@ -1,7 +1,6 @@
 package audience
 
 import (
-	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -211,13 +210,4 @@ func SelfRefused(at time.Time, c *guard.Claim, v *guard.Verdict) bool {
 		}
 	}
 	return true
-}
-
-// policies are the numbers in a set, the lowest first.
-func (s set) policies(yield func(n int) bool) {
-	for ; s != 0; s &= s - 1 {
-		if !yield(bits.TrailingZeros32(uint32(s))) {
-			return
-		}
-	}
 }

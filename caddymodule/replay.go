@@ -300,11 +300,17 @@ type lineKey struct{}
 
 var nothing = caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil })
 
+// matches reports whether a route is for a request. One that cannot be asked is not.
+func matches(m caddyhttp.MatcherSets, req *http.Request) bool {
+	match, err := m.AnyMatchWithError(req)
+	return match && err == nil
+}
+
 // find is the gate that a request comes to.
 func find(steps []step, req *http.Request) (gate *Handler, over bool) {
 	var taken []string
 	for _, s := range steps {
-		if s.group != "" && slices.Contains(taken, s.group) || s.matchers != nil && !s.matchers.AnyMatch(req) {
+		if s.group != "" && slices.Contains(taken, s.group) || s.matchers != nil && !matches(s.matchers, req) {
 			continue
 		}
 		if s.group != "" {
