@@ -175,6 +175,7 @@ type Request struct {
 	Stream string        // "" where the request does not say which
 	Name   []byte        // what its player calls the playback, beside the id; empty where it says nothing
 	TTL    time.Duration // how long the playback has its slot by this
+	Goes   bool          // it came before: this is its answer, which is still being sent
 }
 
 // Request counts one.
@@ -189,7 +190,9 @@ func (a *Audience) request(r *Request) (moved bool) {
 	sh, now := a.shard(r.User), r.At.UnixMilli()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.requests++
+	if !r.Goes {
+		sh.requests++
+	}
 	sh.latest = max(sh.latest, now)
 	u := sh.user(r.User)
 	if u == nil {

@@ -261,6 +261,9 @@ func (g *Gate) HoldAnswers() {
 // keep is a sign of life, like a request.
 func (d *due) keep() {
 	_, trial, known := d.gate.Keeper.Known(&d.claim, &d.policy)
+	if d.policy.Observe {
+		d.gate.goesOn(d.request, d.claim.ID)
+	}
 	if trial.End(true); known && !d.begins {
 		return
 	}

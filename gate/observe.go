@@ -68,7 +68,12 @@ func (p *Passage) Lives(ctx context.Context) {
 		_, trial, _ = p.gate.Keeper.Ask(ctx, p.claim, policy)
 	}
 	trial.End(true)
-	p.seen()
+	p.gate.goesOn(p.request, p.ID)
+}
+
+// goesOn tells of an answer that is still being sent to a playback.
+func (g *Gate) goesOn(r *Request, id guard.ID) {
+	g.Audience.Request(&audience.Request{At: g.manifests.now(), User: r.User, ID: g.Keeper.Serving(id), TTL: r.Policy.TTL, Goes: true})
 }
 
 // seen tells of a request that is part of a playback.
@@ -79,7 +84,7 @@ func (p *Passage) seen() {
 	default:
 		return
 	}
-	seen := audience.Request{At: g.manifests.now(), User: r.User, ID: p.ID, Stream: r.Stream, TTL: r.Policy.TTL}
+	seen := audience.Request{At: g.manifests.now(), User: r.User, ID: p.Guard(), Stream: r.Stream, TTL: r.Policy.TTL}
 	if p.claim.Keeps {
 		seen.Stream = "" // its manifest says which
 	}
