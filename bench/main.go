@@ -107,6 +107,7 @@ func measures() (list []measure) {
 		list = append(list, measure{"playlists/" + urls, func(l *lab) ([]row, error) { return playlists(l, urls) }})
 	}
 	return append(list,
+		measure{"connections", connections},
 		measure{"ratelimit", ratelimit},
 		measure{"handler", handler},
 		measure{"calls", calls},

@@ -121,6 +121,72 @@ func throughput(l *lab, audience bool, origin, dir string) ([]row, error) {
 	return table, guarded(redis, playbacks)
 }
 
+// connections measures what connections cost: those with one request each, and those
+// that are held.
+func connections(l *lab) ([]row, error) {
+	const held = 8000
+	serve, err := l.serve("file_server")
+	if err != nil {
+		return nil, err
+	}
+	table := []row{
+		{what: "connections a second, each with one request, 4 KB", partner: "without the gate", unit: "connections/s", goal: goal{"≥", 0.95}},
+		{what: "memory of a connection that has carried a request", partner: "without the gate", unit: "bytes", goal: goal{"≤", 1.15}},
+	}
+	for range *pairs {
+		var rates, bytes [2]float64
+		for i, name := range []string{"gated", "bare"} {
+			route := []string{serve}
+			if name == "gated" {
+				route = []string{gate("memory"), serve}
+			}
+			s, err := l.caddy(name, route...) // a new one: memory once taken is not given back
+			if err != nil {
+				return nil, err
+			}
+			if _, err := l.load(s, "-duration", "2s"); err != nil {
+				return nil, err
+			}
+			r, err := l.full(s, "-mode", "anew")
+			if err != nil {
+				return nil, err
+			}
+			rates[i] = r.rate()
+			before, err := s.memory()
+			if err != nil {
+				return nil, err
+			}
+			done := make(chan error, 1)
+			go func() {
+				_, err := l.load(s, "-mode", "hold", "-conns", strconv.Itoa(held), "-duration", "8s")
+				done <- err
+			}()
+			var most float64
+			for over := false; !over; {
+				select {
+				case err := <-done:
+					if over = true; err != nil {
+						return nil, err
+					}
+				case <-time.After(500 * time.Millisecond):
+					now, err := s.memory()
+					if err != nil {
+						return nil, err
+					}
+					most = max(most, now-before)
+				}
+			}
+			bytes[i] = most / held
+			s.cmd.Process.Kill()
+			<-s.exited
+		}
+		table[0].pair(rates[0], rates[1])
+		table[1].pair(bytes[0], bytes[1])
+		log.Printf("connections: %s a second, memory %s", table[0].last(), table[1].last())
+	}
+	return table, nil
+}
+
 // serve is what answers behind the gate.
 func (l *lab) serve(origin string) (string, error) {
 	if origin == "file_server" {

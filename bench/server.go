@@ -298,6 +298,20 @@ func (s *server) cpu() (time.Duration, error) {
 	return time.Duration(utime+stime) * 10 * time.Millisecond, errors.Join(err1, err2)
 }
 
+// memory is what a server has in memory, in bytes, of its own.
+func (s *server) memory() (float64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, line, found := strings.Cut(string(status), "RssAnon:")
+	var kb float64
+	if _, err := fmt.Sscan(line, &kb); !found || err != nil {
+		return 0, fmt.Errorf("/proc says nothing of the memory of %s", s.name)
+	}
+	return kb * 1024, nil
+}
+
 // result is what load says of a run, and what it cost the server.
 type result struct {
 	Requests int

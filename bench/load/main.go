@@ -6,6 +6,8 @@
 //	paced:    requests start at a rate, whether or not earlier ones are answered
 //	admit:    paced, each playback once, in order
 //	guards:   each connection repeats POST, PATCH and DELETE on the guards API
+//	anew:     as segments, each request over a connection of its own
+//	hold:     each connection asks once and is kept for as long
 //	playlists: each connection reloads playlists under tokens, after a segment of each
 package main
 
@@ -30,7 +32,7 @@ import (
 )
 
 var (
-	mode      = flag.String("mode", "segments", "segments, paced, admit, guards or playlists")
+	mode      = flag.String("mode", "segments", "segments, paced, admit, guards, anew, hold or playlists")
 	addr      = flag.String("addr", "", "host:port of the server")
 	conns     = flag.Int("conns", 64, "connections")
 	dir       = flag.String("dir", "4k", "first directory of the paths")
@@ -80,6 +82,10 @@ func run() (Result, error) {
 	switch *mode {
 	case "segments":
 		work = func(c *client) error { return c.segments(deadline) }
+	case "anew":
+		work = func(c *client) error { return c.anew(deadline) }
+	case "hold":
+		work = func(c *client) error { return c.hold(deadline) }
 	case "guards":
 		work = func(c *client) error { return c.guards(deadline) }
 	case "playlists":
@@ -194,6 +200,38 @@ func (c *client) segments(deadline time.Time) error {
 		}
 	}
 	return nil
+}
+
+// anew asks for a random playback's segment over a connection of its own, again and again.
+func (c *client) anew(deadline time.Time) error {
+	for time.Now().Before(deadline) {
+		fresh, err := net.Dial("tcp", *addr)
+		if err != nil {
+			return err
+		}
+		c.Conn = fresh
+		c.SetDeadline(deadline.Add(30 * time.Second))
+		err = c.ask(c.rng.Uint64N(*playbacks))
+		if err == nil {
+			_, err = c.answer("200")
+		}
+		c.Conn.(*net.TCPConn).SetLinger(0) // or the ports of the machine are used up
+		c.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hold asks for a segment of the connection's own playback, and for nothing more.
+func (c *client) hold(deadline time.Time) error {
+	if err := c.ask(c.n % *playbacks); err != nil {
+		return err
+	}
+	_, err := c.answer("200")
+	time.Sleep(time.Until(deadline))
+	return err
 }
 
 // playlists reloads the playlists of the connection's own playbacks at random,
