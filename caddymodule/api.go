@@ -19,8 +19,9 @@ func (h *Handler) mountAPI() error {
 	if err != nil {
 		return err
 	}
+	store := h.connected.over(gate.Observer{Keeper: h.store.Keeper, Local: h.store.Local, Audience: h.store.Audience, Ending: h.tarpit.ending, Hurry: h.gate.Hurry})
 	h.api = &api.API{
-		Store:        h.connected.over(gate.Observer{Keeper: h.store.Keeper, Local: h.store.Local, Audience: h.store.Audience, Ending: h.tarpit.ending, Hurry: h.gate.Hurry}),
+		Store:        relenting{store, h.observesByCall},
 		Server:       apiServer{h},
 		Prefix:       h.API,
 		RefreshAfter: time.Duration(h.Interval) / 3,
@@ -52,8 +53,11 @@ type apiServer struct{ h *Handler }
 func (s apiServer) Caller(r *http.Request) (api.Caller, error) {
 	h := s.h
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	g := gate.Request{HTTP: r}
-	h.fillWho(&g, r, repl)
+	v := &visit{users: h.logUsers}
+	v.attach(r, repl, false) // mode may go by the user's bucket
+	g := &v.request
+	g.HTTP = r
+	h.fillWho(g, r, repl)
 	switch {
 	case g.Invalid != nil:
 		return api.Caller{}, g.Invalid
@@ -71,10 +75,10 @@ func (s apiServer) Caller(r *http.Request) (api.Caller, error) {
 		Policy: g.Policy,
 		Base:   apiBase(received(r).Path, r.URL.Path, h.API),
 	}
-	if g.Mode == gate.Observe {
+	if h.modeOfRequest(r, repl) == gate.Observe {
 		c.Policy = gate.Observed(c.Policy)
 	}
-	if id, named := h.gate.Named(&g); named {
+	if id, named := h.gate.Named(g); named {
 		c.ID = &id
 	}
 	return c, nil
