@@ -53,11 +53,17 @@ type apiServer struct{ h *Handler }
 func (s apiServer) Caller(r *http.Request) (api.Caller, error) {
 	h := s.h
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
-	v := &visit{users: h.logUsers}
-	v.attach(r, repl, false) // mode may go by the user's bucket
-	g := &v.request
-	g.HTTP = r
-	h.fillWho(g, r, repl)
+	g := gate.Request{HTTP: r}
+	repl.Map(func(key string) (any, bool) { // what mode may go by
+		switch key {
+		case "http.stream_guard.user":
+			return g.User, true
+		case "http.stream_guard.bucket":
+			return bucket(g.User), true
+		}
+		return nil, false
+	})
+	h.fillWho(&g, r, repl)
 	switch {
 	case g.Invalid != nil:
 		return api.Caller{}, g.Invalid
@@ -78,7 +84,7 @@ func (s apiServer) Caller(r *http.Request) (api.Caller, error) {
 	if h.modeOfRequest(r, repl) == gate.Observe {
 		c.Policy = gate.Observed(c.Policy)
 	}
-	if id, named := h.gate.Named(g); named {
+	if id, named := h.gate.Named(&g); named {
 		c.ID = &id
 	}
 	return c, nil

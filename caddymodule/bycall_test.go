@@ -131,13 +131,9 @@ func TestAnOperatorStopsAllRefusalsByOneCall(t *testing.T) {
 
 	// Another config ends it.
 	administer[any](t, 200, "PUT", "/stream_guard/mode", observeNow)
-	if err := s.load(config(" 200")); err != nil {
-		t.Fatal(err)
-	}
+	s.reload(config(" 203"), 203)
 	expect(t, "after the reload", observingNow(t))
-	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	eventually(t, "the new config alone", func() bool { return measured(observing) == 0 })
-	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	eventually(t, "the end of the config before", func() bool { return measured(observing) == 0 })
 	s.call(429, "GET", "/v/y/1.ts", sid, `sid="later"`)
 }
 
@@ -207,10 +203,7 @@ http://:PORT {
 		r.Host = host
 		r.Header.Set("X-User-Id", viewer)
 		r.Header.Set(sid, `sid="b"`)
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		resp := s.send(r)
 		resp.Body.Close()
 		return resp.StatusCode == 429
 	}

@@ -111,12 +111,12 @@ func countDecision(d *gate.Decision, mode gate.Mode) {
 	}
 }
 
-// outcomeOf is what came of a start, or what would have where it is only observed;
-// "" of what is none, or repeats one.
+// outcomeOf is what came of a start, or what would have where it is only observed; ""
+// of what is none, or goes on asking.
 func outcomeOf(d *gate.Decision) string {
 	p := d.Problem()
 	switch {
-	case p != nil && !d.Repeated && (p.ErrorCode == problem.ReachedMaxGuards || p.ErrorCode == problem.ReplacedLately):
+	case p != nil && !d.Again && (p.ErrorCode == problem.ReachedMaxGuards || p.ErrorCode == problem.ReplacedLately):
 		return "refused"
 	case p != nil:
 		return ""

@@ -379,5 +379,6 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 		return nil
 	}
 	d.Repeated, d.SelfRefused = v.Repeated, audience.SelfRefused(g.manifests.now(), &claim, &v)
+	d.Again = g.manifests.again(r)
 	return problem.Refused(v)
 }
