@@ -45,13 +45,13 @@ func (o *operator) observe(undo bool, sites []string) error {
 	if err := o.tell(method, path, body, &answer); err != nil {
 		return err
 	}
-	rows := [][]string{{"SITE", "STORE", "MODE", "OBSERVING SINCE"}}
+	rows := [][]string{{"STORE", "MODE", "OBSERVING SINCE", "SITES"}}
 	for _, g := range answer {
 		since := ""
 		if g.ObservingSince != nil {
 			since = operate.Clock(*g.ObservingSince)
 		}
-		rows = append(rows, []string{strings.Join(g.Sites, " "), g.Store, g.Mode, since})
+		rows = append(rows, []string{g.Store, g.Mode, since, strings.Join(g.Sites, " ")})
 	}
 	if !o.json {
 		fmt.Fprintln(&o.out, said)
