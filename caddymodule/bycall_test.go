@@ -358,3 +358,30 @@ func TestTheLogSaysThatAnOperatorHasAGateObserve(t *testing.T) {
 		t.Errorf("taken back: %q", back)
 	}
 }
+
+// An endless answer that began before the call goes on after it, although another gate,
+// which enforces, has given its slot away.
+func TestALongAnswerIsNotCutWhereAnOperatorHasSaidSo(t *testing.T) {
+	for name, called := range map[string]bool{"enforced": false, "observed": true} {
+		t.Run(name, func(t *testing.T) {
+			c := newChannels(t)
+			gate := "stream_guard {\n" + user + "limit 1 replace\nstore memory \"long by call\"\n}\nreverse_proxy " + strings.TrimPrefix(c.URL, "http://") + "\n}\n"
+			s := serve(t, "SITE {\nrespond ok\n}")
+			_, port, _ := strings.Cut(s.addr, ":")
+			if err := s.load("SITE {\n" + gate + "http://other.example.com:" + port + " {\n" + gate); err != nil {
+				t.Fatal(err)
+			}
+			defer newApp(s, "u").watch("/live/7.ts").Body.Close()
+			if called {
+				administer[any](t, 200, "PUT", "/stream_guard/mode?site=127.0.0.1", observeNow)
+			}
+			s.call(200, "GET", "/vod/film/segment1.ts", "Host", "other.example.com", "User-Agent", "another", sid, `sid="film"`)
+			if !called {
+				c.sends(t, "/live/7.ts", 0)
+				return
+			}
+			eventually(t, "the guards of both", func() bool { return len(s.guardsOf("u")) == 2 })
+			c.sends(t, "/live/7.ts", 1)
+		})
+	}
+}
