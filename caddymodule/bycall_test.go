@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -285,17 +287,23 @@ func TestStartsThatWaitPassWhenAnOperatorHasSaidSo(t *testing.T) {
 		method, path string
 	}{"a manifest": {200, "GET", "/v/x/master.m3u8"}, "media": {200, "GET", "/v/x/1.ts"}, "the API": {201, "POST", "/guards"}} {
 		withGate(t, Handler{Limits: []Limit{{Limit: "1"}}}, func(g *site) {
-			body := func() *http.Request {
-				r := ask(start.method, start.path, sid, `sid="b"`)
-				if start.method == "POST" {
-					r = ask("POST", start.path, sid, `sid="b"`, "Content-Type", "application/json")
-					r.Body = io.NopCloser(strings.NewReader(`{"streamId":"v/x"}`))
-				}
-				return r
-			}
 			g.get(200, "/v/x/1.ts", sid, `sid="a"`)
 			done := make(chan int)
-			go func() { done <- g.do(body()).Code }()
+			go func() {
+				r, w := ask(start.method, start.path, sid, `sid="b"`, "Content-Type", "application/json"), httptest.NewRecorder()
+				if start.method == "POST" {
+					r.Body = io.NopCloser(strings.NewReader(`{"streamId":"v/x"}`))
+				}
+				r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), w, new(caddyhttp.Server))
+				err := g.ServeHTTP(w, r, caddyhttp.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) error {
+					_, err := io.WriteString(w, "media")
+					return err
+				}))
+				if err != nil {
+					t.Error(err)
+				}
+				done <- w.Code
+			}()
 			time.Sleep(3 * time.Second) // in virtual time
 			select {
 			case code := <-done:

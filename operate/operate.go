@@ -1,6 +1,6 @@
 // Package operate is what operators ask of the stores in use, and do to them:
 // how the stores do, who watches what, who holds the most, what a limit would
-// have refused, and the end of somebody's playbacks.
+// have refused, the end of somebody's playbacks, and of all refusals.
 package operate
 
 import (

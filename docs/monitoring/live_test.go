@@ -454,6 +454,10 @@ func TestDashboardHasDataAndAlertsFire(t *testing.T) {
 			})
 		}
 	}
+	for _, expr := range expressions(t) {
+		expr = long.ReplaceAllString(expr, "["+window+"]")
+		eventually(t, "there is data for "+expr, func() bool { return p.has(t, expr) })
+	}
 	p.calm(t)
 
 	crowd <- true
