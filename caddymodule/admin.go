@@ -21,6 +21,9 @@ func init() { caddy.RegisterModule(Admin{}) }
 //	DELETE /stream_guard/users/{user}              revokes them all
 //	DELETE /stream_guard/users/{user}/guards/{id}  revokes one
 //	GET    /stream_guard/report                    what mode observe has seen
+//	GET    /stream_guard/mode                      the gates, and what they do
+//	PUT    /stream_guard/mode                      has gates observe until the config changes
+//	DELETE /stream_guard/mode                      has them do again what the config says
 //
 // It answers for the stores that the running config's handlers use; the
 // parameter store picks one by its name. A user's "/" is %2F, and "." and ".."
@@ -61,8 +64,9 @@ func (*Admin) serve(w http.ResponseWriter, r *http.Request) error {
 
 // storesInUse are the stores of the running config's handlers.
 func storesInUse() (stores []operate.Store) {
+	gates := gatesInUse()
 	for _, p := range storage.InUse() {
-		s := operate.Store{Name: p.Name, Keeper: p.Keeper, Guards: p.Store, TTL: p.TTL(), Audience: p.Audience}
+		s := operate.Store{Name: p.Name, Keeper: p.Keeper, Guards: p.Store, TTL: p.TTL(), Audience: p.Audience, Gates: gates[p]}
 		if f := p.LastFailure(); f != nil {
 			s.LastError = &operate.LastError{At: f.At, Error: f.Error}
 		}

@@ -19,8 +19,9 @@ func (h *Handler) mountAPI() error {
 	if err != nil {
 		return err
 	}
+	store := h.connected.over(gate.Observer{Keeper: h.store.Keeper, Local: h.store.Local, Audience: h.store.Audience, Ending: h.tarpit.ending, Hurry: h.gate.Hurry})
 	h.api = &api.API{
-		Store:        h.connected.over(gate.Observer{Keeper: h.store.Keeper, Local: h.store.Local, Audience: h.store.Audience, Ending: h.tarpit.ending, Hurry: h.gate.Hurry}),
+		Store:        relenting{store, h.observesByCall},
 		Server:       apiServer{h},
 		Prefix:       h.API,
 		RefreshAfter: time.Duration(h.Interval) / 3,
@@ -53,6 +54,15 @@ func (s apiServer) Caller(r *http.Request) (api.Caller, error) {
 	h := s.h
 	repl := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	g := gate.Request{HTTP: r}
+	repl.Map(func(key string) (any, bool) { // what mode may go by
+		switch key {
+		case "http.stream_guard.user":
+			return g.User, true
+		case "http.stream_guard.bucket":
+			return bucket(g.User), true
+		}
+		return nil, false
+	})
 	h.fillWho(&g, r, repl)
 	switch {
 	case g.Invalid != nil:
@@ -71,7 +81,7 @@ func (s apiServer) Caller(r *http.Request) (api.Caller, error) {
 		Policy: g.Policy,
 		Base:   apiBase(received(r).Path, r.URL.Path, h.API),
 	}
-	if g.Mode == gate.Observe {
+	if h.modeOfRequest(r, repl) == gate.Observe {
 		c.Policy = gate.Observed(c.Policy)
 	}
 	if id, named := h.gate.Named(&g); named {

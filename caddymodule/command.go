@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"net/url"
@@ -27,7 +28,7 @@ import (
 func init() {
 	caddycmd.RegisterCommand(caddycmd.Command{
 		Name:  "stream-guard",
-		Usage: "list|revoke|top|check|report|replay",
+		Usage: "list|revoke|top|check|report|observe|replay",
 		Short: "Shows what users are watching, and ends it",
 		Long: `
 Asks the Caddy that is running, through its admin API, about the guards of
@@ -80,7 +81,7 @@ func setCommands(cmd *cobra.Command) {
 		Short: "Validates the config given with --config, and asks the running Caddy's stores how they do",
 		Args:  cobra.NoArgs,
 		RunE:  o.show(func([]string) error { return o.check() }),
-	}, o.reportCommand(), o.replayCommand())
+	}, o.reportCommand(), o.observeCommand(), o.replayCommand())
 }
 
 // show is a command that does something and shows what there is to show of it,
@@ -217,6 +218,11 @@ func (o *operator) check() error {
 		failed = append(failed, storeError(s.Store, s.Error))
 	}
 	o.print(rows, answer)
+	if !o.json {
+		for _, s := range answer.Stores {
+			o.sayObserving(s.Observing)
+		}
+	}
 	return errors.Join(failed...)
 }
 
@@ -325,7 +331,10 @@ func (o *operator) findCaddy() (err error) {
 }
 
 // ask calls the admin API.
-func (o *operator) ask(method, path string, into any) error {
+func (o *operator) ask(method, path string, into any) error { return o.tell(method, path, "", into) }
+
+// tell calls it with something to say.
+func (o *operator) tell(method, path, body string, into any) error {
 	if err := o.findCaddy(); err != nil {
 		return fmt.Errorf("admin address: %w", err)
 	}
@@ -337,7 +346,7 @@ func (o *operator) ask(method, path string, into any) error {
 		path += separator + "store=" + url.QueryEscape(o.store)
 	}
 	answered := make(chan error, 1)
-	go func() { answered <- call(o.address, method, path, into) }()
+	go func() { answered <- call(o.address, method, path, body, into) }()
 	select {
 	case err := <-answered:
 		return err
@@ -346,8 +355,12 @@ func (o *operator) ask(method, path string, into any) error {
 	}
 }
 
-func call(address, method, path string, into any) error {
-	resp, err := caddycmd.AdminAPIRequest(address, method, path, nil, nil)
+func call(address, method, path, body string, into any) error {
+	var says io.Reader
+	if body != "" {
+		says = strings.NewReader(body)
+	}
+	resp, err := caddycmd.AdminAPIRequest(address, method, path, nil, says)
 	if err != nil {
 		return asked(address, err)
 	}

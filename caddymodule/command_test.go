@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -93,6 +94,7 @@ func TestAConfigWithAdminOffIsNotAskedElsewhere(t *testing.T) {
 	for name, command := range map[string]func(*operator) error{
 		"list": func(o *operator) error { return o.list("u") }, "revoke": func(o *operator) error { return o.revoke("u") },
 		"top": func(o *operator) error { return o.top(3) }, "report": func(o *operator) error { return o.report(new(pageFlags)) }, "check": (*operator).check,
+		"observe": func(o *operator) error { return o.observe(false, nil) },
 	} {
 		o := &operator{config: config, patience: time.Minute}
 		if err := command(o); err == nil || err.Error() != "admin address: "+config+" says admin off: a Caddy that runs it cannot be asked" {
@@ -130,5 +132,48 @@ func TestWhatCannotBeShownIsAnError(t *testing.T) {
 	o := answers(t, 200, `[]`)
 	if err := o.show(func([]string) error { return o.report(new(pageFlags)) })(nil, nil); err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// One call, which says all that there is to say.
+func TestObserveAsksForWhatItIsTold(t *testing.T) {
+	var asked string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked = fmt.Sprintf("%s %s %s", r.Method, r.RequestURI, body)
+		fmt.Fprint(w, `[{"sites":["a.example.com","b\u001b.example.com"],"store":"memory","mode":"{http.vars.mode}","observingSince":"2026-11-23T20:18:30Z"},{"sites":[":80"],"store":"memory","mode":"enforce"}]`)
+	}))
+	defer s.Close()
+	const rows = "STORE   MODE              OBSERVING SINCE      SITES\nmemory  {http.vars.mode}  "
+	for _, c := range []struct {
+		undo  bool
+		sites []string
+		store string
+		json  bool
+		asks  string
+		says  string
+	}{
+		{asks: `PUT /stream_guard/mode {"mode":"observe"}`, says: "From now on nobody is refused by these, on this Caddy, until its config changes or caddy stream-guard observe --undo:\n" + rows},
+		{sites: []string{"*.example.com", ":80"}, asks: `PUT /stream_guard/mode?site=%2A.example.com&site=%3A80 {"mode":"observe"}`, says: rows},
+		{store: "memory one", asks: `PUT /stream_guard/mode?store=memory+one {"mode":"observe"}`, says: `"a.example.com b\x1b.example.com"`},
+		{sites: []string{"a"}, store: "x", undo: true, asks: "DELETE /stream_guard/mode?site=a&store=x ", says: "From now on these do what the config says:\n" + rows},
+		{json: true, asks: `PUT /stream_guard/mode {"mode":"observe"}`, says: "[\n\t{\n\t\t\"sites\": [\n"},
+	} {
+		o := &operator{address: s.Listener.Addr().String(), store: c.store, json: c.json, patience: time.Minute}
+		if err := o.observe(c.undo, c.sites); err != nil || asked != c.asks || !strings.Contains(o.out.String(), c.says) || strings.Contains(o.out.String(), "\x1b") {
+			t.Errorf("%v, asked %q, want %q; says\n%s\nwant\n%s", err, asked, c.asks, &o.out, c.says)
+		}
+	}
+}
+
+func TestCheckSaysWhichGatesObserveByCall(t *testing.T) {
+	o := answers(t, 200, `[{"store":"memory","answers":true,"observing":[{"sites":["a.example.com"],"store":"memory","mode":"enforce","observingSince":"2026-11-23T20:18:30Z"}]},{"store":"redis","answers":true}]`)
+	const line = "An operator has said that nobody is refused at a.example.com, since "
+	if err := o.check(); err != nil || strings.Count(o.out.String(), line) != 1 {
+		t.Errorf("%v\n%s", err, &o.out)
+	}
+	o = answers(t, 200, `[{"store":"memory","answers":true}]`)
+	if err := o.check(); err != nil || strings.Contains(o.out.String(), "operator") {
+		t.Errorf("%v\n%s", err, &o.out)
 	}
 }

@@ -180,6 +180,7 @@ type Handler struct {
 	crowds     *crowds     // streams that are several titles
 	neighbours *neighbours // the gates of the server
 	connected  *connected  // nil where closed connections mean nothing
+	byCall     *atomic.Pointer[byCall]
 }
 
 // CaddyModule returns the Caddy module information.
@@ -208,7 +209,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		return zapcore.NewSamplerWithOptions(c, time.Second, 10, 100)
 	}))
 	h.logged = srv != nil && srv.Logs != nil
-	if err := registerMetrics(ctx.GetMetricsRegistry(), append(storage.Collectors(), verdicts, apiDuration, decisionDuration, brokenCMCD, crowdedStreams, closedGuards, standIns, selfRefusals, alternating, panics)...); err != nil {
+	if err := registerMetrics(ctx.GetMetricsRegistry(), append(storage.Collectors(), verdicts, starts, observing, apiDuration, decisionDuration, brokenCMCD, crowdedStreams, closedGuards, standIns, selfRefusals, alternating, panics)...); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
 	h.provisionLastWord(ctx)
@@ -230,7 +231,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 			"write stream_guard_token as the site's first directive, and leave the API's path out of the rule (not path "+h.API+" "+h.API+"/*)",
 			zap.String("matcher", rule), zap.Strings("listen", srv.Listen))
 	}
-	h.reports, h.gateBehind = new(sometimes), new(atomic.Bool)
+	h.reports, h.gateBehind, h.byCall = new(sometimes), new(atomic.Bool), new(atomic.Pointer[byCall])
 	h.overlooked = newOverlooked(h.Mode != "enforce")
 	h.crowds = newCrowds(h.Playback == "stream")
 	h.read = newReader(h)
@@ -247,6 +248,7 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		h.connected = connect(srv, h.store)
 		h.gate.Connections = connections
 	}
+	h.gate.Observing = h.observesByCall
 	h.setNaming()
 	if h.Anonymous == "allow" {
 		h.gate.Anonymous = gate.Allow
@@ -258,8 +260,11 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 		h.store.Audience.Watch(time.Now())
 	}
 	if h.API != "off" {
-		return h.mountAPI()
+		if err := h.mountAPI(); err != nil {
+			return err
+		}
 	}
+	h.joinConfig(ctx)
 	return nil
 }
 
@@ -275,6 +280,7 @@ func (h *Handler) setNaming() {
 
 // Cleanup gives the store back. It runs after a failed Provision too.
 func (h *Handler) Cleanup() error {
+	h.leaveConfig()
 	h.neighbours.leave()
 	if h.store == nil {
 		return nil

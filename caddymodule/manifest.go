@@ -210,7 +210,7 @@ func (r rewriting) tell(said playback.Survey) {
 	if !p.StandsIn {
 		return
 	}
-	countDecision(&p.Decision)
+	countDecision(&p.Decision, r.visit.request.Mode)
 	standIns.Inc()
 	r.reports.once("stand-in", func() {
 		text := "none of a manifest's media come this way, so the manifest takes the slot itself and keeps it by its reloads; said once until the config changes"

@@ -10,6 +10,7 @@ import (
 
 	"github.com/streamguard/streamguard/caddymodule/storage"
 	"github.com/streamguard/streamguard/gate"
+	"github.com/streamguard/streamguard/problem"
 )
 
 // What is counted is counted for the process: it outlives configs, and every
@@ -19,6 +20,14 @@ var (
 		Name: "caddy_stream_guard_verdicts_total",
 		Help: "Requests for manifests and media, by what the gate said.",
 	}, []string{"verdict"})
+	starts = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "caddy_stream_guard_starts_total",
+		Help: "Playbacks that asked for a slot, by the mode that their user is judged by, and what came of it: admitted, refused, or replaced (admitted, and another ended for it). With observe it is what would have.",
+	}, []string{"mode", "outcome"})
+	observing = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "caddy_stream_guard_observing",
+		Help: "Gates that refuse nobody because an operator has said so, whatever their mode is.",
+	})
 	apiDuration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "caddy_stream_guard_api_request_duration_seconds",
 		Help:    "Time to answer a call to the guards API.",
@@ -59,6 +68,8 @@ var (
 		Help: "Requests that went on uncounted because the gate itself failed. The log has the fault.",
 	})
 
+	modes = map[gate.Mode]string{gate.Enforce: "enforce", gate.Observe: "observe"}
+
 	knownVerdicts = verdicts.WithLabelValues(string(gate.Known))
 	closedWaited  = closedGuards.WithLabelValues("waited")
 	closedHurried = closedGuards.WithLabelValues("hurried")
@@ -76,8 +87,8 @@ func registerMetrics(registry *prometheus.Registry, collectors ...prometheus.Col
 	return nil
 }
 
-// countDecision counts a decision.
-func countDecision(d *gate.Decision) {
+// countDecision counts a decision about a request of a mode.
+func countDecision(d *gate.Decision, mode gate.Mode) {
 	if d.Asked > 0 {
 		decisionDuration.Observe(d.Asked.Seconds())
 	}
@@ -95,6 +106,26 @@ func countDecision(d *gate.Decision) {
 		return
 	}
 	verdicts.WithLabelValues(string(d.Word)).Inc()
+	if outcome := outcomeOf(d); outcome != "" {
+		starts.WithLabelValues(modes[mode], outcome).Inc()
+	}
+}
+
+// outcomeOf is what came of a start, or what would have where it is only observed; ""
+// of what is none, or goes on asking.
+func outcomeOf(d *gate.Decision) string {
+	p := d.Problem()
+	switch {
+	case p != nil && !d.Again && (p.ErrorCode == problem.ReachedMaxGuards || p.ErrorCode == problem.ReplacedLately):
+		return "refused"
+	case p != nil:
+		return ""
+	case d.Word == gate.WouldReplace || d.Word == gate.Admitted && d.Replaces:
+		return "replaced"
+	case d.Word == gate.Admitted:
+		return "admitted"
+	}
+	return ""
 }
 
 func countAPI(endpoint, method string, status int, took time.Duration) {

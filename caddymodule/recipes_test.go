@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -116,6 +118,45 @@ func TestRecipeForAnIPTVPanel(t *testing.T) {
 	call(200, "secret-of-alice", "8.ts", "box1") // zaps
 	call(200, "secret-of-alice", "9.ts", "box2")
 	call(429, "secret-of-alice", "10.ts", "box3")
+}
+
+// inBuckets is a user whose bucket is one of some.
+func inBuckets(from, to int) string {
+	for n := 0; ; n++ {
+		user := fmt.Sprint("user", n)
+		if b, _ := strconv.Atoi(bucket(user)); b >= from && b <= to {
+			return user
+		}
+	}
+}
+
+func TestRecipeForOnePerCentFirst(t *testing.T) {
+	const host, heading = "video.example.com", "Enforce for one per cent first"
+	one, ten, half, all := inBuckets(0, 0), inBuckets(1, 9), inBuckets(10, 49), inBuckets(50, 99)
+	for _, stage := range []struct {
+		line     string
+		enforced []string
+	}{
+		{"0 enforce", []string{one}},
+		{"~^[0-9]$ enforce", []string{one, ten}},
+		{"~^[1-4]?[0-9]$ enforce", []string{one, ten, half}},
+	} {
+		if text := readDoc(t); !strings.Contains(text, stage.line) {
+			t.Errorf("docs/configuration.md has no %q", stage.line)
+		}
+		s := cook(t, heading, nil, "\t0 enforce", "\t"+stage.line)
+		for _, user := range []string{one, ten, half, all} {
+			for n := range 3 {
+				s.plays(200, host, user, strconv.Itoa(n))
+			}
+			want, api := 200, 201
+			if slices.Contains(stage.enforced, user) {
+				want, api = 429, 429
+			}
+			s.plays(want, host, user, "more")
+			s.call(api, "POST", "/guards", "Host", host, "X-Login", user)
+		}
+	}
 }
 
 func TestRecipeForAPartOfASite(t *testing.T) {

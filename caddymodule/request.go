@@ -102,6 +102,7 @@ func (h *Handler) fill(g *gate.Request, r *http.Request, repl *caddy.Replacer) {
 		return
 	}
 	h.fillWho(g, r, repl)
+	g.Mode = h.modeOfRequest(r, repl)
 	if g.User == "" || g.Invalid != nil {
 		return
 	}
@@ -132,7 +133,6 @@ func (h *Handler) fillWho(g *gate.Request, r *http.Request, repl *caddy.Replacer
 	address, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
 	g.Client = playback.ClientHint(address, r.UserAgent())
 	g.User, g.Invalid = rd.userOf(r, repl)
-	g.Mode = h.modeOfRequest(r, repl)
 	if g.User == "" || g.Invalid != nil {
 		return
 	}
@@ -160,10 +160,13 @@ func (h *Handler) fillWho(g *gate.Request, r *http.Request, repl *caddy.Replacer
 	}
 }
 
-// modeOfRequest is what comes of the decision about a request.
+// modeOfRequest is what comes of the decision about a request. Its user is known.
 func (h *Handler) modeOfRequest(r *http.Request, repl *caddy.Replacer) gate.Mode {
 	rd := &h.read
-	if rd.modeOf == nil {
+	switch {
+	case h.observesByCall():
+		return gate.Observe
+	case rd.modeOf == nil:
 		return rd.mode
 	}
 	switch mode := rd.modeOf(r, repl); mode {

@@ -140,42 +140,6 @@ func TestPlans(t *testing.T) {
 	})
 }
 
-// One bucket of a hundred is enforced, the others only observed.
-func TestSomeUsersAreEnforcedFirst(t *testing.T) {
-	s := serve(t, `SITE {
-	map {http.stream_guard.bucket} {guard_mode} {
-		~^[0-4]$ enforce
-		default observe
-	}
-	stream_guard {
-		user {header.X-User-Id}
-		limit 1
-		playback stream
-		mode {guard_mode}
-		store memory canary
-	}
-	respond {http.stream_guard.bucket}
-}`)
-	enforced := 0
-	for n := range 200 {
-		user := "viewer " + strconv.Itoa(n)
-		_, bucket := s.call(200, "GET", "/v/x/1.ts", "X-User-Id", user, sid, `sid="a"`)
-		b, err := strconv.Atoi(bucket)
-		if err != nil || b < 0 || b > 99 {
-			t.Fatalf("bucket %q", bucket)
-		}
-		want := 200
-		if b < 5 {
-			want = 429
-			enforced++
-		}
-		s.call(want, "GET", "/v/y/1.ts", "X-User-Id", user, sid, `sid="b"`)
-	}
-	if enforced == 0 || enforced > 30 {
-		t.Errorf("%d of 200 users are in five buckets of a hundred", enforced)
-	}
-}
-
 func TestTwoGatesThatCountOneRequestAreTold(t *testing.T) {
 	srv := new(caddyhttp.Server)
 	withGate(t, Handler{}, func(g *site) {

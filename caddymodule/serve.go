@@ -169,7 +169,7 @@ func (h *Handler) begin(v *visit, r *http.Request) (_ *gate.Passage, err error) 
 	}
 	p := h.gate.Begin(r.Context(), &v.request)
 	v.passage = p
-	countDecision(&p.Decision)
+	countDecision(&p.Decision, v.request.Mode)
 	v.trace(r)
 	if p.Unavailable != nil {
 		h.storeFailed(r, p.Unavailable)

@@ -84,16 +84,7 @@ func (s *server) call(want int, method, path string, fields ...string) (http.Hea
 			r.Host = fields[i+1]
 		}
 	}
-	resp, err := http.DefaultTransport.RoundTrip(r)
-	// A server that is being replaced may close a connection unanswered.
-	for range 3 {
-		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-			resp, err = http.DefaultTransport.RoundTrip(r)
-		}
-	}
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	resp := s.send(r)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -103,6 +94,42 @@ func (s *server) call(want int, method, path string, fields ...string) (http.Hea
 		s.t.Fatalf("%s %s %q: %d, want %d\n%s", method, path, fields, resp.StatusCode, want, body)
 	}
 	return resp.Header, string(body)
+}
+
+// send sends a request. A server that is being replaced may close a connection
+// unanswered.
+func (s *server) send(r *http.Request) *http.Response {
+	s.t.Helper()
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	for range 3 {
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			resp, err = http.DefaultTransport.RoundTrip(r)
+		}
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return resp
+}
+
+// reload loads another config, and waits until it answers GET /answered with the status
+// that it says.
+func (s *server) reload(caddyfile string, answered int) {
+	s.t.Helper()
+	if err := s.load(caddyfile); err != nil {
+		s.t.Fatal(err)
+	}
+	eventually(s.t, "the new config", func() bool { // the old server may still take a connection
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+		r, err := http.NewRequest("GET", "http://"+s.addr+"/answered", nil)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		resp := s.send(r)
+		resp.Body.Close()
+		return resp.StatusCode == answered
+	})
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 }
 
 // guards is what GET /guards says of user "u".

@@ -60,7 +60,7 @@ func (n *node) operateWell(t *testing.T, args ...string) string {
 	return out
 }
 
-var operations = [][]string{{"list", "alice"}, {"revoke", "alice"}, {"revoke", "alice", "6e2fb550-c457-11e9-bb97-0800200c9a66"}, {"top"}, {"top", "--json"}, {"check"}, {"report"}}
+var operations = [][]string{{"list", "alice"}, {"revoke", "alice"}, {"revoke", "alice", "6e2fb550-c457-11e9-bb97-0800200c9a66"}, {"top"}, {"top", "--json"}, {"check"}, {"report"}, {"observe"}, {"observe", "--undo"}}
 
 func TestCommandsAgainstNoCaddySayItPlainly(t *testing.T) {
 	t.Parallel()
@@ -111,6 +111,8 @@ func TestCommandsMeetTheirMistakesWithExitCode1(t *testing.T) {
 		{[]string{"revoke", "alice", "6e2fb550-c457-11e9-bb97-0800200c9a66"}, `Error: user "alice" holds no guard 6e2fb550`},
 		{[]string{"revoke", "alice", "7\x1b"}, `Error: guard id "7\x1b" is not a UUID`},
 		{[]string{"revoke", "alice", "--store", "x"}, `Error: there is no store "x"; in use: "memory"`},
+		{[]string{"observe", "--site", "x\x1b"}, `Error: there is no site "x\x1b" with a stream_guard; there is ":`},
+		{[]string{"observe", "x"}, `Error: unknown command "x"`},
 		{[]string{"list"}, "Error: accepts 1 arg(s)"},
 		{[]string{"list", ""}, "Error: user: has 0 bytes"},
 		{[]string{"revoke"}, "Error: accepts between 1 and 2 arg(s)"},

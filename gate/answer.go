@@ -224,7 +224,7 @@ func (s *answers) meet(found []due) []due {
 			a.met++
 		}
 		if a.met >= longEnough && !a.over {
-			d := due{Passage: p, claim: p.claim, policy: p.request.judgedBy(), begins: a.endless && !a.begun, waits: a.met < a.asksAt}
+			d := due{Passage: p, claim: p.claim, policy: p.judgedBy(), begins: a.endless && !a.begun, waits: a.met < a.asksAt}
 			a.begun = a.endless
 			found = append(found, d)
 		}

@@ -46,6 +46,8 @@ type Decision struct {
 	Refusal  *problem.Problem // what the request is refused with; nil if it passes
 	Would    *problem.Problem // what it would have been refused with, had the gate not only observed
 	Repeated bool             // the refusal was remembered, the store was not asked
+	Again    bool             // the same client was refused the same stream within the last ttl
+	Replaces bool             // another playback of the user has ended for it
 
 	Redirects   bool // it is a manifest, to be sent to the URL of its playback
 	Alternates  bool // clients have taken turns under its token: perhaps its URL was passed on

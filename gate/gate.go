@@ -30,6 +30,10 @@ type Gate struct {
 	Anonymous Anonymous
 	OnError   OnError
 
+	// Observing reports whether all requests are only observed from now on, whatever
+	// Mode they came with. Optional.
+	Observing func() bool
+
 	// Ending is closed when nothing is to wait any more.
 	Ending <-chan struct{}
 	// Hold keeps the store of the Keeper open until what it returns is called: an answer
@@ -168,6 +172,10 @@ func (g *Gate) Begin(ctx context.Context, r *Request) *Passage {
 	r.address()
 	p.Decision = Decision{Held: Unknown, Limit: Unknown}
 	p.enforce(g.judge(ctx, r, p))
+	if p.Refusal != nil && r.Mode == Enforce && g.observing() { // since it came: it may have waited
+		r.Mode, p.Decision = Observe, Decision{Held: Unknown, Limit: Unknown}
+		p.enforce(g.judge(ctx, r, p))
+	}
 	if r.Mode == Observe && !r.Refused {
 		p.seen()
 	}
@@ -316,6 +324,17 @@ func (r *Request) judgedBy() guard.Policy {
 	return r.Policy
 }
 
+// observing reports what Observing does.
+func (g *Gate) observing() bool { return g.Observing != nil && g.Observing() }
+
+// judgedBy is the policy for whoever asks in the passage's name later on.
+func (p *Passage) judgedBy() guard.Policy {
+	if p.gate.observing() {
+		return Observed(p.request.Policy)
+	}
+	return p.request.judgedBy()
+}
+
 // ask has the store decide about a playback that this node does not know.
 func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Claim) *problem.Problem {
 	d, start := &p.Decision, g.manifests.now()
@@ -356,8 +375,10 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 		return g.observe(ctx, r, d, claim, v)
 	}
 	if v.Outcome.Pass() {
+		d.Replaces = len(v.Replaced) > v.Taken
 		return nil
 	}
 	d.Repeated, d.SelfRefused = v.Repeated, audience.SelfRefused(g.manifests.now(), &claim, &v)
+	d.Again = g.manifests.again(r)
 	return problem.Refused(v)
 }

@@ -27,6 +27,8 @@ type manifests struct {
 	shorts     memory[uint64]   // of streams' clients: the path whose answer only seemed to be endless
 	longPaths  atomic.Bool      // there has been one in byPath
 
+	refused memory[bool] // what clients have asked for in vain
+
 	ids    memory[bool]     // ids that requests of a known device have shown
 	within memory[guard.ID] // which playback those of a name interrupt
 }
@@ -67,7 +69,7 @@ var (
 
 func newManifests(clock func() time.Time) *manifests {
 	m := &manifests{seed: maphash.MakeSeed(), now: clock}
-	for _, memory := range []interface{ goBy(func() time.Time) }{&m.paths, &m.long, &m.live, &m.sent, &m.ads, &m.led, &m.manifested, &m.byPath, &m.shorts, &m.ids, &m.within} {
+	for _, memory := range []interface{ goBy(func() time.Time) }{&m.paths, &m.long, &m.live, &m.sent, &m.ads, &m.led, &m.manifested, &m.byPath, &m.shorts, &m.refused, &m.ids, &m.within} {
 		memory.goBy(clock)
 	}
 	return m
@@ -103,6 +105,15 @@ func (m *manifests) token(r *Request) guard.ID {
 	g.at = m.now()
 	m.live.put(key, g, g.lasts(said, r.Policy.TTL))
 	return g.id
+}
+
+// again reports whether a client that is refused a stream was refused it lately, and
+// remembers it.
+func (m *manifests) again(r *Request) bool {
+	key := m.key("refused", r.User, r.Device, r.Client.String(), r.Stream)
+	_, before := m.refused.get(key)
+	m.refused.put(key, true, r.Policy.TTL)
+	return before
 }
 
 // anew reports whether the manifest that a request asks for under a token was asked

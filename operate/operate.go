@@ -1,6 +1,6 @@
 // Package operate is what operators ask of the stores in use, and do to them:
 // how the stores do, who watches what, who holds the most, what a limit would
-// have refused, and the end of somebody's playbacks.
+// have refused, the end of somebody's playbacks, and of all refusals.
 package operate
 
 import (
@@ -29,6 +29,7 @@ type Store struct {
 	TTL       time.Duration // the longest that a guard is kept
 	Audience  *audience.Audience
 	LastError *LastError
+	Gates     []Gate // that use it
 }
 
 // Error is why a call is not answered, and the HTTP status that says so.
@@ -62,6 +63,9 @@ type Health struct {
 	LastError *LastError `json:"lastError,omitempty"`
 
 	Leases int `json:"leases"` // playbacks that this Caddy knows
+
+	// The gates that observe because an operator has said so.
+	Observing []Gate `json:"observing,omitempty"`
 }
 
 // ServerHealth is how a server of a store does.
@@ -91,7 +95,7 @@ func Stores(ctx context.Context, stores []Store) []Health {
 
 func (s Store) health(ctx context.Context) Health {
 	leases, _ := s.Keeper.Size()
-	h := Health{Store: s.Name, Answers: true, LastError: s.LastError, Leases: leases}
+	h := Health{Store: s.Name, Answers: true, LastError: s.LastError, Leases: leases, Observing: s.observing()}
 	start := time.Now()
 	if prober, ok := s.Guards.(guard.Prober); ok {
 		for _, server := range prober.Probe(ctx) {

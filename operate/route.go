@@ -40,6 +40,7 @@ var routes = []struct {
 	{"report", map[string]call{
 		"GET": func(_ *http.Request, chosen []Store, _ []string) (any, error) { return Reports(chosen), nil },
 	}},
+	{"mode", map[string]call{"GET": gates, "PUT": setMode, "DELETE": resetMode}},
 	{"users/*", map[string]call{"GET": list, "DELETE": revoke}},
 	{"users/*/guards/*", map[string]call{"DELETE": revoke}},
 }
@@ -57,8 +58,10 @@ func Answer(r *http.Request, stores []Store) (answer any, allow string, err erro
 		allow = strings.Join(slices.Sorted(maps.Keys(calls)), ", ")
 		return nil, allow, fail(http.StatusMethodNotAllowed, "%s is not one of %s", r.Method, allow)
 	}
-	if n, _ := io.ReadFull(r.Body, make([]byte, 1)); n > 0 {
-		return nil, "", fail(http.StatusBadRequest, "the call takes no body")
+	if r.Method != http.MethodPut {
+		if n, _ := io.ReadFull(r.Body, make([]byte, 1)); n > 0 {
+			return nil, "", fail(http.StatusBadRequest, "the call takes no body")
+		}
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {

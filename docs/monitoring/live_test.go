@@ -80,6 +80,7 @@ func serve(t *testing.T, redis string) *node {
 http://%s {
 	stream_guard {
 		user {header.X-User-Id}
+		mode {header.X-Mode}
 		limit 2
 		interval 3s
 		ttl 60s
@@ -141,13 +142,15 @@ func get(url string) (string, error) {
 	return string(b), err
 }
 
-// ask makes a user's request with a player. What is answered shows in the metrics.
-func (n *node) ask(user, player, path string) {
+// ask makes the request of a user, who is judged by a mode, with a player. What is
+// answered shows in the metrics.
+func (n *node) ask(mode, user, player, path string) {
 	r, err := http.NewRequest(http.MethodGet, "http://"+n.site+path, nil)
 	if err != nil {
 		return
 	}
 	r.Header.Set("X-User-Id", user)
+	r.Header.Set("X-Mode", mode)
 	r.Header.Set("User-Agent", player)
 	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
@@ -158,8 +161,9 @@ func (n *node) ask(user, player, path string) {
 }
 
 // traffic is what viewers do all the time, ten of them a second: start, play,
-// list their guards. One in ten starts a playback too many; in a crowd all do,
-// several times, and with one and the same player.
+// list their guards. Every other is only observed. One in ten starts a playback too
+// many; in a crowd all who are enforced do, several times, and with one and the same
+// player.
 func (n *node) traffic(t *testing.T) (crowd chan<- bool) {
 	crowds, stop, stopped := make(chan bool), make(chan struct{}), make(chan struct{})
 	t.Cleanup(func() { close(stop); <-stopped })
@@ -175,24 +179,27 @@ func (n *node) traffic(t *testing.T) (crowd chan<- bool) {
 			case <-stop:
 				return
 			}
-			playbacks := 1
+			playbacks, mode, joins := 1, "enforce", crowded
+			if i%2 > 0 {
+				mode, joins = "observe", false
+			}
 			switch {
-			case crowded:
+			case joins:
 				playbacks = 8
-			case i%10 == 0:
+			case i%20 == 0 || i%20 == 11:
 				playbacks = 3
 			}
 			user := fmt.Sprintf("user-%d", i)
 			for p := range playbacks {
 				player := "player"
-				if !crowded {
+				if !joins {
 					player += fmt.Sprint(p)
 				}
-				n.ask(user, player, fmt.Sprintf("/vod/film-%d/1.ts?CMCD=sid%%3D%%22%d%%22", p, p))
+				n.ask(mode, user, player, fmt.Sprintf("/vod/film-%d/1.ts?CMCD=sid%%3D%%22%d%%22", p, p))
 			}
-			n.ask(user, "page", "/guards")
-			n.ask("watcher", "player", "/vod/film/1.ts?CMCD=sid%3D%22one%22")
-			n.ask("watcher", "player", "/vod/film/1.ts?CMCD=sid%3D%22")
+			n.ask(mode, user, "page", "/guards")
+			n.ask("enforce", "watcher", "player", "/vod/film/1.ts?CMCD=sid%3D%22one%22")
+			n.ask("enforce", "watcher", "player", "/vod/film/1.ts?CMCD=sid%3D%22")
 		}
 	}()
 	return crowds
@@ -447,10 +454,14 @@ func TestDashboardHasDataAndAlertsFire(t *testing.T) {
 			})
 		}
 	}
+	for _, expr := range expressions(t) {
+		expr = long.ReplaceAllString(expr, "["+window+"]")
+		eventually(t, "there is data for "+expr, func() bool { return p.has(t, expr) })
+	}
 	p.calm(t)
 
 	crowd <- true
-	fires("StreamguardRefusalsRising", "StreamguardSelfRefusals")
+	fires("StreamguardRefusalsRising", "StreamguardSelfRefusals", "StreamguardCanaryRefused")
 	crowd <- false
 	p.calm(t)
 

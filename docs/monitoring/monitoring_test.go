@@ -193,6 +193,33 @@ func TestEveryAlertHasARunbook(t *testing.T) {
 	}
 }
 
+// expressions are those of operations.md.
+func expressions(t *testing.T) (all []string) {
+	t.Helper()
+	b, err := os.ReadFile(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("(?ms)^ *```promql\n(.*?)^ *```$").FindAllStringSubmatch(string(b), -1) {
+		all = append(all, m[1])
+	}
+	if len(all) == 0 {
+		t.Fatalf("%s has no expression", operations)
+	}
+	return all
+}
+
+func TestExpressionsAreAboutDocumentedMetrics(t *testing.T) {
+	table := documented(t)
+	for _, expr := range expressions(t) {
+		for _, m := range metrics(t, expr) {
+			if !slices.Contains(table, m) {
+				t.Errorf("%s is not documented: %s", m, expr)
+			}
+		}
+	}
+}
+
 // documented are our metrics in the table of operations.md.
 func documented(t *testing.T) (names []string) {
 	t.Helper()
