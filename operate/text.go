@@ -19,7 +19,7 @@ func WriteReport(w io.Writer, r *audience.Report) {
 	if len(r.Notes) > 0 {
 		fmt.Fprintln(w)
 	}
-	if r.Since.IsZero() {
+	if r.Since.IsZero() && r.Playbacks == 0 {
 		fmt.Fprintln(w, "Nobody has watched.")
 		if r.Lines != nil {
 			writeFindings(w, r)
