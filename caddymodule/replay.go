@@ -49,6 +49,7 @@ type replayed struct {
 
 	set      map[string]string // as Format.Set
 	gave     map[string]bool   // texts with placeholders that have had a value
+	site     string            // the only one, if so
 	host     string            // of lines that have none
 	assigned map[assignment]*assigned
 	long     map[*replay.Line]*visit
@@ -140,7 +141,7 @@ func newReplayed(ctx caddy.Context, config []byte, site string, set map[string]s
 			return nil, fmt.Errorf("the config's gates have different stores: choose one by --site, of %s", strings.Join(r.hosts, ", "))
 		}
 	}
-	r.host = site
+	r.site, r.host = site, site
 	if r.host == "" && len(r.hosts) > 0 {
 		r.host = strings.ReplaceAll(r.hosts[0], "*", "any")
 	}
@@ -371,6 +372,20 @@ func (r *replayed) request(l *replay.Line) (*http.Request, *caddy.Replacer) {
 		}
 	}
 	repl := caddy.NewReplacer()
+	if l.User == redacted {
+		l.User = ""
+	}
+	for _, h := range r.gates { // what else goes by the user sees him where the gate does
+		l.User = cmp.Or(l.User, l.Set[h.User])
+		if name := soleHeader(h.User); name != "" {
+			delete(req.Header, name)
+			if l.User != "" {
+				req.Header.Set(name, l.User)
+			}
+		} else if key, sole := soleKey(h.User); sole && l.User != "" {
+			repl.Set(key, l.User)
+		}
+	}
 	req = req.WithContext(context.WithValue(context.Background(), lineKey{}, l))
 	req = caddyhttp.PrepareRequest(req, repl, nil, &r.server)
 	caddyhttp.SetVar(req.Context(), caddyhttp.ClientIPVarKey, l.Client)
@@ -408,12 +423,6 @@ func (r *replayed) withoutFiltered(u *url.URL) {
 
 // judge has a gate judge a request, as ServeHTTP does.
 func (r *replayed) judge(h *Handler, l *replay.Line, req *http.Request, repl *caddy.Replacer) replay.Became {
-	if l.User == redacted {
-		l.User = ""
-	}
-	if l.User == "" {
-		l.User = l.Set[h.User]
-	}
 	h.putBack(req)
 	id, tokened, cut := h.token(req)
 	if h.onAPI(req.URL.Path) {

@@ -103,10 +103,12 @@ func TestReplayOfLogs(t *testing.T) {
 		notes                        string // among the notes, and
 		unanswered                   string // why the first rule is not answered
 	}{
-		{name: "no names at all", config: site("limit 2"), logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, refused: 1, notes: "3 playbacks have no name"},
+		{name: "no names at all", config: site("limit 2"), logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, refused: 1, notes: "no name for: 3"},
 		{name: "replace", config: site("limit 2 replace"), logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, replaced: 1},
 		{name: "a plan", config: site("limit {plan} or 1"), set: map[string]string{"{plan}": "plan"},
 			logs: func(t *testing.T) []string { return three(t, logged{"plan": 2}, logged{"plan": 2}, logged{"plan": 2}) }, playbacks: 3, refused: 1},
+		{name: "a plan that goes by the user", config: "a.example {\n\tmap {http.auth.user.id} {plan} {\n\t\talice 2\n\t\tdefault 1\n\t}\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n\t\tlimit {plan}\n\t}\n}\n",
+			logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, refused: 1},
 		{name: "a plan that is not there", config: site("limit {plan} or 1"), logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, refused: 2,
 			unanswered: "no line says {plan}"},
 		{name: "a device that is set", config: site("device {cookie.device}\nlimit 1 per device"), set: map[string]string{"{http.request.cookie.device}": "device"},

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -208,7 +209,7 @@ func progress(began time.Time) func(replay.Progress) {
 func (r *replayed) report(lines *audience.Lines) *audience.Report {
 	report, _ := r.seen.Report()
 	report.Lines = lines
-	report.Site = strings.Join(r.hosts, ", ")
+	report.Site = cmp.Or(r.site, strings.Join(r.hosts, ", "))
 	if report.Site == "" {
 		report.Site = "the log"
 	}
@@ -226,7 +227,7 @@ func (r *replayed) report(lines *audience.Lines) *audience.Report {
 		note("%d of %d requests have no duration: they count for when they were answered, not for when they came.", m.duration, m.judged)
 	}
 	if m.assigned > 0 {
-		note("%d playbacks have no name of their own in the log, where playback auto would have given them one: "+
+		note("Playbacks that the log has no name for: %d. With playback auto each would have one; here "+
 			"a client's requests at and below a manifest's folder, of one stream, are taken for one playback.", m.assigned)
 	}
 	if m.filtered > 0 {

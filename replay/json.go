@@ -97,7 +97,7 @@ func (s *stamp) UnmarshalJSON(b []byte) (err error) {
 // The formats of moments, beside numbers.
 var formats = []string{
 	time.RFC3339Nano, "2006-01-02T15:04:05.000Z0700", "2006/01/02 15:04:05.000000000", "2006/01/02 15:04:05.000", "2006/01/02 15:04:05",
-	"02/Jan/2006:15:04:05 -0700", time.RFC1123, time.RFC1123Z, time.RFC850, time.RFC822, time.RFC822Z,
+	commonLog, time.RFC1123, time.RFC1123Z, time.RFC850, time.RFC822, time.RFC822Z,
 }
 
 func moment(s string) (time.Time, error) {

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"bytes"
 	"net/http"
 	"time"
 )
@@ -45,6 +46,7 @@ type Format struct {
 // Parse reads a line of Caddy's JSON access log, or of nginx' combined format. It is
 // not ok where the line is of something else than a request. The error is for people.
 func (f *Format) Parse(text []byte) (l Line, ok bool, err error) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // a byte order mark
 	if len(text) > 0 && text[0] == '{' {
 		return f.parseJSON(text)
 	}

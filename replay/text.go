@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ const (
 //
 // and whatever fields follow.
 func (f *Format) parseText(b []byte) (l Line, ok bool, err error) {
-	all := fields(string(b))
+	all := joinUser(fields(string(b)))
 	field := func(n int) string {
 		if n < 1 || n > len(all) || all[n-1] == "-" {
 			return ""
@@ -91,6 +92,22 @@ func (f *Format) parseText(b []byte) (l Line, ok bool, err error) {
 	}
 	return l, true, nil
 }
+
+// joinUser makes one field of a user's name with spaces, which nginx writes as it is.
+func joinUser(all []string) []string {
+	for n := timeAt; n < min(len(all), timeAt+10); n++ {
+		if _, err := time.Parse(commonLog, all[n-1]); err == nil {
+			if n > timeAt {
+				all = slices.Replace(all, userAt-1, n-1, strings.Join(all[userAt-1:n-1], " "))
+			}
+			break
+		}
+	}
+	return all
+}
+
+// commonLog is how nginx' combined format writes a moment.
+const commonLog = "02/Jan/2006:15:04:05 -0700"
 
 // fields are those of a line of text: parted by spaces, unless these are within quotes
 // or brackets.
