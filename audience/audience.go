@@ -158,6 +158,9 @@ func (a *Audience) shard(user string) *shard {
 }
 
 func (a *Audience) seeStream(stream string) {
+	if stream == "" {
+		return
+	}
 	sum := maphash.String(a.seed, stream)
 	s := &a.shards[sum%shards]
 	s.mu.Lock()

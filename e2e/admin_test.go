@@ -281,7 +281,7 @@ func TestObservingSaysWhatALimitWouldHaveRefused(t *testing.T) {
 		play("alice", "5")
 		out := n.operateWell(t, "report")
 		_, table, _ := strings.Cut(out, "\n")
-		want := "LIMIT  USERS  PLAYBACKS\n1      3      7\n2      2      4\n3      1      2\n4      1      1\n5      0      0\n"
+		want := "LIMIT  USERS  PLAYBACKS  SHARE\n1      3      7          70.00 %\n2      2      4          40.00 %\n3      1      2          20.00 %\n4      1      1          10.00 %\n5      0      0          0.00 %\n"
 		if !strings.Contains(out, "10 playbacks started since") || !strings.HasPrefix(table, want) {
 			t.Errorf("%s\nwant\n%s", out, want)
 		}

@@ -136,18 +136,24 @@ func (o Observer) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (g
 // for who is only observed.
 func (o Observer) Refresh(ctx context.Context, user string, id guard.ID, p guard.Policy) (guard.Verdict, error) {
 	v, err := o.Keeper.Refresh(ctx, user, id, p)
-	return absentIfRevoked(v, p), err
+	return o.refreshed(user, v, p), err
 }
 
 // Keep is Refresh for what players report.
 func (o Observer) Keep(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	v, err := o.Keeper.Keep(ctx, c, p)
-	return absentIfRevoked(v, p), err
+	return o.refreshed(c.User, v, p), err
 }
 
-func absentIfRevoked(v guard.Verdict, p guard.Policy) guard.Verdict {
-	if p.Observe && v.Outcome.Ended() {
+// refreshed is the verdict for whoever refreshes a guard; where that is only observed,
+// it is told of.
+func (o Observer) refreshed(user string, v guard.Verdict, p guard.Policy) guard.Verdict {
+	switch {
+	case !p.Observe:
+	case v.Outcome.Ended():
 		v.Outcome = guard.Absent
+	case v.Outcome == guard.Refreshed:
+		o.Audience.Request(&audience.Request{At: time.Now(), User: user, ID: v.Guard.ID, TTL: p.TTL, Goes: true})
 	}
 	return v
 }
