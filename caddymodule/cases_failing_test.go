@@ -129,15 +129,18 @@ func TestVacanciesEvictNoRefusal(t *testing.T) {
 	})
 }
 
+// monstrous is how many variables a playlist has that nobody writes.
+var monstrous = 10_000
+
 // What playlists have in them that nobody writes is answered, and soon.
 func TestMonstrousManifests(t *testing.T) {
 	var define, doubling, climbs strings.Builder
 	define.WriteString("#EXTM3U\n#EXT-X-TARGETDURATION:4\n")
-	for n := range 10_000 {
+	for n := range monstrous {
 		fmt.Fprintf(&define, "#EXT-X-DEFINE:NAME=\"v%d\",VALUE=\"{$v%d}x\"\n", n, n-1)
 	}
-	for n := range 10_000 {
-		fmt.Fprintf(&define, "#EXTINF:4,\n{$v%d}/{$v9999}/%d.ts\n", n, n)
+	for n := range monstrous {
+		fmt.Fprintf(&define, "#EXTINF:4,\n{$v%d}/{$v%d}/%d.ts\n", n, monstrous-1, n)
 	}
 	doubling.WriteString("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXT-X-DEFINE:NAME=\"v0\",VALUE=\"/aaaaaaaa\"\n")
 	for n := range 60 {

@@ -18,6 +18,7 @@ import (
 // More clients connect than the node has file descriptors for, and Redis hangs
 // up on it meanwhile: who is connected is served, and who plays goes on.
 func TestOutOfFileDescriptors(t *testing.T) {
+	t.Parallel()
 	const descriptors, clients = 1024, 3000
 	redis := redistest.Start(t)
 	n := start(t, site("respond ok", "store redis redis://"+redis.Addr+" {\n\t\t\ttimeout 10s\n\t\t}", "interval 3s", "ttl 60s"))

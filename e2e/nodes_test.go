@@ -9,8 +9,8 @@ import (
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
 
-// Not parallel to other tests: it needs the whole machine.
 func TestOfManyParallelStartsExactlyAsManyAreAdmittedAsThereAreSlots(t *testing.T) {
+	t.Parallel()
 	const starts, rounds, limit = 200, 50, 3
 	for name, nodes := range map[string]func(t *testing.T) []*node{
 		"memory": func(t *testing.T) []*node { return []*node{start(t, quiet("store memory"))} },
@@ -20,6 +20,7 @@ func TestOfManyParallelStartsExactlyAsManyAreAdmittedAsThereAreSlots(t *testing.
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			nodes := nodes(t)
 			for round := range rounds {
 				user := fmt.Sprint("user", round)
