@@ -17,7 +17,7 @@ import (
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
 
-var hostileFor = flag.Duration("hostile.for", 2*time.Second, "how long each kind of hostile user is at work beside honest ones")
+var hostileFor = flag.Duration("hostile.for", time.Second, "how long each kind of hostile user is at work beside honest ones")
 
 // A hundred honest viewers, each with a segment twice a second, beside users
 // who make the gate and Redis work as hard as they can: none is refused, and
