@@ -48,15 +48,10 @@ lint: ## gofmt, go vet and staticcheck
 setup: ## install or name the tools that the tests use
 	scripts/setup
 
-# What else takes long goes beside the tests. It is told of if it fails, before their
-# summary is looked at; otherwise the output ends with that.
+# The tests come last, so that the output ends with their summary.
 test: SEEDS = 300
-test: setup lint ## everything: lint, release build, all tests with -race and none skipped
-	@mkdir -p bin
-	@nice $(MAKE) --no-print-directory SEEDS=$(SEEDS) simulation release-build >bin/beside.txt 2>&1 & beside=$$!; \
-	status=0; scripts/gotest || status=$$?; \
-	wait $$beside || { cat bin/beside.txt; status=1; }; \
-	exit $$status
+test: setup lint simulation release-build ## everything: lint, release build, all tests with -race and none skipped
+	scripts/gotest
 
 e2e: setup ## real players, in a browser and on the command line, against the built binary
 	scripts/gotest ./e2e/...
