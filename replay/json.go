@@ -102,11 +102,13 @@ var formats = []string{
 
 func moment(s string) (time.Time, error) {
 	if f, err := strconv.ParseFloat(s, 64); err == nil {
-		switch { // seconds, milliseconds, or nanoseconds
+		switch { // seconds, milliseconds, microseconds, or nanoseconds
 		case math.IsNaN(f) || f < 0 || f > 9e18:
 			return time.Time{}, fmt.Errorf("time %q is out of range", s)
 		case f > 1e17:
 			return time.Unix(0, int64(f)), nil
+		case f > 1e14:
+			return time.UnixMicro(int64(f)), nil
 		case f > 1e11:
 			return time.UnixMicro(int64(f * 1e3)), nil
 		}
@@ -114,6 +116,9 @@ func moment(s string) (time.Time, error) {
 	}
 	for _, format := range formats {
 		if t, err := time.Parse(format, s); err == nil {
+			if year := t.UTC().Year(); year < 1970 || year > 9999 { // which no report could say in JSON
+				return time.Time{}, fmt.Errorf("time %q is out of range", s)
+			}
 			return t, nil
 		}
 	}

@@ -26,6 +26,8 @@ type Line struct {
 
 	File   string
 	Number int // of the line in its file, from 1
+
+	early bool // it was found before the log was read
 }
 
 // Ended is when the answer was over, and the line was written.

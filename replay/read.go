@@ -102,7 +102,8 @@ func (s *source) batches(ctx context.Context, yield func(*batch) bool) {
 	n := 1
 	for {
 		b := &batch{first: n, text: make([]byte, 0, batchBytes+4096)}
-		for len(b.text) < batchBytes && err == nil && b.long == 0 {
+		// What has come goes on, rather than wait for more, which may take long in a pipe.
+		for len(b.text) < batchBytes && err == nil && b.long == 0 && (len(b.text) == 0 || in.Buffered() > 0) {
 			var piece []byte
 			piece, err = in.ReadSlice('\n')
 			start := len(b.text)
@@ -188,10 +189,16 @@ func (s *source) read(ctx context.Context, f *Format) *reader {
 	return r
 }
 
-// next is the next line; nil at the end, or where the log cannot be read further.
-func (r *reader) next() *parsed {
+// next is the next line; nil at the end, or where the log cannot be read further, or
+// when ctx is over: standard input may have nothing to read for a long time.
+func (r *reader) next(ctx context.Context) *parsed {
 	for len(r.now) == 0 {
-		b, more := <-r.pieces
+		var b *batch
+		var more bool
+		select {
+		case b, more = <-r.pieces:
+		case <-ctx.Done():
+		}
 		if !more {
 			return nil
 		}

@@ -110,14 +110,18 @@ type run struct {
 	waiting int       // lines that have been read and not replayed, other than those found before
 	until   time.Time // up to here all that is to come is known
 	swept   time.Time
-	lasting bool // answers that last long were found before
+	found   map[place]bool // lines of answers that last long, which are known already
 }
+
+// place is where a line is: the number of its log, and its own.
+type place struct{ log, line int }
 
 // Run replays logs, which may be parts of one or those of several nodes, and says what
 // became of their lines. When ctx is over it stops, and says what was read until then;
 // so it does with the error of a log that cannot be read further.
 func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options) (*audience.Lines, error) {
-	r := &run{Options: o, site: site, clock: clock, lasting: true}
+	r := &run{Options: o, site: site, clock: clock, found: make(map[place]bool)}
+	again := true
 	sources := make([]*source, len(logs))
 	for i, name := range logs {
 		s, err := open(name)
@@ -126,17 +130,18 @@ func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options
 		}
 		defer s.file.Close()
 		sources[i] = s
-		r.lasting = r.lasting && s.again
+		again = again && s.again
 	}
-	if r.lasting {
-		for _, s := range sources {
+	if again {
+		for n, s := range sources {
 			long, err := s.lasting(ctx, &o.Format, outOfOrder)
 			if err != nil {
 				return nil, err
 			}
 			for i := range long {
-				if r.within(&long[i]) {
-					r.add(&long[i])
+				if l := &long[i]; r.within(l) {
+					l.early, r.found[place{n, l.Number}] = true, true
+					r.add(l)
 				}
 			}
 		}
@@ -156,7 +161,7 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 	heads := make([]*parsed, len(sources))
 	for i, s := range sources {
 		readers[i] = s.read(ctx, &r.Format)
-		heads[i] = r.nextOf(readers[i])
+		heads[i] = r.nextOf(ctx, readers[i])
 	}
 	for ctx.Err() == nil {
 		first := -1
@@ -172,7 +177,10 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 		if end := l.Ended(); end.After(r.until.Add(outOfOrder)) || r.until.IsZero() {
 			r.until = end.Add(-outOfOrder)
 		}
-		if r.within(l) && !(r.lasting && l.Duration > outOfOrder) {
+		switch {
+		case !r.within(l):
+			r.lines.Other++
+		case l.Duration <= outOfOrder || !r.found[place{first, l.Number}]:
 			r.add(l)
 			r.waiting++
 		}
@@ -180,7 +188,7 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 			r.until = r.coming[0].at
 		}
 		r.happen()
-		heads[first] = r.nextOf(readers[first])
+		heads[first] = r.nextOf(ctx, readers[first])
 		if r.Progress != nil && r.lines.Read%tellEvery == 0 {
 			r.tell(sources)
 		}
@@ -192,9 +200,9 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 }
 
 // nextOf is the next line of a log that is a request.
-func (r *run) nextOf(from *reader) *parsed {
+func (r *run) nextOf(ctx context.Context, from *reader) *parsed {
 	for {
-		p := from.next()
+		p := from.next(ctx)
 		if p == nil {
 			return nil
 		}
@@ -214,12 +222,8 @@ func (r *run) nextOf(from *reader) *parsed {
 
 // within reports whether a line is of what is replayed.
 func (r *run) within(l *Line) bool {
-	in := (r.From.IsZero() || !l.Begun.Before(r.From)) && (r.To.IsZero() || l.Begun.Before(r.To)) &&
+	return (r.From.IsZero() || !l.Begun.Before(r.From)) && (r.To.IsZero() || l.Begun.Before(r.To)) &&
 		(r.Hosts == nil || l.Host == "" || r.Hosts(l.Host))
-	if !in {
-		r.lines.Other++
-	}
-	return in
 }
 
 func (r *run) add(l *Line) { r.push(event{at: l.Begun, line: l}) }
@@ -266,7 +270,7 @@ func (r *run) passTo(at time.Time) {
 func (r *run) do(e event) {
 	switch e.kind {
 	case begins:
-		if !(r.lasting && e.line.Duration > outOfOrder) {
+		if !e.line.early {
 			r.waiting--
 		}
 		switch r.site.Request(e.line) {

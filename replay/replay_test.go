@@ -31,6 +31,11 @@ func TestParse(t *testing.T) {
 			want: "20:00:01.25  10.0.0.1 GET  /a.ts 206 "},
 		{name: "nanoseconds", line: `{"ts":1795809601500000000,"request":{"remote_ip":"10.0.0.1","method":"GET","uri":"/a.ts"},"duration":250000000,"status":206}`,
 			want: "20:00:01.25  10.0.0.1 GET  /a.ts 206 "},
+		{name: "milliseconds", line: `{"ts":1795809601500,"request":{"remote_ip":"10.0.0.1","method":"GET","uri":"/a.ts"},"duration":0.25,"status":206}`,
+			want: "20:00:01.25  10.0.0.1 GET  /a.ts 206 "},
+		{name: "microseconds", line: `{"ts":1795809601500000,"request":{"remote_ip":"10.0.0.1","method":"GET","uri":"/a.ts"},"duration":0.25,"status":206}`,
+			want: "20:00:01.25  10.0.0.1 GET  /a.ts 206 "},
+		{name: "a year of five digits", line: `{"ts":"9999-12-31T23:00:00-05:00","request":{"method":"GET","uri":"/a.ts"},"status":200}`, err: "out of range"},
 		{name: "a header that a filter has made one text", line: `{"ts":1795809601.25,"request":{"method":"GET","uri":"/a.ts","headers":{"user-agent":"box","Cookie":5}},"status":200}`,
 			want: "20:00:01.25   GET  /a.ts 200 box"},
 		{name: "console", line: "2026/11/27 20:00:01.250\tinfo\thttp.log.access\thandled request\t" + `{"ts":1795809601.25,"request":{"method":"GET","uri":"/a.ts"},"status":200}`,
@@ -166,6 +171,15 @@ func TestOnlyAPartIsReplayed(t *testing.T) {
 	check(t, got, "2s request /2", "3s request /3", "read 5, judged 2, other 3, broken 0, late 0, all true", ".")
 }
 
+// Answers that last long are found before the rest is read: each counts once, within
+// and without, and also where a line is written in such a way that it is not found.
+func TestLongAnswersCountOnce(t *testing.T) {
+	o := Options{To: time.Unix(1200, 0)}
+	_, got := replayed(t, o, line(50, 40, "/found")+strings.Replace(line(60, 32, "/not-found"), `"duration"`, `"Duration"`, 1)+line(300, 50, "/out"))
+	check(t, got, "10s request /found", "25s goes /found", "28s request /not-found", "40s goes /found", "43s goes /not-found", "55s ended /found",
+		"58s goes /not-found", "1m5s ended /not-found", "read 3, judged 2, other 1, broken 0, late 0, all true", ".")
+}
+
 // What cannot be read is counted, and the first of it is shown.
 func TestBrokenLines(t *testing.T) {
 	_, got := replayed(t, Options{}, line(1, 0, "/1")+"\n\r\n{broken\n"+strings.Repeat("x", 3<<20)+"\n"+line(2, 0, "/2")+"\x00\x00\n"+strings.TrimSuffix(line(3, 0, "/3"), "\n"))
@@ -233,6 +247,38 @@ func TestStopping(t *testing.T) {
 	if err != nil || lines.Exhausted || lines.Judged == 0 || lines.Judged > 40_000 {
 		t.Errorf("%+v %v", lines, err)
 	}
+}
+
+// Nor does it wait for a log in which nothing is written, such as a pipe from tail -f.
+func TestStoppingWhileNothingComes(t *testing.T) {
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer out.Close()
+	stdin := os.Stdin
+	os.Stdin = out
+	defer func() { os.Stdin = stdin }()
+	if _, err := in.WriteString(line(1, 0, "/a") + line(100, 0, "/b")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &recorder{clock: new(Clock)}
+	if lines, err := Run(ctx, []string{"-"}, stopping{r, cancel}, r.clock, new(Options)); err != nil || lines.Exhausted || lines.Judged != 1 {
+		t.Errorf("%+v %v", lines, err)
+	}
+}
+
+// stopping is a site that has seen enough with its first request.
+type stopping struct {
+	*recorder
+	stop func()
+}
+
+func (s stopping) Request(l *Line) Became {
+	s.stop()
+	return s.recorder.Request(l)
 }
 
 func FuzzParse(f *testing.F) {
