@@ -17,10 +17,13 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"golang.org/x/net/idna"
 
 	"github.com/streamguard/streamguard/api"
 	"github.com/streamguard/streamguard/audience"
@@ -40,6 +43,7 @@ type replayed struct {
 	servers [][]step
 	hosts   []string // of the sites with a gate; empty where one has any
 	gates   []*Handler
+	users   []string // their options user, as in set
 
 	clock  *replay.Clock
 	store  *memstore.Store
@@ -143,8 +147,9 @@ func newReplayed(ctx caddy.Context, config []byte, site string, set map[string]s
 	}
 	r.site, r.host = site, site
 	if r.host == "" && len(r.hosts) > 0 {
-		r.host = strings.ReplaceAll(r.hosts[0], "*", "any")
+		r.host = r.hosts[0]
 	}
+	r.host = strings.ReplaceAll(asciiHost(r.host), "*", "any")
 	return r, nil
 }
 
@@ -168,7 +173,7 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 				inner = own
 			}
 		}
-		if site != "" && len(inner) > 0 && !slices.ContainsFunc(inner, func(host string) bool { return hostFits(host, site) }) {
+		if site != "" && len(inner) > 0 && !slices.ContainsFunc(inner, func(host string) bool { return hostFits(asciiHost(host), site) }) {
 			continue
 		}
 		s := step{group: route.Group, terminal: route.Terminal}
@@ -197,6 +202,7 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 					return nil, fmt.Errorf("stream_guard: %w", err)
 				}
 				r.gates = append(r.gates, h)
+				r.users = append(r.users, spelled(h.User))
 				r.hosts = append(r.hosts, inner...)
 				s.does = append(s.does, doing{gate: h})
 				leads = true
@@ -226,6 +232,25 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 func hostFits(pattern, host string) bool {
 	fits, err := path.Match(strings.ToLower(pattern), strings.ToLower(host))
 	return err == nil && fits
+}
+
+// asciiHost is a host as requests name it.
+func asciiHost(host string) string {
+	if ascii, err := idna.ToASCII(host); err == nil {
+		host = ascii
+	}
+	return strings.ToLower(host)
+}
+
+// spelled is a placeholder of a Caddyfile as JSON has it, and the name of a header in it as
+// headers are written: there are several ways to write one.
+func spelled(placeholder string) string {
+	segment := caddyfile.Segment{{Text: placeholder}}
+	httpcaddyfile.NewShorthandReplacer().ApplyToSegment(&segment)
+	if name := soleHeader(segment[0].Text); name != "" {
+		return "{http.request.header." + name + "}"
+	}
+	return segment[0].Text
 }
 
 func withoutName(raw json.RawMessage) json.RawMessage {
@@ -375,8 +400,8 @@ func (r *replayed) request(l *replay.Line) (*http.Request, *caddy.Replacer) {
 	if l.User == redacted {
 		l.User = ""
 	}
-	for _, h := range r.gates { // what else goes by the user sees him where the gate does
-		l.User = cmp.Or(l.User, l.Set[h.User])
+	for i, h := range r.gates { // what else goes by the user sees him where the gate does
+		l.User = cmp.Or(l.User, l.Set[r.users[i]])
 		if name := soleHeader(h.User); name != "" {
 			delete(req.Header, name)
 			if l.User != "" {

@@ -188,6 +188,30 @@ func TestReplayOfLogs(t *testing.T) {
 	}
 }
 
+// Hosts and placeholders are known however they are written.
+func TestReplayKnowsWhatIsMeant(t *testing.T) {
+	config := writeConfig(t, "bücher.example:8443 {\n\tstream_guard {\n\t\tuser {header.x-user-id}\n\t\tlimit 1\n\t}\n}\n")
+	for _, r := range []replaying{
+		{set: []string{"{header.X-User-Id}=who"}},
+		{set: []string{"{http.request.header.X-USER-ID}=who"}, site: "bücher.example"},
+		{set: []string{"{http.request.header.x-user-id}=who"}, site: "xn--bcher-kva.example"},
+		{set: []string{"{header.x-user-id}=who"}, site: "bücher.example:8443"},
+	} {
+		for _, host := range []string{"xn--bcher-kva.example:8443", ""} {
+			l := newLogs(t, 1)[0]
+			l.plays(0, "/vod/film", logged{"request>host": host, "user_id": "", "who": "alice"})
+			o := &operator{config: config, adapter: "caddyfile"}
+			if err := o.replay(&r, []string{l.file()}); err != nil || !strings.Contains(o.out.String(), "1 user") {
+				t.Errorf("%+v, host %q: %v\n%s", r, host, err, &o.out)
+			}
+		}
+	}
+	twice := replaying{set: []string{"{header.X-User-Id}=a", "{http.request.header.x-user-id}=b"}}
+	if err := (&operator{config: config, adapter: "caddyfile"}).replay(&twice, nil); err == nil || !strings.Contains(err.Error(), "given twice") {
+		t.Errorf("two fields for one placeholder: %v", err)
+	}
+}
+
 // What players get wrong, and operators, is found in the log.
 func TestReplayFindings(t *testing.T) {
 	logs := newLogs(t, 3)

@@ -69,13 +69,20 @@ func (r *replaying) options() (o replay.Options, err error) {
 			return o, fmt.Errorf("--field: %w", err)
 		}
 	}
-	if o.Format.Set, err = pairs("set", r.set); err != nil {
+	set, err := pairs("set", r.set)
+	if err != nil {
 		return o, err
 	}
-	for placeholder := range o.Format.Set {
+	o.Format.Set = make(map[string]string, len(set))
+	for placeholder, field := range set {
 		if !strings.HasPrefix(placeholder, "{") || !strings.HasSuffix(placeholder, "}") {
 			return o, fmt.Errorf("--set: %q is not a placeholder such as {http.auth.user.id}", placeholder)
 		}
+		key := spelled(placeholder)
+		if _, twice := o.Format.Set[key]; twice {
+			return o, fmt.Errorf("--set: %s is given twice", key)
+		}
+		o.Format.Set[key] = field
 	}
 	if o.From, err = when("from", r.from); err != nil {
 		return o, err
@@ -133,6 +140,7 @@ func (o *operator) replay(r *replaying, logs []string) error {
 	defer stop()
 	caddyCtx, cancel := caddy.NewContext(caddy.Context{Context: ctx})
 	defer cancel()
+	r.site = asciiHost(withoutPort(r.site))
 	sites, err := newReplayed(caddyCtx, o.loaded, r.site, options.Format.Set)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.config, err)
