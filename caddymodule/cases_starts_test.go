@@ -131,7 +131,11 @@ func TestNobodyIsLockedOutByHimself(t *testing.T) {
 		for _, url := range []string{film, "/live/news/m.m3u8"} {
 			t.Run(name+" "+url, func(t *testing.T) {
 				again := func(w *world) {
-					for n := range 6 {
+					starts := 6
+					if w.lost && name == "at once" && url != film {
+						starts = 4 // the third within seconds on one of two deaf nodes may be taken for a reload: docs/reliability.md
+					}
+					for n := range starts {
 						v := w.watch(fmt.Sprintf("tv#%d", n), url, plays)
 						if !v.played || v.refused != "" || v.waited > 11*time.Second {
 							w.t.Errorf("start %d: %+v", n+1, v)

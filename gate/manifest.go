@@ -56,7 +56,7 @@ type sent struct{ path, client uint64 }
 
 const (
 	rememberPath = time.Hour
-	reloader     = 3 // reloads of who does nothing else, and may pause between them
+	reloader     = 2 // reloads of who does nothing else, and may pause between them
 )
 
 var (
