@@ -31,13 +31,13 @@ type Audience struct {
 	seed   maphash.Seed
 	shards [shards]shard
 
-	watched      atomic.Bool
-	mu           sync.Mutex
-	since, until time.Time // zero: nobody has watched yet
-	examples     examples
-	crowded      []Crowd
-	calls        map[int64]int64 // of the store, by Unix time in minutes
-	uncounted    map[string]*Uncounted
+	watched   atomic.Bool
+	mu        sync.Mutex
+	since     time.Time // zero: nobody has watched yet
+	examples  examples
+	crowded   []Crowd
+	calls     map[int64]int64 // of the store, by Unix time in minutes
+	uncounted map[string]*Uncounted
 }
 
 // shard is what has been seen of a part of the users, and of a part of the streams.
@@ -45,14 +45,13 @@ type shard struct {
 	mu      sync.Mutex
 	users   map[string]*user
 	streams map[uint64]struct{}
-	hours   map[int64]*hour // by Unix time in hours
-	minutes map[int64]span  // by Unix time in minutes
-	config  outcome
-	limits  [MaxLimit + 1]outcome
+	hours   map[int64]*hour       // by Unix time in hours
+	minutes map[int64]span        // by Unix time in minutes
+	results [MaxLimit + 1]outcome // by policy
 	rules   []ruleOutcome
 
 	requests, playbacks, attempts, selves, renamed int64
-	latest                                         int64 // request
+	latest                                         int64 // moment at which something was seen
 
 	full bool // there was no room for all users
 }
@@ -124,20 +123,8 @@ func (a *Audience) Watch(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.since.IsZero() {
-		a.since, a.until = now, now
+		a.since = now
 		a.watched.Store(true)
-	}
-}
-
-// moment keeps in mind when something was seen last.
-func (a *Audience) moment(at time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.since.IsZero() {
-		a.since = at
-	}
-	if at.After(a.until) {
-		a.until = at
 	}
 }
 

@@ -37,11 +37,12 @@ func (s set) has(n int) bool { return s&(1<<n) != 0 }
 // have made of it. What a policy would have refused or ended before holds no slot
 // under it.
 func (a *Audience) Start(s *Start) guard.Verdict {
-	a.moment(s.At)
+	a.Watch(s.At)
 	a.seeStream(s.Claim.Stream)
 	sh, now := a.shard(s.Claim.User), s.At.UnixMilli()
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	sh.latest = max(sh.latest, now)
 	u := sh.user(s.Claim.User)
 	if u == nil {
 		u = new(user) // of whom nothing is kept
@@ -72,29 +73,52 @@ func (a *Audience) Start(s *Start) guard.Verdict {
 		sh.attempts++
 	}
 	p.out = 0
-	all := u.judge(s, configured, s.Policy)
-	if all.Outcome == guard.Rejected {
-		sh.note(u, p, h, configured)
-		if SelfRefused(s.At, &s.Claim, &all) {
-			sh.selves++
-			a.addExample(selfRefused, Example{User: s.Claim.User, Stream: s.Claim.Stream, Lines: u.linesOf(all.InTheWay, s.Example)})
-		}
-	}
-	for _, id := range thrownOut(&all) {
-		sh.config.replaced++
-		h.replaced++
-		u.lose(id, configured)
+	all := sh.judge(u, p, h, s, configured, s.Policy)
+	if SelfRefused(s.At, &s.Claim, &all) {
+		sh.selves++
+		a.addExample(selfRefused, Example{User: s.Claim.User, Stream: s.Claim.Stream, Lines: u.linesOf(all.InTheWay, s.Example)})
 	}
 	for n := 1; n <= min(MaxLimit, len(s.Beside)); n++ {
-		if v := u.judge(s, n, guard.Policy{Limit: n}); v.Outcome == guard.Rejected {
-			sh.note(u, p, h, n)
-		}
+		sh.judge(u, p, h, s, n, guard.Policy{Limit: n})
 	}
 	for i, rule := range s.Policy.Rules {
-		sh.judgeRule(u, p, s, i, rule)
+		sh.judgeRule(u, p, h, s, i, rule)
 	}
-	sh.judgeRule(u, p, s, len(s.Policy.Rules), guard.Rule{Limit: s.Policy.Limit, AtLimit: s.Policy.AtLimit})
+	sh.judgeRule(u, p, h, s, len(s.Policy.Rules), guard.Rule{Limit: s.Policy.Limit, AtLimit: s.Policy.AtLimit})
 	return all
+}
+
+// judge judges a start by a policy, and counts what becomes of it: a playback that is
+// refused is counted once.
+func (s *shard) judge(u *user, p *playback, h *hour, start *Start, n int, policy guard.Policy) guard.Verdict {
+	v := u.judge(start, n, policy)
+	o := s.outcome(n)
+	if v.Outcome == guard.Rejected {
+		if p.out |= 1 << n; !p.wasOut.has(n) {
+			p.wasOut |= 1 << n
+			o.refused++
+			if n <= MaxLimit {
+				h.refused[n]++
+			}
+			if n == configured {
+				u.refused++
+			}
+		}
+		if !u.hit.has(n) {
+			u.hit |= 1 << n
+			o.users++
+		}
+	}
+	for _, id := range thrownOut(&v) {
+		o.replaced++
+		if n == configured {
+			h.replaced++
+		}
+		if other := u.find(id); other != nil {
+			other.out |= 1 << n
+		}
+	}
+	return v
 }
 
 // judge is the verdict of a policy about a start, among those that it has let in.
@@ -110,7 +134,7 @@ func (u *user) judge(s *Start, n int, p guard.Policy) guard.Verdict {
 }
 
 // judgeRule judges a start by one of the configured limits alone.
-func (s *shard) judgeRule(u *user, p *playback, start *Start, i int, rule guard.Rule) {
+func (s *shard) judgeRule(u *user, p *playback, h *hour, start *Start, i int, rule guard.Rule) {
 	if i >= maxRules {
 		return
 	}
@@ -123,14 +147,7 @@ func (s *shard) judgeRule(u *user, p *playback, start *Start, i int, rule guard.
 	if rule.Per != "" {
 		policy = guard.Policy{Limit: guard.Unlimited, Rules: []guard.Rule{rule}}
 	}
-	v := u.judge(start, firstRule+i, policy)
-	if v.Outcome == guard.Rejected {
-		s.note(u, p, nil, firstRule+i)
-	}
-	for _, id := range thrownOut(&v) {
-		o.replaced++
-		u.lose(id, firstRule+i)
-	}
+	s.judge(u, p, h, start, firstRule+i, policy)
 }
 
 // thrownOut are the guards that a verdict has ended while somebody was watching.
@@ -141,47 +158,11 @@ func thrownOut(v *guard.Verdict) []guard.ID {
 	return v.Replaced[v.Taken:]
 }
 
-// note notes that a policy refuses a playback; each is counted once.
-func (s *shard) note(u *user, p *playback, h *hour, n int) {
-	p.out |= 1 << n
-	if p.wasOut.has(n) {
-		return
-	}
-	p.wasOut |= 1 << n
-	o := s.outcome(n)
-	o.refused++
-	if h != nil {
-		h.refused[n]++
-	}
-	if n == configured {
-		u.refused++
-	}
-	u.hitBy(o, n)
-}
-
-// hitBy counts a user among those of a policy.
-func (u *user) hitBy(o *outcome, n int) {
-	if !u.hit.has(n) {
-		u.hit |= 1 << n
-		o.users++
-	}
-}
-
 func (s *shard) outcome(n int) *outcome {
-	switch {
-	case n == configured:
-		return &s.config
-	case n <= MaxLimit:
-		return &s.limits[n]
+	if n <= MaxLimit {
+		return &s.results[n]
 	}
 	return &s.rules[n-firstRule].outcome
-}
-
-// lose has a playback hold no slot under a policy any more.
-func (u *user) lose(id guard.ID, n int) {
-	if p := u.find(id); p != nil {
-		p.out |= 1 << n
-	}
 }
 
 // linesOf shows what is in the way of a start, and the start.

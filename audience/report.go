@@ -146,7 +146,9 @@ type Load struct {
 type Lines struct {
 	Read      int64  `json:"read"`
 	Judged    int64  `json:"judged"`             // of requests for manifests and media
-	Other     int64  `json:"other"`              // of other requests, or hosts, or times
+	Other     int64  `json:"other"`              // of other requests
+	Elsewhere int64  `json:"elsewhere"`          // of other hosts than the one that was asked for
+	Outside   int64  `json:"outside"`            // of other times
 	Broken    int64  `json:"broken"`             // that are none
 	BrokenAt  string `json:"brokenAt,omitempty"` // where the first of these is, and what is wrong with it
 	Late      int64  `json:"late"`               // that came out of order, and count for the time at which they came
@@ -158,7 +160,7 @@ type Lines struct {
 func (a *Audience) Report() (_ Report, ok bool) {
 	a.mu.Lock()
 	r := Report{
-		Since: a.since, Until: a.until, Uncounted: a.overlooked(), Crowded: slices.Clone(a.crowded),
+		Since: a.since, Until: a.since, Uncounted: a.overlooked(), Crowded: slices.Clone(a.crowded),
 		SelfRefusalExamples: slices.Clone(a.examples[selfRefused]), RenamedExamples: slices.Clone(a.examples[renamed]),
 		Limits: []LimitReport{}, AtOnce: []AtOnce{}, Minutes: []Minute{}, Hours: []Hour{}, Rules: []RuleReport{}, Top: []TopUser{},
 	}
@@ -174,12 +176,12 @@ func (a *Audience) Report() (_ Report, ok bool) {
 	}
 	r.Playbacks = all.playbacks
 	for n := 1; n <= MaxLimit; n++ {
-		r.Limits = append(r.Limits, LimitReport{n, r.outcome(all.limits[n])})
+		r.Limits = append(r.Limits, LimitReport{n, r.outcome(all.results[n])})
 	}
 	for _, o := range all.rules {
 		r.Rules = append(r.Rules, RuleReport{Rule: o.String(), Outcome: r.outcome(o.outcome)})
 	}
-	r.Configured = r.outcome(all.config)
+	r.Configured = r.outcome(all.results[configured])
 	for _, at := range slices.Sorted(maps.Keys(all.hours)) {
 		h := all.hours[at]
 		r.Hours = append(r.Hours, Hour{time.UnixMilli(at * anHour).UTC(), h.playbacks, h.refused[1:], h.refused[configured], h.replaced})
@@ -203,9 +205,8 @@ func (r *Report) add(s, all *shard) {
 		r.Until = latest
 	}
 	all.playbacks += s.playbacks
-	all.config.add(s.config)
-	for n := range s.limits {
-		all.limits[n].add(s.limits[n])
+	for n := range s.results {
+		all.results[n].add(s.results[n])
 	}
 	for i, o := range s.rules {
 		if len(all.rules) <= i {
@@ -274,16 +275,19 @@ func (r *Report) outcome(o outcome) Outcome {
 
 // sumUp fills in what there was in each minute.
 func (r *Report) sumUp(all *shard, calls map[int64]int64) {
-	var now int64
+	var now, busy int64
 	for _, at := range slices.Sorted(maps.Keys(all.minutes)) {
 		m := all.minutes[at]
 		if m.more != 0 {
 			now += int64(m.more)
 			r.Minutes = append(r.Minutes, Minute{time.UnixMilli(at * minute).UTC(), now})
 		}
+		if m.starts > 0 {
+			busy++
+		}
 		r.Load.MostPerMinute = max(r.Load.MostPerMinute, int64(m.starts))
 	}
-	minutes := max(r.Until.Sub(r.Since).Minutes(), 1)
+	minutes := max(r.Until.Sub(r.Since).Minutes(), float64(len(calls)), float64(busy), 1)
 	r.Load.StartsPerMinute = float64(r.Playbacks) / minutes
 	for _, n := range calls {
 		r.Load.CallsPerMinute += float64(n) / minutes
@@ -301,7 +305,7 @@ func (o *ruleOutcome) String() string {
 	}
 	s := "limit " + number(o.rule.Limit)
 	if o.lowest != o.rule.Limit {
-		s = fmt.Sprintf("limit %s to %s", number(o.lowest), number(o.rule.Limit))
+		s = fmt.Sprintf("limit %s to %s, not the same for all", number(o.lowest), number(o.rule.Limit))
 	}
 	if o.rule.Per != "" {
 		s += " per " + o.rule.Per

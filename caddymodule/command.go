@@ -258,15 +258,15 @@ func (o *operator) report(page *pageFlags) error {
 	if err := o.ask(http.MethodGet, "/stream_guard/report", &answer); err != nil {
 		return err
 	}
+	if len(answer) == 0 && !o.json {
+		return errors.New("no stream_guard has mode observe: there is nothing to report")
+	}
 	if err := page.write(answer); err != nil || page.file == "-" {
 		return err
 	}
 	if o.json {
 		o.print(nil, answer)
 		return nil
-	}
-	if len(answer) == 0 {
-		fmt.Fprintln(&o.out, "No stream_guard has mode observe.")
 	}
 	for i := range answer {
 		operate.WriteReport(&o.out, &answer[i])

@@ -129,7 +129,7 @@ func TestWhatCannotBeShownIsAnError(t *testing.T) {
 	defer full.Close()
 	defer func(stdout *os.File) { os.Stdout = stdout }(os.Stdout)
 	os.Stdout = full
-	o := answers(t, 200, `[]`)
+	o := answers(t, 200, `[{"store":"memory","playbacks":7}]`)
 	if err := o.show(func([]string) error { return o.report(new(pageFlags)) })(nil, nil); err == nil || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("error %v", err)
 	}

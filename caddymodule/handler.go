@@ -232,9 +232,9 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 			zap.String("matcher", rule), zap.Strings("listen", srv.Listen))
 	}
 	h.reports, h.gateBehind, h.byCall = new(sometimes), new(atomic.Bool), new(atomic.Pointer[byCall])
-	h.overlooked = newOverlooked(h.Mode != "enforce")
 	h.crowds = newCrowds(h.Playback == "stream")
 	h.read = newReader(h)
+	h.overlooked = newOverlooked(h.read.mayObserve())
 	h.private = h.CacheControl == "private"
 	h.tarpit = newTarpit(srv)
 	h.neighbours = joinServer(srv)

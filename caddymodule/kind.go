@@ -48,31 +48,33 @@ func newOverlooked(observes bool) *overlooked {
 
 // passOn serves a request that is not counted.
 func (h *Handler) passOn(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	o := h.overlooked
-	if h.Mode != "enforce" {
-		path := r.URL.Path // what is behind may change it
-		defer func() {
-			if looks := playback.Guess(path, w.Header().Get("Content-Type")); looks != "" && !h.read.kinds.Knows(path) {
-				h.gate.Audience.Uncounted(looks, path)
-			}
-		}()
-	}
-	if o.over.Load() {
-		return next.ServeHTTP(w, r)
-	}
-	if !o.until.IsZero() && time.Now().After(o.until) {
-		o.over.Store(true)
+	looks, observes := h.overlooked.looks(), h.read.mayObserve() || h.byCall.Load() != nil
+	if !looks && !observes {
 		return next.ServeHTTP(w, r)
 	}
 	path := r.URL.Path // what is behind may change it
 	err := next.ServeHTTP(w, r)
-	if err == nil && isManifest(w.Header()) && !h.read.kinds.Knows(path) && o.over.CompareAndSwap(false, true) {
+	if h.read.kinds.Knows(path) {
+		return err
+	}
+	if kind := playback.Guess(path, w.Header().Get("Content-Type")); kind != "" && observes {
+		h.gate.Audience.Uncounted(kind, path)
+	}
+	if looks && err == nil && isManifest(w.Header()) && h.overlooked.over.CompareAndSwap(false, true) {
 		h.logger.Warn("a manifest is not counted: nothing says that its path is one; said once until the config changes",
 			zap.String("request_id", requestID(r)), zap.String("path", path),
 			zap.String("content_type", w.Header().Get("Content-Type")),
 			zap.String("add", "kind manifest "+path+" (with * for what differs between titles)"))
 	}
 	return err
+}
+
+// looks reports whether manifests are still looked for.
+func (o *overlooked) looks() bool {
+	if !o.over.Load() && !o.until.IsZero() && time.Now().After(o.until) {
+		o.over.Store(true)
+	}
+	return !o.over.Load()
 }
 
 // isManifest reports whether an answer is an HLS playlist, a DASH manifest or

@@ -366,13 +366,18 @@ func checkPlaceholders(s string) error {
 		if strings.HasPrefix(p, "{http.stream_guard.") && p != "{http.stream_guard.bucket}" {
 			return fmt.Errorf("%s is what the gate finds out by this option", p)
 		}
-		segment := caddyfile.Segment{{Text: p}}
-		httpcaddyfile.NewShorthandReplacer().ApplyToSegment(&segment)
-		if long := segment[0].Text; long != p {
+		if long := unshortened(p); long != p {
 			return fmt.Errorf("%s is a placeholder of Caddyfiles only: in JSON it is %s", p, long)
 		}
 	}
 	return nil
+}
+
+// unshortened is a placeholder of a Caddyfile as JSON has it.
+func unshortened(placeholder string) string {
+	segment := caddyfile.Segment{{Text: placeholder}}
+	httpcaddyfile.NewShorthandReplacer().ApplyToSegment(&segment)
+	return segment[0].Text
 }
 
 func (h *Handler) unmarshalStore(d *caddyfile.Dispenser) error {

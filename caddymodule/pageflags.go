@@ -2,9 +2,12 @@ package caddymodule
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/pflag"
 
@@ -23,11 +26,45 @@ func (p *pageFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&p.plain, "plain", false, "Name users on that page, instead of hashes of them")
 }
 
+// check finds out before the work is done whether the page can be written.
 func (p *pageFlags) check() error {
 	if p.plain && p.file == "" {
-		return fmt.Errorf("--plain: is about the page of --html, which is not asked for")
+		return errors.New("--plain: is about the page of --html, which is not asked for")
 	}
-	return nil
+	if p.file == "" || p.file == "-" || !p.replaces() {
+		return nil
+	}
+	if info, err := os.Stat(p.file); err == nil && info.IsDir() {
+		return p.failed(syscall.EISDIR)
+	}
+	f, err := p.beside()
+	if err != nil {
+		return err
+	}
+	f.Close()
+	return os.Remove(f.Name())
+}
+
+// replaces reports whether the page becomes a file: a pipe, for one, is written to.
+func (p *pageFlags) replaces() bool {
+	info, err := os.Stat(p.file)
+	return err != nil || info.Mode().IsRegular() || info.IsDir()
+}
+
+// beside is a file beside the page's, which nobody else may read.
+func (p *pageFlags) beside() (*os.File, error) {
+	f, err := os.CreateTemp(filepath.Dir(p.file), ".report-*")
+	if failed, is := errors.AsType[*fs.PathError](err); is {
+		err = failed.Err
+	}
+	return f, p.failed(err)
+}
+
+func (p *pageFlags) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("--html: cannot write %s: %w", p.file, err)
 }
 
 // write writes the page, if one is asked for: all of it, or nothing. It tells of
@@ -38,21 +75,18 @@ func (p *pageFlags) write(reports []audience.Report) error {
 	}
 	var page bytes.Buffer
 	if err := operate.WritePage(&page, reports, p.plain); err != nil {
-		return fmt.Errorf("--html: %w", err)
+		return p.failed(err)
 	}
 	if p.file == "-" {
 		_, err := page.WriteTo(os.Stdout)
 		return err
 	}
-	if info, err := os.Stat(p.file); err == nil && !info.Mode().IsRegular() { // such as a pipe
-		if err := os.WriteFile(p.file, page.Bytes(), 0o600); err != nil {
-			return fmt.Errorf("--html: %w", err)
-		}
-		return nil
+	if !p.replaces() {
+		return p.failed(os.WriteFile(p.file, page.Bytes(), 0o600))
 	}
-	f, err := os.CreateTemp(filepath.Dir(p.file), ".report-*") // with mode 0600
+	f, err := p.beside()
 	if err != nil {
-		return fmt.Errorf("--html: %w", err)
+		return err
 	}
 	defer os.Remove(f.Name())
 	_, err = page.WriteTo(f)
@@ -62,8 +96,8 @@ func (p *pageFlags) write(reports []audience.Report) error {
 	if err == nil {
 		err = os.Rename(f.Name(), p.file)
 	}
-	if err != nil {
-		return fmt.Errorf("--html: %w", err)
+	if err == nil {
+		fmt.Fprintf(os.Stderr, "Wrote %s\n", operate.Printable(p.file))
 	}
-	return nil
+	return p.failed(err)
 }

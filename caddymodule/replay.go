@@ -1,11 +1,13 @@
 package caddymodule
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,8 +19,6 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
-	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 	"go.uber.org/zap"
@@ -41,9 +41,9 @@ import (
 // there; nothing else is.
 type replayed struct {
 	servers [][]step
-	hosts   []string // of the sites with a gate; empty where one has any
+	sites   []string // those with a gate, by their hosts; "" has any
 	gates   []*Handler
-	users   []string // their options user, as in set
+	users   []string // their options user, as in Format.Set
 
 	clock  *replay.Clock
 	store  *memstore.Store
@@ -54,12 +54,13 @@ type replayed struct {
 	set      map[string]string // as Format.Set
 	gave     map[string]bool   // texts with placeholders that have had a value
 	site     string            // the only one, if so
-	host     string            // of lines that have none
-	assigned map[assignment]*assigned
-	long     map[*replay.Line]*visit
+	host     string            // of lines that have none; "" where they may be of several sites
+	assigned map[assignment][]*folder
+	long     map[*replay.Line]answering
 	asked    map[guard.ID]time.Time // playbacks of those, and when they were asked for last
 	server   caddyhttp.Server
 	missing  missing
+	last     time.Time // request
 }
 
 // step is a route on the way to a gate.
@@ -81,8 +82,20 @@ type doing struct {
 // else.
 var changing = []string{"rewrite", "map", "vars", "stream_guard_token"}
 
-// missing is how many of the requests that were judged do not say something.
-type missing struct{ judged, user, agent, duration, assigned, filtered int64 }
+// missing is how many of the requests that were judged do not say something, and how
+// many were not judged for what they are.
+type missing struct {
+	judged, agent, duration, filtered int64
+	unnamed                           int64 // playbacks without a name, of which media was asked for
+	failed, sentOn, hostless          int64
+	text                              bool // the log is none of JSON
+}
+
+// answering is a playback of which an answer is being sent for long.
+type answering struct {
+	*gate.Passage
+	endless bool
+}
 
 // assignment is what a playback is known by in a log without tokens.
 type assignment struct {
@@ -90,15 +103,12 @@ type assignment struct {
 	client                     guard.Client
 }
 
-// assigned are the tokens of one client's playbacks of a stream, by folder.
-type assigned struct {
-	folders []folder
-}
-
+// folder is where one client's playback of a stream is, and the token that it is given.
 type folder struct {
-	path string
-	id   guard.ID
-	last time.Time
+	path   string
+	id     guard.ID
+	last   time.Time
+	played bool // media was asked for
 }
 
 // newReplayed reads a config.
@@ -118,15 +128,11 @@ func newReplayed(ctx caddy.Context, config []byte, site string, set map[string]s
 	clock := new(replay.Clock)
 	r := &replayed{
 		clock: clock, set: set, gave: make(map[string]bool), said: new(said), seen: audience.New(),
-		assigned: make(map[assignment]*assigned), long: make(map[*replay.Line]*visit), asked: make(map[guard.ID]time.Time),
+		assigned: make(map[assignment][]*folder), long: make(map[*replay.Line]answering), asked: make(map[guard.ID]time.Time),
 	}
-	names := make([]string, 0, len(c.Apps.HTTP.Servers))
-	for name := range c.Apps.HTTP.Servers {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		steps, err := r.steps(ctx, c.Apps.HTTP.Servers[name].Routes, nil, site)
+	var others []string // sites with a gate that are not the one
+	for _, name := range slices.Sorted(maps.Keys(c.Apps.HTTP.Servers)) {
+		steps, err := r.steps(ctx, c.Apps.HTTP.Servers[name].Routes, nil, site, &others)
 		if err != nil {
 			return nil, fmt.Errorf("server %s: %w", name, err)
 		}
@@ -135,26 +141,26 @@ func newReplayed(ctx caddy.Context, config []byte, site string, set map[string]s
 		}
 	}
 	switch {
-	case len(r.gates) == 0 && site != "":
-		return nil, fmt.Errorf("no site %q of the config has a stream_guard", site)
+	case len(r.gates) == 0 && len(others) > 0:
+		return nil, fmt.Errorf("--site: no site %q of the config has a stream_guard; there is %s", site, strings.Join(others, "; "))
 	case len(r.gates) == 0:
 		return nil, errors.New("the config has no stream_guard")
 	}
 	for _, h := range r.gates[1:] {
 		if string(h.StoreRaw) != string(r.gates[0].StoreRaw) {
-			return nil, fmt.Errorf("the config's gates have different stores: choose one by --site, of %s", strings.Join(r.hosts, ", "))
+			return nil, fmt.Errorf("the config's gates have different stores: choose one by --site, of %s", strings.Join(r.sites, "; "))
 		}
 	}
-	r.site, r.host = site, site
-	if r.host == "" && len(r.hosts) > 0 {
-		r.host = r.hosts[0]
+	r.site = site
+	if r.host = site; site == "" && len(r.sites) == 1 {
+		first, _, _ := strings.Cut(r.sites[0], ", ")
+		r.host = cmp.Or(strings.ReplaceAll(asciiHost(first), "*", "any"), "any")
 	}
-	r.host = strings.ReplaceAll(asciiHost(r.host), "*", "any")
 	return r, nil
 }
 
 // steps are the routes that lead to a gate; nil if none does.
-func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []string, site string) (steps []step, err error) {
+func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []string, site string, others *[]string) (steps []step, err error) {
 	leads := false
 	for _, raw := range routes {
 		var route struct {
@@ -167,13 +173,13 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 			return nil, err
 		}
 		inner := hosts
-		for _, set := range route.Match {
-			var own []string
-			if json.Unmarshal(set["host"], &own) == nil {
-				inner = own
-			}
+		if narrower := hostsIn(route.Match); len(narrower) > 0 {
+			inner = narrower
 		}
 		if site != "" && len(inner) > 0 && !slices.ContainsFunc(inner, func(host string) bool { return hostFits(asciiHost(host), site) }) {
+			if name := strings.Join(inner, ", "); bytes.Contains(raw, []byte(`"stream_guard"`)) && !slices.Contains(*others, name) {
+				*others = append(*others, name)
+			}
 			continue
 		}
 		s := step{group: route.Group, terminal: route.Terminal}
@@ -187,7 +193,7 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 			}
 			switch {
 			case handler.Name == "subroute":
-				sub, err := r.steps(ctx, handler.Routes, inner, site)
+				sub, err := r.steps(ctx, handler.Routes, inner, site, others)
 				if err != nil {
 					return nil, err
 				}
@@ -203,7 +209,9 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 				}
 				r.gates = append(r.gates, h)
 				r.users = append(r.users, spelled(h.User))
-				r.hosts = append(r.hosts, inner...)
+				if name := strings.Join(inner, ", "); !slices.Contains(r.sites, name) {
+					r.sites = append(r.sites, name)
+				}
 				s.does = append(s.does, doing{gate: h})
 				leads = true
 			case slices.Contains(changing, handler.Name):
@@ -229,6 +237,18 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 	return steps, nil
 }
 
+// hostsIn are the hosts of a route, none where it goes by something else.
+func hostsIn(sets caddyhttp.RawMatcherSets) (hosts []string) {
+	for _, set := range sets {
+		var own []string
+		if json.Unmarshal(set["host"], &own) != nil || len(own) == 0 {
+			return nil
+		}
+		hosts = append(hosts, own...)
+	}
+	return hosts
+}
+
 func hostFits(pattern, host string) bool {
 	fits, err := path.Match(strings.ToLower(pattern), strings.ToLower(host))
 	return err == nil && fits
@@ -242,15 +262,14 @@ func asciiHost(host string) string {
 	return strings.ToLower(host)
 }
 
-// spelled is a placeholder of a Caddyfile as JSON has it, and the name of a header in it as
-// headers are written: there are several ways to write one.
+// spelled is a placeholder as JSON has it, and the name of a header in it as headers are
+// written: there are several ways to write one.
 func spelled(placeholder string) string {
-	segment := caddyfile.Segment{{Text: placeholder}}
-	httpcaddyfile.NewShorthandReplacer().ApplyToSegment(&segment)
-	if name := soleHeader(segment[0].Text); name != "" {
+	long := unshortened(placeholder)
+	if name := soleHeader(long); name != "" {
 		return "{http.request.header." + name + "}"
 	}
-	return segment[0].Text
+	return long
 }
 
 func withoutName(raw json.RawMessage) json.RawMessage {
@@ -367,6 +386,12 @@ func find(steps []step, req *http.Request) (gate *Handler, over bool) {
 
 // Request implements replay.Site.
 func (r *replayed) Request(l *replay.Line) replay.Became {
+	r.last = r.clock.Now()
+	r.missing.text = r.missing.text || l.Text
+	if l.Host == "" && r.host == "" {
+		r.missing.hostless++
+		return replay.Other
+	}
 	req, repl := r.request(l)
 	if req == nil {
 		return replay.Other
@@ -386,9 +411,8 @@ func (r *replayed) request(l *replay.Line) (*http.Request, *caddy.Replacer) {
 		return nil, nil
 	}
 	r.withoutFiltered(u)
-	host := cmp.Or(l.Host, r.host)
 	req := &http.Request{
-		Method: l.Method, URL: u, Host: host, Header: l.Header, RequestURI: l.URI, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Method: l.Method, URL: u, Host: cmp.Or(l.Host, r.host), Header: l.Header, RequestURI: l.URI, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		RemoteAddr: net.JoinHostPort(l.Client, "0"), Body: http.NoBody,
 	}
 	for _, secret := range []string{"Cookie", "Authorization", "Proxy-Authorization", "Set-Cookie"} {
@@ -397,31 +421,33 @@ func (r *replayed) request(l *replay.Line) (*http.Request, *caddy.Replacer) {
 		}
 	}
 	repl := caddy.NewReplacer()
+	req = req.WithContext(context.WithValue(context.Background(), lineKey{}, l))
+	req = caddyhttp.PrepareRequest(req, repl, nil, &r.server)
+	caddyhttp.SetVar(req.Context(), caddyhttp.ClientIPVarKey, l.Client)
+	for placeholder, value := range l.Set {
+		give(req, repl, placeholder, value)
+	}
 	if l.User == redacted {
 		l.User = ""
 	}
 	for i, h := range r.gates { // what else goes by the user sees him where the gate does
 		l.User = cmp.Or(l.User, l.Set[r.users[i]])
-		if name := soleHeader(h.User); name != "" {
-			delete(req.Header, name)
-			if l.User != "" {
-				req.Header.Set(name, l.User)
-			}
-		} else if key, sole := soleKey(h.User); sole && l.User != "" {
-			repl.Set(key, l.User)
-		}
-	}
-	req = req.WithContext(context.WithValue(context.Background(), lineKey{}, l))
-	req = caddyhttp.PrepareRequest(req, repl, nil, &r.server)
-	caddyhttp.SetVar(req.Context(), caddyhttp.ClientIPVarKey, l.Client)
-	for placeholder, value := range l.Set {
-		key := strings.Trim(placeholder, "{}")
-		if name := soleHeader(placeholder); name != "" {
-			req.Header.Set(name, value)
-		}
-		repl.Set(key, value)
+		give(req, repl, h.User, l.User)
 	}
 	return req, repl
+}
+
+// give has a request have the value of a placeholder.
+func give(req *http.Request, repl *caddy.Replacer, placeholder, value string) {
+	key, sole := soleKey(placeholder)
+	switch name := soleHeader(placeholder); {
+	case name != "" && value == "":
+		delete(req.Header, name) // which a client wrote
+	case name != "":
+		req.Header.Set(name, value)
+	case sole && value != "":
+		repl.Set(key, value)
+	}
 }
 
 // redacted is what Caddy writes in place of a secret, and filtered what its filters may.
@@ -464,14 +490,13 @@ func (r *replayed) judge(h *Handler, l *replay.Line, req *http.Request, repl *ca
 		}
 		return replay.Other
 	case l.Status >= 300 && l.Status < 400 && l.Status != http.StatusNotModified:
-		return replay.Judged // sent on: what counts is what follows
+		r.missing.sentOn++ // what counts is what follows
+		return replay.Judged
 	case l.Status >= 400 && l.Status != http.StatusTooManyRequests && l.Status != 499:
-		return replay.Judged // what is not delivered keeps no guard
+		r.missing.failed++ // what is not delivered keeps no guard
+		return replay.Judged
 	}
-	v := new(visit)
-	v.users = storage.Plain
-	g := &v.request
-	g.Kind = kind
+	g := &gate.Request{Kind: kind}
 	if tokened {
 		g.Token = &id
 	}
@@ -480,7 +505,6 @@ func (r *replayed) judge(h *Handler, l *replay.Line, req *http.Request, repl *ca
 	g.Mode, g.Refused = gate.Observe, l.Status == http.StatusTooManyRequests
 	r.missing.note(l)
 	if g.User == "" || g.Invalid != nil {
-		r.missing.user++
 		return replay.Nobody
 	}
 	g.Endless = l.Duration >= time.Duration(h.Interval)/3 && l.Unbounded && l.Status == http.StatusOK
@@ -493,9 +517,8 @@ func (r *replayed) judge(h *Handler, l *replay.Line, req *http.Request, repl *ca
 	if _, long := r.asked[p.ID]; long {
 		r.asked[p.ID] = r.clock.Now()
 	}
-	if l.Duration > 15*time.Second {
-		v.passage = p
-		r.long[l] = v
+	if l.Lasts() {
+		r.long[l] = answering{p, g.Endless}
 		r.asked[p.ID] = r.clock.Now()
 	}
 	return replay.Judged
@@ -522,27 +545,24 @@ func (r *replayed) assign(h *Handler, g *gate.Request, l *replay.Line) {
 	}
 	key := assignment{g.User, g.Device, g.Stream, l.Host, g.Client}
 	dir, _ := path.Split(g.HTTP.URL.Path)
-	found := r.assigned[key]
-	if found != nil {
-		for i := range found.folders {
-			if f := &found.folders[i]; strings.HasPrefix(dir, f.path) && r.clock.Now().Sub(f.last) < time.Duration(h.TTL) {
-				f.last = r.clock.Now()
-				g.Token, g.Movable = &f.id, false
-				return
-			}
+	over := func(f *folder) bool { return r.clock.Now().Sub(f.last) >= time.Duration(h.TTL) }
+	for _, f := range r.assigned[key] {
+		if !strings.HasPrefix(dir, f.path) || over(f) {
+			continue
 		}
+		if f.last = r.clock.Now(); g.Kind == playback.Media && !f.played {
+			f.played = true
+			r.missing.unnamed++
+		}
+		g.Token, g.Movable = &f.id, false
+		return
 	}
 	if g.Kind != playback.Manifest || g.Refused {
 		return
 	}
-	if found == nil {
-		found = new(assigned)
-		r.assigned[key] = found
-	}
-	found.folders = slices.DeleteFunc(found.folders, func(f folder) bool { return r.clock.Now().Sub(f.last) >= time.Duration(h.TTL) })
-	found.folders = append(found.folders, folder{strings.Clone(dir), guard.NewID(g.User, g.Device), r.clock.Now()})
-	g.Token, g.Movable = &found.folders[len(found.folders)-1].id, false
-	r.missing.assigned++
+	f := &folder{path: strings.Clone(dir), id: guard.NewID(g.User, g.Device), last: r.clock.Now()}
+	r.assigned[key] = append(slices.DeleteFunc(r.assigned[key], over), f)
+	g.Token, g.Movable = &f.id, false
 }
 
 // explicit is a call of the API, as far as a line has it: its body is not there.
@@ -563,21 +583,21 @@ func (r *replayed) explicit(h *Handler, l *replay.Line, req *http.Request) repla
 }
 
 // Goes implements replay.Site.
-func (r *replayed) Goes(l *replay.Line, at time.Time) {
-	if v := r.long[l]; v != nil {
-		v.passage.Lives(context.Background())
-		r.asked[v.passage.ID] = at
+func (r *replayed) Goes(l *replay.Line) {
+	if a, counted := r.long[l]; counted {
+		a.Lives(context.Background())
+		r.asked[a.ID] = r.clock.Now()
 	}
 }
 
 // Ended implements replay.Site. The guard of an endless answer is closed when that is
 // over and nothing else was asked for.
-func (r *replayed) Ended(l *replay.Line, at time.Time) {
-	v := r.long[l]
+func (r *replayed) Ended(l *replay.Line) {
+	a := r.long[l]
 	delete(r.long, l)
-	if v != nil && v.request.Endless && !r.asked[v.passage.ID].After(l.Ended()) {
-		delete(r.asked, v.passage.ID)
-		_, _ = r.keeper.HangUp(context.Background(), l.User, v.passage.ID)
+	if a.endless && !r.asked[a.ID].After(l.Ended()) {
+		delete(r.asked, a.ID)
+		_, _ = r.keeper.HangUp(context.Background(), l.User, a.ID)
 	}
 }
 
@@ -585,8 +605,8 @@ func (r *replayed) Ended(l *replay.Line, at time.Time) {
 func (r *replayed) Sweep() {
 	r.store.Sweep()
 	r.keeper.Sweep()
-	for key, a := range r.assigned {
-		if !slices.ContainsFunc(a.folders, func(f folder) bool { return r.clock.Now().Sub(f.last) < time.Hour }) {
+	for key, folders := range r.assigned {
+		if !slices.ContainsFunc(folders, func(f *folder) bool { return r.clock.Now().Sub(f.last) < time.Hour }) {
 			delete(r.assigned, key)
 		}
 	}

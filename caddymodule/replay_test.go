@@ -272,6 +272,61 @@ func TestReplaySaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// Where nothing is counted, the reason is all that is said; where something is missing
+// that was asked for, it is an error beside the report.
+func TestReplaySaysWhyNothingCounts(t *testing.T) {
+	site := "a.example {\n\tstream_guard {\n\t\tuser {header.X-User-Id}\n\t\tlimit 1\n\t}\n}\n"
+	two := site + strings.ReplaceAll(site, "a.example", "b.example")
+	nginx := func(user string, status int) string {
+		return fmt.Sprintf(`192.0.2.1 - %s [27/Nov/2026:20:00:00 +0000] "GET /vod/film/1.ts HTTP/1.1" %d 1 "-" "box"`+"\n", user, status)
+	}
+	for _, c := range []struct {
+		name, config, log string
+		r                 replaying
+		want              string
+		report            bool // is there all the same
+	}{
+		{name: "no host, two sites", config: two, log: nginx("alice", 200), want: "choose one by --site, of a.example; b.example"},
+		{name: "another site", config: two, log: nginx("alice", 200), r: replaying{site: "c.example"}, want: `no site "c.example" of the config has a stream_guard; there is a.example; b.example`},
+		{name: "answered with errors", config: site, log: nginx("alice", 503), want: "answered with an error (1)"},
+		{name: "another day", config: site, log: nginx("alice", 200), r: replaying{from: "2026-11-28"}, want: "outside --from and --to"},
+		{name: "nobody, in nginx' words", config: site, log: nginx("-", 200), want: "--field user=<position>"},
+		{name: "nobody, and the field is known", config: site, log: nginx("-", 200), r: replaying{set: []string{"{header.X-User-Id}=9"}}, report: true},
+		{name: "a field that is not there", config: site, log: nginx("alice", 200), r: replaying{fields: []string{"duration=99"}}, want: "no line has a field 99", report: true},
+		{name: "a field that is no position", config: site, log: nginx("alice", 200), r: replaying{fields: []string{"duration=took"}}, want: "no line has a field took", report: true},
+		{name: "a placeholder's field that is not there", config: site, log: nginx("alice", 200), r: replaying{set: []string{"{http.vars.plan}=plan"}}, want: "no line has a field plan", report: true},
+		{name: "another format", config: site, log: "\x7fELF\x01\x02\n\x00\x00\n", want: "no line can be read"},
+		{name: "nothing at all", config: site, want: "no line to read"},
+		{name: "a running Caddy", config: site, log: nginx("alice", 200), want: ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLogs(t, 1)[0]
+			l.WriteString(c.log)
+			o := &operator{config: writeConfig(t, c.config), adapter: "caddyfile"}
+			err := o.replay(&c.r, []string{l.file()})
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if has := strings.Contains(o.out.String(), "LIMIT"); has != (c.report || c.want == "") {
+				t.Errorf("there is a report: %v\n%s", has, &o.out)
+			}
+		})
+	}
+}
+
+// What clients wrote is said to be theirs.
+func TestReplayWarnsOfHeaders(t *testing.T) {
+	l := newLogs(t, 1)[0]
+	l.plays(0, "/vod/film", logged{"user_id": "", "request>headers>X-Who": "alice"})
+	o := &operator{config: writeConfig(t, "a.example {\n\tstream_guard {\n\t\tuser {header.X-Who}\n\t}\n}\n"), adapter: "caddyfile"}
+	if err := o.replay(&replaying{set: []string{"{header.X-Who}=request>headers>X-Who"}}, []string{l.file()}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(o.out.String(), "what clients sent") {
+		t.Errorf("nothing is said of it:\n%s", &o.out)
+	}
+}
+
 // Nothing in a log does anything to a terminal, or takes more than its room.
 func TestReplayOfHostileLines(t *testing.T) {
 	l := newLogs(t, 1)[0]
@@ -311,7 +366,7 @@ func TestReplayDocs(t *testing.T) {
 	_, block, _ := strings.Cut(string(doc), "```console\n")
 	block, _, _ = strings.Cut(block, "```")
 	command, want, _ := strings.Cut(block, "\n")
-	if command != "$ caddy stream-guard replay --config testdata/replay/Caddyfile testdata/replay/access.log.gz 2>/dev/null | sed -n '5,11p;18,25p'" {
+	if command != "$ caddy stream-guard replay --config testdata/replay/Caddyfile testdata/replay/access.log.gz 2>/dev/null | sed -n '5,11p;17,27p'" {
 		t.Fatalf("another command: %s", command)
 	}
 	o := &operator{config: "../testdata/replay/Caddyfile", adapter: "caddyfile"}
@@ -321,7 +376,7 @@ func TestReplayDocs(t *testing.T) {
 	}
 	lines := strings.SplitAfter(o.out.String(), "\n")
 	where := regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`) // the docs are written where it is UTC
-	got := strings.Join(append(lines[4:11:11], lines[17:25]...), "")
+	got := strings.Join(append(lines[4:11:11], lines[16:27]...), "")
 	if where.ReplaceAllString(got, "then") != where.ReplaceAllString(want, "then") {
 		t.Errorf("it prints\n%s\nwhere the docs have\n%s", got, want)
 	}

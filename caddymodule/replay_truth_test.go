@@ -272,5 +272,12 @@ func replayWith(t *testing.T, config, site string, o replay.Options, logs ...str
 		t.Fatal(err)
 	}
 	t.Logf("%d lines in %v", lines.Read, time.Since(began))
-	return sites.report(lines)
+	r := sites.report(lines)
+	if l := r.Load; l.StartsPerMinute > float64(l.MostPerMinute) || l.CallsPerMinute > float64(l.MostCalls) {
+		t.Errorf("on average there is more than in the busiest minute: %+v", l)
+	}
+	if all := lines.Judged + lines.Other + lines.Elsewhere + lines.Outside + lines.Broken; all != lines.Read {
+		t.Errorf("%d of %d lines are accounted for: %+v", all, lines.Read, lines)
+	}
+	return r
 }

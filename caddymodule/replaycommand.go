@@ -56,6 +56,12 @@ else what --set says of the placeholder that the option user has.`,
 	flags.StringArrayVar(&r.fields, "field", nil, "Where lines have what their format does not say: name=position, or in JSON name=path>of>keys")
 	flags.StringArrayVar(&r.set, "set", nil, "The field that has the value of a placeholder: {placeholder}=field")
 	r.page.add(flags)
+	// In place of those of the commands that ask a running Caddy.
+	flags.StringVarP(&o.config, "config", "c", "", "Config file with the gates that the requests go through")
+	for name, value := range map[string]*string{"address": &o.address, "store": &o.store} {
+		flags.StringVar(value, name, "", "")
+		_ = flags.MarkHidden(name)
+	}
 	return cmd
 }
 
@@ -123,8 +129,13 @@ func when(flag, s string) (time.Time, error) {
 }
 
 func (o *operator) replay(r *replaying, logs []string) error {
-	if o.config == "" {
+	switch {
+	case o.config == "":
 		return errors.New("--config: needed, for the gates that the log is to go through")
+	case o.address != "":
+		return fmt.Errorf("--address %s: a replay asks no running Caddy", o.address)
+	case o.store != "":
+		return fmt.Errorf("--store %s: a replay has a store of its own; --site chooses among the sites of the config", o.store)
 	}
 	options, err := r.options()
 	if err == nil {
@@ -167,6 +178,12 @@ func (o *operator) replay(r *replaying, logs []string) error {
 	if lines == nil {
 		return err
 	}
+	why := sites.uncounted(lines)
+	err = errors.Join(err, why)
+	if why != nil && !o.json {
+		operate.WriteLines(&o.out, lines)
+		return err
+	}
 	report := sites.report(lines)
 	if failed := r.page.write([]audience.Report{*report}); failed != nil {
 		err = errors.Join(err, failed)
@@ -177,12 +194,6 @@ func (o *operator) replay(r *replaying, logs []string) error {
 		o.print(nil, report)
 	default:
 		operate.WriteReport(&o.out, report)
-	}
-	switch {
-	case lines.Judged == 0:
-		err = errors.Join(err, errors.New("no line is a request for a manifest or for media that a stream_guard of the config would see: is it the right log, and the right --site?"))
-	case lines.Judged == lines.Nobody:
-		err = errors.Join(err, errors.New("no line says who watches. "+sites.userHint()))
 	}
 	return err
 }
@@ -213,20 +224,48 @@ func progress(began time.Time) func(replay.Progress) {
 	}
 }
 
+// uncounted is why nothing was counted, if so.
+func (r *replayed) uncounted(l *audience.Lines) error {
+	m := &r.missing
+	switch all := l.Judged - m.failed - m.sentOn; {
+	case l.Read == 0:
+		return errors.New("there is no line to read")
+	case l.Read == l.Broken:
+		return errors.New("no line can be read: is it an access log?")
+	case l.Read == l.Broken+l.Outside:
+		return errors.New("all lines are outside --from and --to")
+	case m.hostless > 0 && l.Judged == 0:
+		return fmt.Errorf("no line says its host, and the config has several sites: choose one by --site, of %s; or say where the host is by --field host=<field>", strings.Join(r.sites, "; "))
+	case l.Judged == 0:
+		return errors.New("no line is a request for a manifest or for media that a stream_guard of the config would see: is it the right log, and the right --site?")
+	case all == 0:
+		return fmt.Errorf("all requests for manifests and media were answered with an error (%d) or sent elsewhere (%d): nothing was watched", m.failed, m.sentOn)
+	case all == l.Nobody:
+		return errors.New("no line says who watches. " + r.userHint())
+	}
+	return nil
+}
+
 // report is the audience's, with what the log does not say.
 func (r *replayed) report(lines *audience.Lines) *audience.Report {
 	report, _ := r.seen.Report()
 	report.Lines = lines
-	report.Site = cmp.Or(r.site, strings.Join(r.hosts, ", "))
-	if report.Site == "" {
-		report.Site = "the log"
+	if report.Requests == 0 {
+		report.Until = r.last.UTC()
 	}
+	report.Site = cmp.Or(r.site, strings.Join(r.sites, ", "), "the log")
 	m := &r.missing
 	note := func(format string, args ...any) { report.Notes = append(report.Notes, fmt.Sprintf(format, args...)) }
 	note("A log has neither the bodies of manifests nor the closings of connections: a playback keeps its slot for ttl (%v) after its last request, "+
 		"also when its player was closed. With reclaim closed the gate gives many of those slots away at once, so it refuses fewer than this says.", time.Duration(r.gates[0].TTL))
 	if lines.Nobody > 0 {
-		note("%d of %d requests are of nobody: they count for nothing. %s", lines.Nobody, lines.Judged, r.userHint())
+		note("%d of %d requests are of nobody: they count for nothing. %s", lines.Nobody, m.judged, r.userHint())
+	}
+	if m.failed > 0 {
+		note("%d requests for manifests and media were answered with an error: they count for nothing.", m.failed)
+	}
+	if m.hostless > 0 {
+		note("%d lines do not say their host, and the config has several sites: they count for nothing.", m.hostless)
 	}
 	if m.agent > 0 {
 		note("%d of %d requests have no User-Agent: clients behind one address are not told apart by it.", m.agent, m.judged)
@@ -234,9 +273,9 @@ func (r *replayed) report(lines *audience.Lines) *audience.Report {
 	if m.duration > 0 && m.duration >= m.judged/2 {
 		note("%d of %d requests have no duration: they count for when they were answered, not for when they came.", m.duration, m.judged)
 	}
-	if m.assigned > 0 {
+	if m.unnamed > 0 {
 		note("Playbacks that the log has no name for: %d. With playback auto each would have one; here "+
-			"a client's requests at and below a manifest's folder, of one stream, are taken for one playback.", m.assigned)
+			"a client's requests at and below a manifest's folder, of one stream, are taken for one playback.", m.unnamed)
 	}
 	if m.filtered > 0 {
 		note("%d requests have a token that a filter of the log has made unreadable: they count as if they had none.", m.filtered)
@@ -244,11 +283,13 @@ func (r *replayed) report(lines *audience.Lines) *audience.Report {
 	if report.Attempts > 0 {
 		note("%d starts had been refused (429) when the log was written: what would have been watched then is not known.", report.Attempts)
 	}
-	for _, h := range r.gates {
-		if h.Mode != "observe" {
-			note("mode %s is replayed as observe: the log's players went on as it says.", h.Mode)
-			break
+	for placeholder, field := range r.set {
+		if strings.Contains(strings.ToLower(field), "headers>") || strings.HasPrefix(field, "header.") {
+			note("%s is taken from a header of the log (%s), which has what clients sent: if a server in front of the gate sets that header, its value is not there.", placeholder, field)
 		}
+	}
+	if slices.ContainsFunc(r.gates, func(h *Handler) bool { return h.Mode != "observe" }) {
+		note("A replay refuses nobody, whatever the option mode says: players went on as the log has it.")
 	}
 	for i := range report.Rules {
 		if why := r.unanswered(i); why != "" {
@@ -284,15 +325,26 @@ func (r *replayed) unanswered(i int) string {
 	}
 	switch {
 	case text != "" && !r.gave[text]:
-		return fmt.Sprintf("not known: no line says %s; log it (log_append %s %s) and give it by --set '%s=%s'", text, rules[i].Per, text, text, rules[i].Per)
+		return fmt.Sprintf("not known: no line says %s. %s", text, r.hint(text, rules[i].Per))
 	case rules[i].number != nil && !r.gave[rules[i].name]:
-		return fmt.Sprintf("not known: no line says %s; give it by --set '%s=<field>'", rules[i].name, rules[i].name)
+		return fmt.Sprintf("not known: no line says %s. %s", rules[i].name, r.hint(rules[i].name, "limit"))
 	}
 	return ""
 }
 
 // userHint says how a log gets to say who watches.
-func (r *replayed) userHint() string {
-	user := r.gates[0].User
-	return fmt.Sprintf("If the log has the user in a field, give it by --set '%s=<field>'. If not, write into the site: log_append user %s, and replay with --set '%s=user'.", user, user, user)
+func (r *replayed) userHint() string { return r.hint(r.gates[0].User, "user") }
+
+// hint says how a log gets to say what a placeholder is.
+func (r *replayed) hint(placeholder, name string) string {
+	switch {
+	case r.set[spelled(placeholder)] != "":
+		return fmt.Sprintf("Their lines have nothing in the field %s, which --set names.", r.set[spelled(placeholder)])
+	case r.missing.text && name == "user":
+		return "nginx writes $remote_user; where that is not who watches, write the variable that is at the end of its log_format, and give its position: --field user=<position>."
+	case r.missing.text:
+		return fmt.Sprintf("Write it at the end of nginx' log_format, and give its position: --set '%s=<position>'.", placeholder)
+	}
+	return fmt.Sprintf("If the log has it in a field, give that by --set '%s=<field>'. If not, write into the site: log_append %s %s, and replay with --set '%s=%s'.",
+		placeholder, name, placeholder, placeholder, name)
 }

@@ -93,6 +93,9 @@ func newReader(h *Handler) reader {
 	return rd
 }
 
+// mayObserve reports whether some requests are only observed.
+func (rd *reader) mayObserve() bool { return rd.modeOf != nil || rd.mode == gate.Observe }
+
 // fill fills in what there is to know of a request for a manifest or media.
 // Without a user there is nothing more to know.
 func (h *Handler) fill(g *gate.Request, r *http.Request, repl *caddy.Replacer) {

@@ -62,7 +62,7 @@ func starts(ctx context.Context, seen *audience.Audience, k *lease.Keeper, local
 
 // Lives is a sign of life of an answer that is still being sent, as a log tells.
 func (p *Passage) Lives(ctx context.Context) {
-	policy := p.request.judgedBy()
+	policy := p.judgedBy()
 	_, trial, known := p.gate.Keeper.Known(&p.claim, &policy)
 	if !known {
 		_, trial, _ = p.gate.Keeper.Ask(ctx, p.claim, policy)

@@ -25,7 +25,7 @@ var pageStyle string
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"clock": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") },
 	"count": Count, "percent": percent, "number": grouped, "show": func(s string) string { return shown(s, 200) }, "say": func(s string) string { return shown(s, 1000) }, "seconds": seconds, "add": func(a, b int) int { return a + b },
-	"flow": flow, "bars": limitBars, "together": togetherBars, "hours": hourBars,
+	"aboutSlots": func() string { return aboutSlots }, "flow": flow, "bars": limitBars, "together": togetherBars, "hours": hourBars,
 }).Parse(pageText))
 
 // WritePage writes reports as one page that asks for nothing else: no script, no font,
@@ -96,6 +96,7 @@ type chart struct {
 	Bars                      []bar
 	Y, X                      []tick
 	Most                      int64
+	Each                      string // what a bar is of
 }
 
 type bar struct {
@@ -156,24 +157,38 @@ func flow(r audience.Report) chart {
 	return c
 }
 
-// hourBars is what began in each hour, and how much of it would have been refused.
+// hourBars is what began in each hour, or in each day where those are many, and how much
+// of it would have been refused.
 func hourBars(r audience.Report) chart {
 	c := newChart()
 	if len(r.Hours) == 0 {
 		return c
 	}
-	from := r.Hours[0].At
-	span := r.Hours[len(r.Hours)-1].At.Add(time.Hour).Sub(from)
+	each, format := time.Hour, "2006-01-02 15:04"
+	until := r.Hours[len(r.Hours)-1].At.Add(time.Hour)
+	if c.Each = "hour"; until.Sub(r.Hours[0].At) > 10*24*time.Hour {
+		c.Each, each, format = "day", 24*time.Hour, time.DateOnly
+	}
+	from := r.Hours[0].At.Truncate(each)
+	span := until.Add(each - 1).Truncate(each).Sub(from)
+	var times []audience.Hour
 	for _, h := range r.Hours {
-		c.Most = max(c.Most, h.Playbacks)
+		at := h.At.Truncate(each)
+		if n := len(times); n == 0 || !times[n-1].At.Equal(at) {
+			times = append(times, audience.Hour{At: at})
+		}
+		sum := &times[len(times)-1]
+		sum.Playbacks += h.Playbacks
+		sum.Would += h.Would
+		c.Most = max(c.Most, sum.Playbacks)
 	}
 	c.scale(c.Most)
-	width := float64(chartWidth-chartLeft) * float64(time.Hour) / float64(span)
-	for _, h := range r.Hours {
-		b := bar{X: chartLeft + width*float64(h.At.Sub(from))/float64(time.Hour), Width: max(min(width-1, 48), 0.5), Y: c.y(h.Playbacks)}
+	width := float64(chartWidth-chartLeft) * float64(each) / float64(span)
+	for _, h := range times {
+		b := bar{X: chartLeft + width*float64(h.At.Sub(from))/float64(each), Width: min(width*0.9, 48), Y: c.y(h.Playbacks)}
 		b.Height, b.OverY = float64(c.Base)-b.Y, c.y(h.Would)
 		b.OverHeight = float64(c.Base) - b.OverY
-		b.Title = fmt.Sprintf("%s: %s began, %s refused", h.At.UTC().Format("2006-01-02 15:04"), grouped(h.Playbacks), grouped(h.Would))
+		b.Title = fmt.Sprintf("%s: %s began, %s refused", h.At.UTC().Format(format), grouped(h.Playbacks), grouped(h.Would))
 		c.Bars = append(c.Bars, b)
 	}
 	c.times(from, span)
@@ -201,18 +216,35 @@ func (c *chart) y(n int64) float64 {
 	return float64(c.Base) - float64(c.Base-top)*float64(n)/float64(max(c.Most, 1))
 }
 
-// times makes the axis of time.
+// steps are how far apart the marks of an axis of time may be. Beyond them it is weeks.
+var steps = []time.Duration{
+	time.Second, 10 * time.Second, time.Minute, 5 * time.Minute, 15 * time.Minute, time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour, 48 * time.Hour, 7 * 24 * time.Hour,
+}
+
+// times makes the axis of time, with marks at full minutes, hours and midnights.
 func (c *chart) times(from time.Time, span time.Duration) {
-	format := "15:04"
-	switch {
-	case span > 72*time.Hour:
-		format = "Jan 2"
-	case span < 5*time.Minute:
-		format = "15:04:05"
+	const most, margin = 7, 24
+	step := steps[len(steps)-1]
+	for step*most < span {
+		step *= 2
 	}
-	const parts = 4
-	for i := range parts {
-		c.X = append(c.X, tick{chartLeft + float64(chartWidth-chartLeft)*float64(i)/parts, from.Add(span * time.Duration(i) / parts).UTC().Format(format)})
+	for _, s := range steps {
+		if s*most >= span {
+			step = s
+			break
+		}
+	}
+	for at := from.UTC().Add(step - 1).Truncate(step); at.Before(from.Add(span)); at = at.Add(step) {
+		format := "15:04"
+		switch {
+		case at.Truncate(24 * time.Hour).Equal(at):
+			format = "Jan 2"
+		case step < time.Minute:
+			format = "15:04:05"
+		}
+		if x := chartLeft + float64(chartWidth-chartLeft)*float64(at.Sub(from))/float64(span); x < chartWidth-margin {
+			c.X = append(c.X, tick{x, at.Format(format)})
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ func WriteReport(w io.Writer, r *audience.Report) {
 		fmt.Fprintln(w, "Nobody has watched.")
 		if r.Lines != nil {
 			writeFindings(w, r)
-			writeLines(w, r.Lines)
+			WriteLines(w, r.Lines)
 		}
 		return
 	}
@@ -35,13 +35,15 @@ func WriteReport(w io.Writer, r *audience.Report) {
 	if r.Site != "" {
 		where = r.Site
 	}
-	fmt.Fprintf(w, "%s started since %s in %s. Of these a limit would have refused:\n", Count(r.Playbacks, "playback"), Clock(r.Since), Printable(where))
+	fmt.Fprintf(w, "%s started since %s in %s. Of these a limit would have refused:\n",
+		Count(r.Playbacks, "playback"), r.Since.Local().Format(time.DateTime+" MST"), Printable(where))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "LIMIT\tUSERS\tPLAYBACKS\tSHARE")
 	for _, l := range r.Limits {
 		fmt.Fprintf(t, "%d\t%s%d\t%d\t%s\n", l.Limit, atLeast, l.Users, l.Outcome.Playbacks, percent(l.Share))
 	}
 	t.Flush()
+	fmt.Fprintln(w, aboutSlots)
 	if len(r.Rules) > 0 {
 		fmt.Fprintln(w, "\nAnd the configured limits, each alone and then together:")
 		fmt.Fprintln(t, "LIMIT\tUSERS\tREFUSED\tREPLACED\tSHARE")
@@ -55,13 +57,13 @@ func WriteReport(w io.Writer, r *audience.Report) {
 		writeOutcome(t, "together", atLeast, r.Configured)
 		t.Flush()
 	}
-	fmt.Fprintf(w, "\n%s%s watched %s until %s, by %s.\n", atLeast, Count(r.Users, "user"), Count(r.Streams, "stream"), Clock(r.Until), Count(r.Requests, "request"))
+	fmt.Fprintf(w, "\n%s%s watched %s until %s, by %s that kept playbacks going.\n", atLeast, Count(r.Users, "user"), Count(r.Streams, "stream"), Clock(r.Until), Count(r.Requests, "request"))
 	if r.Attempts > 0 {
 		fmt.Fprintf(w, "%s had been refused already: what would have been watched then is not known.\n", Count(r.Attempts, "start"))
 	}
 	if len(r.AtOnce) > 0 {
 		fmt.Fprintln(w, "\nAt once, from the first request of each playback to its last:")
-		fmt.Fprintln(t, "PLAYBACKS\tUSERS\tNEVER MORE\tFOR")
+		fmt.Fprintln(t, "AT ONCE\tUSERS\tWITH NEVER MORE\tTIME OF ALL")
 		for _, a := range r.AtOnce {
 			fmt.Fprintf(t, "%d\t%s%d\t%d\t%v\n", a.Playbacks, atLeast, a.Users, a.Most, time.Duration(a.Seconds)*time.Second)
 		}
@@ -78,9 +80,12 @@ func WriteReport(w io.Writer, r *audience.Report) {
 	fmt.Fprintf(w, "\n%.1f guards are made a minute, %d in the busiest; the store is called %.1f times a minute, %d in the busiest.\n",
 		r.Load.StartsPerMinute, r.Load.MostPerMinute, r.Load.CallsPerMinute, r.Load.MostCalls)
 	if l := r.Lines; l != nil {
-		writeLines(w, l)
+		WriteLines(w, l)
 	}
 }
+
+// aboutSlots is why a limit may refuse more users than have ever had more at once.
+const aboutSlots = "A playback keeps its slot for the option ttl after its last request: a limit may refuse users who never watched more at once."
 
 func writeOutcome(w io.Writer, rule, atLeast string, o audience.Outcome) {
 	fmt.Fprintf(w, "%s\t%s%d\t%d\t%d\t%s\n", Printable(rule), atLeast, o.Users, o.Playbacks, o.Replaced, percent(o.Share))
@@ -102,14 +107,14 @@ func writeHours(w io.Writer, r *audience.Report) {
 		hours = hours[skipped:]
 	}
 	for _, h := range hours {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", Clock(h.At), h.Playbacks, h.Would, h.Replaced)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", h.At.Local().Format("2006-01-02 15:04"), h.Playbacks, h.Would, h.Replaced)
 	}
 	t.Flush()
 }
 
 func writeFindings(w io.Writer, r *audience.Report) {
 	if r.SelfRefusals > 0 {
-		fmt.Fprintf(w, "\n%s would probably have been refused because of its own viewer: all in the way had begun less than a minute before on what may be the same client.\n", Count(r.SelfRefusals, "playback"))
+		fmt.Fprintf(w, "\n%s would probably have been refused by mistake, because of the same viewer's own: all in the way had begun less than a minute before on what may be the same client.\n", Count(r.SelfRefusals, "playback"))
 		writeExamples(w, r.SelfRefusalExamples)
 	}
 	if r.Renamed > 0 {
@@ -139,12 +144,13 @@ func writeExamples(w io.Writer, examples []audience.Example) {
 	}
 }
 
-func writeLines(w io.Writer, l *audience.Lines) {
+// WriteLines writes what became of a log's lines.
+func WriteLines(w io.Writer, l *audience.Lines) {
 	fmt.Fprintf(w, "\n%s read: %d are requests for manifests or media, %d are others.", Count(l.Read, "line"), l.Judged, l.Other)
 	for _, more := range []struct {
 		n    int64
 		says string
-	}{{l.Nobody, "are of nobody"}, {l.Late, "came late, and count for when they came"}, {l.Broken, "cannot be read"}} {
+	}{{l.Elsewhere, "are of other hosts"}, {l.Outside, "are outside --from and --to"}, {l.Nobody, "are of nobody"}, {l.Late, "came late, and count for when they came"}, {l.Broken, "cannot be read"}} {
 		if more.n > 0 {
 			fmt.Fprintf(w, " %d %s.", more.n, more.says)
 		}

@@ -2,12 +2,14 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -192,27 +194,8 @@ func (f *Format) parseJSON(b []byte) (l Line, ok bool, err error) {
 		if err := json.Unmarshal(b, &all); err != nil {
 			return l, false, err
 		}
-		for name, path := range f.Fields {
-			value, found := at(all, path)
-			if !found {
-				continue
-			}
-			if name == "time" {
-				if written, err = moment(value); err != nil {
-					return l, false, err
-				}
-			} else if err := l.set(name, value); err != nil {
-				return l, false, err
-			}
-		}
-		for placeholder, name := range f.Set {
-			value, found := at(all, name)
-			if _, named := f.Fields[name]; named && !found {
-				value, found = at(all, f.Fields[name])
-			}
-			if found {
-				l.setPlaceholder(placeholder, value)
-			}
+		if err := f.fill(&l, &written, func(path string) (string, bool) { return at(all, path) }); err != nil {
+			return l, false, err
 		}
 	}
 	switch {
@@ -244,6 +227,37 @@ func at(all map[string]json.RawMessage, path string) (string, bool) {
 		return "", false
 	}
 	return at(inner, rest)
+}
+
+// fill gives a line what the format says of it beyond its own fields. field is the value
+// that the line has in some place.
+func (f *Format) fill(l *Line, written *time.Time, field func(where string) (value string, found bool)) (err error) {
+	found := func(where string) (string, bool) {
+		value, found := field(where)
+		if seen := f.found[where]; found && seen != nil && !seen.Load() {
+			seen.Store(true)
+		}
+		return value, found
+	}
+	for name, where := range f.Fields {
+		value, found := found(where)
+		switch {
+		case !found:
+		case name == "time":
+			*written, err = moment(value)
+		default:
+			err = l.set(name, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for placeholder, name := range f.Set {
+		if value, found := found(cmp.Or(f.Fields[name], name)); found {
+			l.setPlaceholder(placeholder, value)
+		}
+	}
+	return nil
 }
 
 // set gives the line what a field of a name has.
@@ -302,10 +316,8 @@ func CheckField(name string) error {
 	if header, is := strings.CutPrefix(name, "header."); is && header != "" {
 		return nil
 	}
-	for _, n := range names {
-		if n == name {
-			return nil
-		}
+	if slices.Contains(names, name) {
+		return nil
 	}
 	return fmt.Errorf("%q is not one of %s, or header.<Name>", name, strings.Join(names, ", "))
 }

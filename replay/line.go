@@ -2,7 +2,11 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
+	"maps"
 	"net/http"
+	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +24,7 @@ type Line struct {
 
 	Type      string // of the answer, as far as the log has it
 	Unbounded bool   // the answer said no length
+	Text      bool   // the line is none of JSON
 
 	// Set has what Options.Set says of the line, by placeholder.
 	Set map[string]string
@@ -33,6 +38,9 @@ type Line struct {
 // Ended is when the answer was over, and the line was written.
 func (l *Line) Ended() time.Time { return l.Begun.Add(l.Duration) }
 
+// Lasts reports whether the answer took so long that signs of life came of it meanwhile.
+func (l *Line) Lasts() bool { return l.Duration > goesOn }
+
 // Format is how lines are read, beyond what every log has.
 type Format struct {
 	// Fields says where a line has what it does not have by its format: by a name (time,
@@ -43,6 +51,29 @@ type Format struct {
 	// Set says which fields have the values of placeholders: names of Fields, or paths
 	// in JSON.
 	Set map[string]string
+
+	found map[string]*atomic.Bool // whether a line had what Fields and Set name, by what they name
+}
+
+// watch begins to watch which of the fields there are.
+func (f *Format) watch() {
+	f.found = make(map[string]*atomic.Bool)
+	for _, where := range f.Fields {
+		f.found[where] = new(atomic.Bool)
+	}
+	for _, name := range f.Set {
+		f.found[cmp.Or(f.Fields[name], name)] = new(atomic.Bool)
+	}
+}
+
+// missed are the fields that no line had.
+func (f *Format) missed() (names []string) {
+	for _, where := range slices.Sorted(maps.Keys(f.found)) {
+		if !f.found[where].Load() {
+			names = append(names, where)
+		}
+	}
+	return names
 }
 
 // Parse reads a line of Caddy's JSON access log, or of nginx' combined format. It is

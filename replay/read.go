@@ -92,6 +92,24 @@ type parsed struct {
 	begins string // of one that cannot be read
 }
 
+// appendLine appends a line, with what ends it, to a text. One that is too long is not
+// appended.
+func appendLine(text []byte, in *bufio.Reader) (_ []byte, long bool, err error) {
+	start := len(text)
+	piece, err := in.ReadSlice('\n')
+	text = append(text, piece...)
+	for errors.Is(err, bufio.ErrBufferFull) {
+		piece, err = in.ReadSlice('\n')
+		if len(text)-start <= maxLine {
+			text = append(text, piece...)
+		}
+	}
+	if len(text)-start > maxLine {
+		return text[:start], true, err
+	}
+	return text, false, err
+}
+
 // batches cuts the log into pieces of whole lines.
 func (s *source) batches(ctx context.Context, yield func(*batch) bool) {
 	in, err := s.lines()
@@ -104,20 +122,12 @@ func (s *source) batches(ctx context.Context, yield func(*batch) bool) {
 		b := &batch{first: n, text: make([]byte, 0, batchBytes+4096)}
 		// What has come goes on, rather than wait for more, which may take long in a pipe.
 		for len(b.text) < batchBytes && err == nil && b.long == 0 && (len(b.text) == 0 || in.Buffered() > 0) {
-			var piece []byte
-			piece, err = in.ReadSlice('\n')
+			var long bool
 			start := len(b.text)
-			b.text = append(b.text, piece...)
-			for errors.Is(err, bufio.ErrBufferFull) {
-				piece, err = in.ReadSlice('\n')
-				if len(b.text)-start <= maxLine {
-					b.text = append(b.text, piece...)
-				}
+			if b.text, long, err = appendLine(b.text, in); long {
+				b.long = n
 			}
-			if len(b.text)-start > maxLine {
-				b.text, b.long = b.text[:start], n
-			}
-			if len(b.text) > start || b.long > 0 {
+			if len(b.text) > start || long {
 				n++
 			}
 		}
@@ -212,12 +222,9 @@ func (r *reader) next(ctx context.Context) *parsed {
 	return p
 }
 
-// lasting finds the answers of a log that took longer than a time: they are written
-// long after they began.
+// lasting finds the answers of a log that can be read again which took longer than a
+// time: they are written long after they began.
 func (s *source) lasting(ctx context.Context, f *Format, longer time.Duration) (found []Line, err error) {
-	if !s.again {
-		return nil, nil
-	}
 	defer func() {
 		s.passed.Store(0)
 		_, rewound := s.file.Seek(0, io.SeekStart)
@@ -229,16 +236,9 @@ func (s *source) lasting(ctx context.Context, f *Format, longer time.Duration) (
 	}
 	line := make([]byte, 0, 4096)
 	for n := 1; ctx.Err() == nil; n++ {
-		line = line[:0]
-		piece, err := in.ReadSlice('\n')
-		line = append(line, piece...)
-		for errors.Is(err, bufio.ErrBufferFull) {
-			piece, err = in.ReadSlice('\n')
-			if len(line) <= maxLine {
-				line = append(line, piece...)
-			}
-		}
-		if len(line) <= maxLine && f.mayLast(line, longer) {
+		var err error
+		line, _, err = appendLine(line[:0], in)
+		if f.mayLast(line, longer) {
 			if l, ok, err := f.Parse(bytes.TrimRight(line, "\r\n")); ok && err == nil && l.Duration > longer {
 				l.File, l.Number = s.name, n
 				found = append(found, l)

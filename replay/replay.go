@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/streamguard/streamguard/audience"
@@ -21,9 +23,9 @@ type Site interface {
 	// says; while it does, Goes is called.
 	Request(l *Line) Became
 	// Goes says that the answer to a request is still being sent.
-	Goes(l *Line, at time.Time)
+	Goes(l *Line)
 	// Ended says that it has been sent, a while ago.
-	Ended(l *Line, at time.Time)
+	Ended(l *Line)
 	// Sweep forgets what is over.
 	Sweep()
 }
@@ -121,6 +123,7 @@ type place struct{ log, line int }
 // so it does with the error of a log that cannot be read further.
 func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options) (*audience.Lines, error) {
 	r := &run{Options: o, site: site, clock: clock, found: make(map[place]bool)}
+	o.Format.watch()
 	again := true
 	sources := make([]*source, len(logs))
 	for i, name := range logs {
@@ -139,7 +142,7 @@ func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options
 				return nil, err
 			}
 			for i := range long {
-				if l := &long[i]; r.within(l) {
+				if l := &long[i]; r.within(l) && r.wanted(l) {
 					l.early, r.found[place{n, l.Number}] = true, true
 					r.add(l)
 				}
@@ -152,6 +155,9 @@ func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options
 		r.until = r.until.Add(100 * 365 * 24 * time.Hour)
 	}
 	r.happen()
+	if missed := o.Format.missed(); len(missed) > 0 && r.lines.Judged > 0 {
+		err = errors.Join(err, fmt.Errorf("no line has a field %s (in JSON, fields are known by their keys; in text, by their positions from 1)", strings.Join(missed, ", ")))
+	}
 	return &r.lines, err
 }
 
@@ -179,7 +185,9 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 		}
 		switch {
 		case !r.within(l):
-			r.lines.Other++
+			r.lines.Outside++
+		case !r.wanted(l):
+			r.lines.Elsewhere++
 		case l.Duration <= outOfOrder || !r.found[place{first, l.Number}]:
 			r.add(l)
 			r.waiting++
@@ -220,11 +228,13 @@ func (r *run) nextOf(ctx context.Context, from *reader) *parsed {
 	}
 }
 
-// within reports whether a line is of what is replayed.
+// within reports whether a line is of the time that is replayed.
 func (r *run) within(l *Line) bool {
-	return (r.From.IsZero() || !l.Begun.Before(r.From)) && (r.To.IsZero() || l.Begun.Before(r.To)) &&
-		(r.Hosts == nil || l.Host == "" || r.Hosts(l.Host))
+	return (r.From.IsZero() || !l.Begun.Before(r.From)) && (r.To.IsZero() || l.Begun.Before(r.To))
 }
+
+// wanted reports whether a line is of a host that is replayed.
+func (r *run) wanted(l *Line) bool { return r.Hosts == nil || l.Host == "" || r.Hosts(l.Host) }
 
 func (r *run) add(l *Line) { r.push(event{at: l.Begun, line: l}) }
 
@@ -285,13 +295,13 @@ func (r *run) do(e event) {
 			return
 		}
 	case goes:
-		r.site.Goes(e.line, r.clock.now)
+		r.site.Goes(e.line)
 	case ended:
-		r.site.Ended(e.line, r.clock.now)
+		r.site.Ended(e.line)
 		return
 	}
 	switch end := e.line.Ended(); {
-	case e.line.Duration <= goesOn:
+	case !e.line.Lasts():
 	case e.at.Add(goesOn).Before(end):
 		r.push(event{at: e.at.Add(goesOn), line: e.line, kind: goes})
 	default:
@@ -304,10 +314,9 @@ func (r *run) tell(sources []*source) {
 	for _, s := range sources {
 		p.Bytes += s.passed.Load()
 		p.All += s.size
-		if !s.again {
-			p.All = -1 << 62
-		}
 	}
-	p.All = max(p.All, 0)
+	if slices.ContainsFunc(sources, func(s *source) bool { return !s.again }) {
+		p.All = 0
+	}
 	r.Progress(p)
 }

@@ -113,9 +113,9 @@ func (r *recorder) Request(l *Line) Became {
 	r.note("request", l)
 	return Judged
 }
-func (r *recorder) Goes(l *Line, at time.Time)  { r.note("goes", l) }
-func (r *recorder) Ended(l *Line, at time.Time) { r.note("ended", l) }
-func (r *recorder) Sweep()                      {}
+func (r *recorder) Goes(l *Line)  { r.note("goes", l) }
+func (r *recorder) Ended(l *Line) { r.note("ended", l) }
+func (r *recorder) Sweep()        {}
 func (r *recorder) note(what string, l *Line) {
 	r.happened = append(r.happened, fmt.Sprintf("%v %s %s", r.clock.Now().Sub(time.Unix(1000, 0)), what, l.URI))
 }
@@ -140,7 +140,7 @@ func replayed(t *testing.T, o Options, logs ...string) (*recorder, []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r, append(r.happened, fmt.Sprintf("read %d, judged %d, other %d, broken %d, late %d, all %v", lines.Read, lines.Judged, lines.Other, lines.Broken, lines.Late, lines.Exhausted), lines.BrokenAt)
+	return r, append(r.happened, fmt.Sprintf("read %d, judged %d, other %d, elsewhere %d, outside %d, broken %d, late %d, all %v", lines.Read, lines.Judged, lines.Other, lines.Elsewhere, lines.Outside, lines.Broken, lines.Late, lines.Exhausted), lines.BrokenAt)
 }
 
 func check(t *testing.T, got []string, want ...string) {
@@ -157,18 +157,18 @@ func TestRequestsComeInTheirOwnOrder(t *testing.T) {
 		line(5, 0, "/b")+line(6, 3, "/a")+line(130, 0, "/d")+line(131, 100, "/c"), // c began long before it was written
 		line(5.5, 0, "/second-node"))
 	check(t, got, "3s request /a", "5s request /b", "5.5s request /second-node", "31s request /c", "46s goes /c", "1m1s goes /c", "1m16s goes /c",
-		"1m31s goes /c", "1m46s goes /c", "2m1s goes /c", "2m10s request /d", "2m16s ended /c", "read 5, judged 5, other 0, broken 0, late 0, all true", ".")
+		"1m31s goes /c", "1m46s goes /c", "2m1s goes /c", "2m10s request /d", "2m16s ended /c", "read 5, judged 5, other 0, elsewhere 0, outside 0, broken 0, late 0, all true", ".")
 }
 
 func TestTimesThatGoBack(t *testing.T) {
 	_, got := replayed(t, Options{}, line(500, 0, "/a")+line(600, 0, "/b")+line(10, 0, "/late")+line(601, 0, "/c"))
-	check(t, got, "8m20s request /a", "8m20s request /late", "10m0s request /b", "10m1s request /c", "read 4, judged 4, other 0, broken 0, late 1, all true", ".")
+	check(t, got, "8m20s request /a", "8m20s request /late", "10m0s request /b", "10m1s request /c", "read 4, judged 4, other 0, elsewhere 0, outside 0, broken 0, late 1, all true", ".")
 }
 
 func TestOnlyAPartIsReplayed(t *testing.T) {
 	o := Options{From: time.Unix(1002, 0), To: time.Unix(1004, 0), Hosts: func(host string) bool { return host == "a.example" }}
 	_, got := replayed(t, o, line(1, 0, "/1")+line(2, 0, "/2")+line(3, 0, "/3")+strings.Replace(line(3, 0, "/other"), "a.example", "b.example", 1)+line(4, 0, "/4"))
-	check(t, got, "2s request /2", "3s request /3", "read 5, judged 2, other 3, broken 0, late 0, all true", ".")
+	check(t, got, "2s request /2", "3s request /3", "read 5, judged 2, other 0, elsewhere 1, outside 2, broken 0, late 0, all true", ".")
 }
 
 // Answers that last long are found before the rest is read: each counts once, within
@@ -177,13 +177,13 @@ func TestLongAnswersCountOnce(t *testing.T) {
 	o := Options{To: time.Unix(1200, 0)}
 	_, got := replayed(t, o, line(50, 40, "/found")+strings.Replace(line(60, 32, "/not-found"), `"duration"`, `"Duration"`, 1)+line(300, 50, "/out"))
 	check(t, got, "10s request /found", "25s goes /found", "28s request /not-found", "40s goes /found", "43s goes /not-found", "55s ended /found",
-		"58s goes /not-found", "1m5s ended /not-found", "read 3, judged 2, other 1, broken 0, late 0, all true", ".")
+		"58s goes /not-found", "1m5s ended /not-found", "read 3, judged 2, other 0, elsewhere 0, outside 1, broken 0, late 0, all true", ".")
 }
 
 // What cannot be read is counted, and the first of it is shown.
 func TestBrokenLines(t *testing.T) {
 	_, got := replayed(t, Options{}, line(1, 0, "/1")+"\n\r\n{broken\n"+strings.Repeat("x", 3<<20)+"\n"+line(2, 0, "/2")+"\x00\x00\n"+strings.TrimSuffix(line(3, 0, "/3"), "\n"))
-	check(t, got, "1s request /1", "2s request /2", "3s request /3", "read 6, judged 3, other 0, broken 3, late 0, all true",
+	check(t, got, "1s request /1", "2s request /2", "3s request /3", "read 6, judged 3, other 0, elsewhere 0, outside 0, broken 3, late 0, all true",
 		"0.log, line 4: invalid character 'b' looking for beginning of object key string: \"{broken\"")
 }
 

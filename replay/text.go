@@ -46,46 +46,29 @@ func (f *Format) parseText(b []byte) (l Line, ok bool, err error) {
 	if len(request) < 2 && (f.Fields["uri"] == "" || f.Fields["method"] == "") {
 		return l, false, nil // nginx logs what was no request, too
 	}
-	l = Line{Client: field(clientAt), User: field(userAt), Header: make(http.Header)}
+	l = Line{Text: true, Client: field(clientAt), User: field(userAt), Header: make(http.Header)}
 	if len(request) >= 2 {
 		l.Method, l.URI = request[0], request[1]
 	}
 	if l.Status, err = strconv.Atoi(field(statusAt)); err != nil && f.Fields["status"] == "" {
 		return l, false, fmt.Errorf("status %q is no number", field(statusAt))
 	}
-	for name, n := range map[string]int{"Referer": refererAt, "User-Agent": agentAt} {
-		if value := field(n); value != "" {
-			l.Header.Set(name, value)
-		}
+	if referer := field(refererAt); referer != "" {
+		l.Header.Set("Referer", referer)
 	}
-	for name, position := range f.Fields {
-		n, _ := strconv.Atoi(position)
-		value := field(n)
-		switch {
-		case value == "":
-		case name == "time":
-			if written, err = moment(value); err != nil {
-				return l, false, err
-			}
-		default:
-			if err := l.set(name, value); err != nil {
-				return l, false, err
-			}
-		}
+	if agent := field(agentAt); agent != "" {
+		l.Header.Set("User-Agent", agent)
 	}
-	for placeholder, name := range f.Set {
-		position := name
-		if named, there := f.Fields[name]; there {
-			position = named
+	err = f.fill(&l, &written, func(position string) (string, bool) {
+		n, err := strconv.Atoi(position)
+		if err != nil && (position == "user" || position == "user_id") {
+			n = userAt
 		}
-		n, _ := strconv.Atoi(position)
 		value := field(n)
-		switch {
-		case value != "":
-		case name == "user" || name == "user_id":
-			value = field(userAt)
-		}
-		l.setPlaceholder(placeholder, value)
+		return value, value != ""
+	})
+	if err != nil {
+		return l, false, err
 	}
 	if l.Begun = written.Add(-l.Duration); written.IsZero() || time.Unix(0, 0).After(written) {
 		return l, false, errors.New("it does not say when")

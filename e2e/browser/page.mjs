@@ -1,16 +1,11 @@
 // A page with one player, named in its query. How the player is started and
 // stopped is in docs/players.md; here is what only tests do to it.
 import { nameOf, reason, release, releaseByBeacon, reserve, whenFree, withToken } from '/docs/streamguard.js'
+import { loadPlayer, seconds } from './library.mjs'
 
 const query = new URLSearchParams(location.search)
-const libraries = {
-	hls: 'hls.js/dist/hls.min.js',
-	dash: 'dashjs/dist/modern/umd/dash.all.min.js',
-	shaka: 'shaka-player/dist/shaka-player.compiled.js',
-	video: 'video.js/dist/video.min.js',
-}
 const name = query.get('player')
-if (libraries[name]) await loadScript('node_modules/' + libraries[name])
+await loadPlayer(name)
 const { play } = await import(`/docs/${name}.js`)
 
 let started // of those that wait
@@ -143,16 +138,4 @@ function newVideo() {
 	const video = Object.assign(document.createElement('video'), { muted: true, autoplay: true })
 	document.body.append(video)
 	return video
-}
-
-function seconds(ranges) {
-	let sum = 0
-	for (let i = 0; i < ranges.length; i++) sum += ranges.end(i) - ranges.start(i)
-	return sum
-}
-
-function loadScript(src) {
-	return new Promise((onload, onerror) => {
-		document.head.append(Object.assign(document.createElement('script'), { src, onload, onerror }))
-	})
 }

@@ -1,13 +1,9 @@
 // A page with one player, named in its query, as it is used where nobody has heard
 // of a gate. Traces (testdata/traces) are recorded with it.
-const libraries = {
-	hls: 'hls.js/dist/hls.min.js',
-	dash: 'dashjs/dist/modern/umd/dash.all.min.js',
-	shaka: 'shaka-player/dist/shaka-player.compiled.js',
-	video: 'video.js/dist/video.min.js',
-}
+import { loadPlayer, seconds } from './library.mjs'
+
 const name = new URLSearchParams(location.search).get('player')
-if (libraries[name]) await loadScript('node_modules/' + libraries[name])
+await loadPlayer(name)
 
 const video = () => document.querySelector('video') // video.js makes new ones
 const absolute = (url) => new URL(url, location).href
@@ -60,15 +56,3 @@ Object.assign(window, {
 	state: () => ({ time: video().currentTime, played: seconds(video().played), refusals: [] }),
 })
 document.title = 'ready'
-
-function seconds(ranges) {
-	let sum = 0
-	for (let i = 0; i < ranges.length; i++) sum += ranges.end(i) - ranges.start(i)
-	return sum
-}
-
-function loadScript(src) {
-	return new Promise((onload, onerror) => {
-		document.head.append(Object.assign(document.createElement('script'), { src, onload, onerror }))
-	})
-}
