@@ -24,6 +24,10 @@ import (
 	"github.com/streamguard/streamguard/guard"
 )
 
+// Here a playback is over sooner after its connections than in life: tests need not wait
+// for it.
+func init() { connections = connection.New(connection.After/5, countClosed) }
+
 // hungUp has connections known by a registry of a test's own, and keeps in mind whose
 // guards it closes.
 type hungUp struct {
@@ -433,6 +437,20 @@ func TestTheSlotOfAClosedPlaybackIsFree(t *testing.T) {
 		t.Errorf("when the next has started: %q", got)
 	}
 	s.call(429, "GET", "/v/another/1.ts")
+}
+
+// A phone that starts while the television has just been switched off waits until that
+// is certain.
+func TestAStartWaitsForAnEnding(t *testing.T) {
+	all := connections
+	connections = connection.New(300*time.Millisecond, countClosed)
+	t.Cleanup(func() { connections = all })
+	s := serve(t, "SITE {\nstream_guard {\n"+user+"playback stream\nlimit 1\n}\nrespond media\n}")
+	tv := newApp(s, "u")
+	tv.get("/v/tv/1.ts", "/v/tv/2.ts")
+	tv.CloseIdleConnections()
+	s.call(200, "GET", "/v/phone/1.ts", "User-Agent", "phone")
+	s.call(429, "GET", "/v/tv/3.ts")
 }
 
 // A box with one place changes channels within a second. Its channels are endless.

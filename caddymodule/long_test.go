@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -195,22 +196,25 @@ func TestARevokedChannelIsCut(t *testing.T) {
 	byVersion(t, func(t *testing.T, change ...func(*http.Transport)) {
 		c := newChannels(t)
 		s := c.serve(t, "limit 5")
-		for i, path := range []string{"/live/1.ts", "/fast/1.ts", "/fast/2.ts?CMCD=sid%3D%22a%22"} {
-			p := newApp(s, fmt.Sprintf("%d-%d", len(t.Name()), i), change...)
-			if strings.HasPrefix(path, "/fast") { // a write to it is under way forever
-				p.open(path)
-			} else {
-				p.watch(path)
-			}
-			origin, _, _ := strings.Cut(path, "?")
-			c.sends(t, origin, 1)
-			administer[any](t, 200, "DELETE", "/stream_guard/users/"+p.user, "")
-			c.sends(t, origin, 0)
-			// On the same connection, where that is left.
-			if code := p.refused(path); code != "GUARD_REVOKED" {
-				t.Errorf("%s: %s", path, code)
-			}
-			p.get("/live/segment.ts?CMCD=sid%3D%22another%22")
+		for _, path := range []string{"/live/1.ts", "/fast/1.ts", "/fast/2.ts?CMCD=sid%3D%22a%22"} {
+			t.Run(path[1:5], func(t *testing.T) {
+				t.Parallel()
+				p := newApp(s, t.Name(), change...)
+				if strings.HasPrefix(path, "/fast") { // a write to it is under way forever
+					p.open(path)
+				} else {
+					p.watch(path)
+				}
+				origin, _, _ := strings.Cut(path, "?")
+				c.sends(t, origin, 1)
+				administer[any](t, 200, "DELETE", "/stream_guard/users/"+url.PathEscape(p.user), "")
+				c.sends(t, origin, 0)
+				// On the same connection, where that is left.
+				if code := p.refused(path); code != "GUARD_REVOKED" {
+					t.Errorf("%s: %s", path, code)
+				}
+				p.get("/live/segment.ts?CMCD=sid%3D%22another%22")
+			})
 		}
 	})
 }

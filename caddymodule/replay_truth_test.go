@@ -23,7 +23,7 @@ import (
 	"github.com/streamguard/streamguard/replay"
 )
 
-var viewers = flag.Int("viewers", 600, "users of whom a day is written as a log and replayed, for each kind of player")
+var viewers = flag.Int("viewers", 300, "users of whom a day is written as a log and replayed, for each kind of player")
 
 // watched is a playback as it was.
 type watched struct {

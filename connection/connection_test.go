@@ -30,14 +30,19 @@ type world struct {
 	held     atomic.Int64 // stores that endings have not given back
 
 	mu     sync.Mutex
-	closed []string // ids and the seconds after which their guards were closed
+	closed []string      // ids and the seconds after which their guards were closed
+	hangs  chan struct{} // the store answers when it is closed; nil: at once
 }
 
 // HangUp implements Closer.
 func (w *world) HangUp(_ context.Context, user string, id guard.ID) (bool, error) {
+	at := time.Since(w.start).Truncate(100 * time.Millisecond)
+	if w.hangs != nil {
+		<-w.hangs
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.closed = append(w.closed, fmt.Sprintf("%s %s %v", user, string(id[:1]), time.Since(w.start).Truncate(100*time.Millisecond)))
+	w.closed = append(w.closed, fmt.Sprintf("%s %s %v", user, string(id[:1]), at))
 	return true, nil
 }
 

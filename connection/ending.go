@@ -141,6 +141,9 @@ func (r *Registry) due() {
 		go func() {
 			defer func() { <-r.slots }()
 			r.close(context.Background(), e, false)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			delete(r.closing, e.key())
 		}()
 	}
 }
@@ -159,6 +162,7 @@ func (r *Registry) next() *ending {
 		r.left[0] = nil
 		r.left = r.left[1:]
 		if first.playback.ending == first && r.take(first) {
+			r.closing[first.key()] = struct{}{}
 			return first
 		}
 	}
@@ -175,6 +179,29 @@ func (r *Registry) close(ctx context.Context, e *ending, hurried bool) bool {
 		r.onClosed(hurried)
 	}
 	return closed
+}
+
+// soon is how long a guard takes to be closed, once that is due.
+var soon = guard.Paced(50 * time.Millisecond)
+
+// Due is how long it takes until the guard of one of some playbacks may be closed,
+// because its client has left it. It is 0 where none is to be.
+func (r *Registry) Due(closer Closer, playbacks []guard.Guard) (first time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range playbacks {
+		k := key{closer, playbacks[i].ID}
+		due := time.Duration(0)
+		if _, now := r.closing[k]; now {
+			due = soon
+		} else if p := r.playbacks[k]; p != nil && p.ending != nil {
+			due = max(time.Duration(p.ending.at+int64(r.after)-r.now()), 0) + soon
+		}
+		if first == 0 || due > 0 && due < first {
+			first = due
+		}
+	}
+	return first
 }
 
 // Hurry closes at once the guards of what the client of a start has left, without

@@ -63,6 +63,7 @@ type Registry struct {
 	known     int                  // playbacks on connections, and those that are over
 	left      []*ending            // in the order of their time
 	leavers   map[viewer]*ending   // the newest of a viewer's
+	closing   map[key]struct{}     // whose time is over, and whose guard is being closed
 	answers   map[guard.ID]*ending // those of endless answers,
 	ends      atomic.Int64         // and how many they are
 	armed     bool                 // a timer runs, or what is due is being closed
@@ -83,6 +84,7 @@ func New(after time.Duration, onClosed func(hurried bool)) *Registry {
 		start:     time.Now().Add(-time.Millisecond), // no moment is 0
 		playbacks: make(map[key]*playback),
 		leavers:   make(map[viewer]*ending),
+		closing:   make(map[key]struct{}),
 		answers:   make(map[guard.ID]*ending),
 		slots:     make(chan struct{}, atOnce),
 	}

@@ -59,6 +59,41 @@ func TestTheNextStartOfTheSameClientDoesNotWait(t *testing.T) {
 	})
 }
 
+// Another client's start waits until it is known whether what is in its way is over.
+func TestHowLongAnotherStartWaits(t *testing.T) {
+	withWorld(t, func(w *world) {
+		closes := make(chan struct{})
+		w.hangs = closes
+		inTheWay := []guard.Guard{{ID: guard.ID{'a'}}, {ID: guard.ID{'b'}}, {ID: guard.ID{'c'}}}
+		expect := func(want time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			if got := w.registry.Due(w, inTheWay); got != want {
+				t.Errorf("it waits %v, want %v", got, want)
+			}
+		}
+		a, b := w.client(), w.client()
+		a.get("a/1", "a/2")
+		b.get("b/1", "b/2")
+		expect(0)
+		b.CloseIdleConnections()
+		expect(After + soon)
+		time.Sleep(2 * time.Second)
+		a.CloseIdleConnections()
+		expect(After + soon - 2*time.Second)
+		a.get("a/3") // it was not over
+		expect(After + soon - 2*time.Second)
+		time.Sleep(After) // the store does not answer
+		expect(soon)
+		if other := w.registry.Due(hangs{}, inTheWay); other != 0 {
+			t.Errorf("a start in another store waits %v", other)
+		}
+		close(closes)
+		expect(0)
+		w.expect("u b 5s")
+	})
+}
+
 // A viewer of live television who zaps on one connection of HTTP/2.
 func TestManyPlaybacksOnOneConnection(t *testing.T) {
 	withWorld(t, func(w *world) {

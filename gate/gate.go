@@ -347,7 +347,7 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 		claim.Patience = g.manifests.patience(r)
 	}
 	policy, waited := g.policy(r), false
-	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, Hurry(g.Hurry).asking(ctx, func(c guard.Claim) (v guard.Verdict, err error) {
+	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, asking(ctx, g, func(c guard.Claim) (v guard.Verdict, err error) {
 		waited = c.Waited
 		v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
 		return v, err

@@ -8,20 +8,37 @@ import (
 	"github.com/streamguard/streamguard/guard"
 )
 
-// Hurry closes at once the guards of what a claim's client has left a moment ago,
-// and reports whether there were any. A box that changes channels asks for the next
-// one before it is certain that the last is over.
-type Hurry func(ctx context.Context, c *guard.Claim, v *guard.Verdict) bool
+// Leavers knows whose clients have left a moment ago: it is not certain yet that they do
+// not come back, and a start finds no room.
+type Leavers interface {
+	// Hurry closes at once the guards of what a claim's own client has left, and reports
+	// whether there were any. A box that changes channels asks for the next one before
+	// it is certain that the last is over.
+	Hurry(ctx context.Context, c *guard.Claim, v *guard.Verdict) bool
+	// Due is how long it takes until one of the guards in the way may be closed, and the
+	// claim is to be made again. It is 0 where none is to be.
+	Due(c *guard.Claim, v *guard.Verdict) time.Duration
+}
 
 // asking is ask for a start that finds no room: it asks once more if there may be
-// some now.
-func (h Hurry) asking(ctx context.Context, ask func(guard.Claim) (guard.Verdict, error)) func(guard.Claim) (guard.Verdict, error) {
+// some now, and is in doubt if there may be some soon.
+func asking(ctx context.Context, l Leavers, ask func(guard.Claim) (guard.Verdict, error)) func(guard.Claim) (guard.Verdict, error) {
 	return func(c guard.Claim) (guard.Verdict, error) {
 		v, err := ask(c)
-		if err != nil || v.Outcome.Pass() || v.Outcome == guard.Revoked || h == nil || !h(ctx, &c, &v) {
+		if err != nil || v.Outcome.Pass() || v.Outcome == guard.Revoked || l == nil {
 			return v, err
 		}
-		return ask(c)
+		if l.Hurry(ctx, &c, &v) {
+			if v, err = ask(c); err != nil || v.Outcome.Pass() {
+				return v, err
+			}
+		}
+		switch due := l.Due(&c, &v); {
+		case due == 0:
+		case v.Outcome == guard.Rejected, v.Outcome == guard.Doubted && due < v.FreeIn:
+			v.Outcome, v.FreeIn = guard.Doubted, due
+		}
+		return v, nil
 	}
 }
 
@@ -48,6 +65,18 @@ func (g *Gate) Hurry(ctx context.Context, c *guard.Claim, v *guard.Verdict) bool
 	}
 	g.Keeper.Reconsider(c.ID)
 	return true
+}
+
+// Due is that of the gate's connections. Who does not wait is told at once.
+func (g *Gate) Due(c *guard.Claim, v *guard.Verdict) time.Duration {
+	if g.Connections == nil || c.Patience == 0 {
+		return 0
+	}
+	due := g.Connections.Due(g.Keeper, v.InTheWay)
+	if due > 0 {
+		g.Keeper.Reconsider(c.ID)
+	}
+	return due
 }
 
 func (g *Gate) playback(c *guard.Claim) *connection.Playback {
