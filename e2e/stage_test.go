@@ -16,15 +16,16 @@ import (
 // docs/players.md consists of, the sample media, and live channels of it.
 type stage struct {
 	url  string // of the origin itself, which no gate is in front of
+	mux  *http.ServeMux
 	mu   sync.Mutex
 	uris map[string][]string // that were asked for, by user
 }
 
 func newStage(t *testing.T) *stage {
 	t.Helper()
-	s := &stage{uris: make(map[string][]string)}
-	modules := modules(t)
 	mux := http.NewServeMux()
+	s := &stage{mux: mux, uris: make(map[string][]string)}
+	modules := modules(t)
 	mux.Handle("/player/", http.StripPrefix("/player/", http.FileServer(http.Dir("browser"))))
 	mux.Handle("/media/", http.FileServer(http.Dir(root+"/testdata")))
 	mux.HandleFunc("/apart/", apart)
