@@ -301,7 +301,21 @@ func TestWhatAClosingSays(t *testing.T) {
 				time.Sleep(10 * time.Second)
 				c.get("a/2")
 			}
-		}, []string{"u a 9s"}}, // once, and it has its guard back a second later
+		}, nil},
+		"players that were silent, and are over after one that was not": {func(w *world) {
+			silent := w.client()
+			silent.get("a/1", "a/2")
+			time.Sleep(4 * time.Second)
+			silent.CloseIdleConnections() // it would have asked until 10.5s
+			other := w.client()
+			other.get("b/1", "b/2")
+			other.CloseIdleConnections() // over at 9s
+			time.Sleep(time.Second)
+			third := w.client()
+			third.get("c/1", "c/2")
+			time.Sleep(2 * time.Second)
+			third.CloseIdleConnections() // over at 12s
+		}, []string{"u a 10.5s", "u b 9s", "u c 12s"}},
 		"ffmpeg, which lets go of one of two connections and goes on": {func(w *world) {
 			manifests, segments := w.client(), w.client()
 			for range 5 {

@@ -1,7 +1,9 @@
 package connection
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
@@ -11,6 +13,14 @@ import (
 // endless answer, a playback is over, if nothing is asked for it meanwhile.
 var After = guard.Paced(5 * time.Second)
 
+// A client that was silent for so long before it closed a connection may close those
+// that are idle, and play segments that are as long as they get: it is not over before it
+// would have asked for the next one.
+var (
+	idles   = guard.Paced(3 * time.Second)
+	segment = guard.Paced(10500 * time.Millisecond)
+)
+
 const (
 	atOnce     = 8 // guards that are closed at once
 	maxHurried = 8 // guards that a start has closed
@@ -19,7 +29,7 @@ const (
 // ending is that a playback is over, unless something is asked for it soon.
 type ending struct {
 	*playback
-	at      int64
+	due     int64
 	server  *Server // whose connection its client has closed last; nil where an endless answer is over
 	release func()  // gives back the store; may be nil
 
@@ -72,15 +82,22 @@ func (r *Registry) Asked(id guard.ID) {
 
 // end says that a playback is over.
 func (r *Registry) end(p *playback, server *Server, release func()) {
-	e := &ending{playback: p, at: r.now(), server: server, release: release, older: r.leavers[p.viewer()]}
+	now := r.now()
+	e := &ending{playback: p, due: now + int64(r.after), server: server, release: release, older: r.leavers[p.viewer()]}
+	if server != nil && now-p.asked >= int64(idles) {
+		e.due = max(e.due, p.asked+int64(segment))
+	}
 	if e.older != nil {
 		e.older.newer = e
 	}
 	p.ending, r.leavers[p.viewer()] = e, e
-	r.left = append(r.left, e)
-	if !r.armed {
-		r.armed = true
-		time.AfterFunc(r.after, r.due)
+	i, _ := slices.BinarySearchFunc(r.left, e.due+1, func(other *ending, due int64) int { return cmp.Compare(other.due, due) })
+	r.left = slices.Insert(r.left, i, e)
+	switch wait := time.Duration(e.due - now); {
+	case !r.armed:
+		r.armed, r.timer = true, time.AfterFunc(wait, r.due)
+	case i == 0 && r.timer.Stop():
+		r.timer.Reset(wait)
 	}
 }
 
@@ -155,8 +172,8 @@ func (r *Registry) next() *ending {
 	defer r.mu.Unlock()
 	for len(r.left) > 0 {
 		first := r.left[0]
-		if wait := first.at + int64(r.after) - r.now(); wait > 0 {
-			time.AfterFunc(time.Duration(wait), r.due)
+		if wait := first.due - r.now(); wait > 0 {
+			r.timer = time.AfterFunc(time.Duration(wait), r.due)
 			return nil
 		}
 		r.left[0] = nil
@@ -195,7 +212,7 @@ func (r *Registry) Due(closer Closer, playbacks []guard.Guard) (first time.Durat
 		if _, now := r.closing[k]; now {
 			due = soon
 		} else if p := r.playbacks[k]; p != nil && p.ending != nil {
-			due = max(time.Duration(p.ending.at+int64(r.after)-r.now()), 0) + soon
+			due = max(time.Duration(p.ending.due-r.now()), 0) + soon
 		}
 		if first == 0 || due > 0 && due < first {
 			first = due

@@ -66,7 +66,8 @@ type Registry struct {
 	closing   map[key]struct{}     // whose time is over, and whose guard is being closed
 	answers   map[guard.ID]*ending // those of endless answers,
 	ends      atomic.Int64         // and how many they are
-	armed     bool                 // a timer runs, or what is due is being closed
+	armed     bool                 // the timer runs, or what is due is being closed
+	timer     *time.Timer
 	slots     chan struct{}
 }
 
