@@ -50,10 +50,11 @@ type shard struct {
 	results [MaxLimit + 1]outcome // by policy
 	rules   []ruleOutcome
 
-	requests, playbacks, attempts, selves, renamed int64
-	latest                                         int64 // moment at which something was seen
+	requests, playbacks, attempts, beyond, selves, renamed int64
+	latest                                                 int64 // moment at which something was seen
 
 	full bool // there was no room for all users
+	long bool // nor for all hours
 }
 
 // span is what there is in a minute.
@@ -256,6 +257,8 @@ func (s *shard) hour(now int64) *hour {
 		h = new(hour)
 		if len(s.hours) < maxSpan {
 			s.hours[now/anHour] = h
+		} else {
+			s.long = true
 		}
 	}
 	return h

@@ -48,6 +48,7 @@ func (a *Audience) Start(s *Start) guard.Verdict {
 		u = new(user) // of whom nothing is kept
 	}
 	if s.Beyond {
+		sh.beyond++
 		return u.judge(s, configured, s.Policy)
 	}
 	p := u.find(s.Claim.ID)
@@ -81,10 +82,10 @@ func (a *Audience) Start(s *Start) guard.Verdict {
 	for n := 1; n <= min(MaxLimit, len(s.Beside)); n++ {
 		sh.judge(u, p, h, s, n, guard.Policy{Limit: n})
 	}
-	for i, rule := range s.Policy.Rules {
-		sh.judgeRule(u, p, h, s, i, rule)
+	for _, rule := range s.Policy.Rules {
+		sh.judgeRule(u, p, h, s, rule)
 	}
-	sh.judgeRule(u, p, h, s, len(s.Policy.Rules), guard.Rule{Limit: s.Policy.Limit, AtLimit: s.Policy.AtLimit})
+	sh.judgeRule(u, p, h, s, guard.Rule{Limit: s.Policy.Limit, AtLimit: s.Policy.AtLimit})
 	return all
 }
 
@@ -134,12 +135,10 @@ func (u *user) judge(s *Start, n int, p guard.Policy) guard.Verdict {
 }
 
 // judgeRule judges a start by one of the configured limits alone.
-func (s *shard) judgeRule(u *user, p *playback, h *hour, start *Start, i int, rule guard.Rule) {
+func (s *shard) judgeRule(u *user, p *playback, h *hour, start *Start, rule guard.Rule) {
+	i := s.row(rule)
 	if i >= maxRules {
 		return
-	}
-	for len(s.rules) <= i {
-		s.rules = append(s.rules, ruleOutcome{rule: rule, lowest: rule.Limit})
 	}
 	o := &s.rules[i]
 	o.lowest, o.rule.Limit = min(o.lowest, rule.Limit), max(o.rule.Limit, rule.Limit)
@@ -148,6 +147,18 @@ func (s *shard) judgeRule(u *user, p *playback, h *hour, start *Start, i int, ru
 		policy = guard.Policy{Limit: guard.Unlimited, Rules: []guard.Rule{rule}}
 	}
 	s.judge(u, p, h, start, firstRule+i, policy)
+}
+
+// row is where the outcome of a configured limit is. The same one may have another
+// number for somebody else.
+func (s *shard) row(rule guard.Rule) int {
+	i := slices.IndexFunc(s.rules, func(o ruleOutcome) bool { return o.rule.Per == rule.Per && o.rule.AtLimit == rule.AtLimit })
+	if i < 0 {
+		if i = len(s.rules); i < maxRules {
+			s.rules = append(s.rules, ruleOutcome{rule: rule, lowest: rule.Limit})
+		}
+	}
+	return i
 }
 
 // thrownOut are the guards that a verdict has ended while somebody was watching.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
@@ -24,6 +25,10 @@ type Report struct {
 	Streams   int64 `json:"streams"`
 	Playbacks int64 `json:"playbacks"` // that began
 	Attempts  int64 `json:"attempts"`  // requests of those, that were refused when they were made
+
+	// Beyond are starts of users who had as many playbacks as a store keeps of one user
+	// who is only observed (guard.MaxObserved): they are in no other number.
+	Beyond int64 `json:"beyond,omitempty"`
 
 	// How many playbacks users have had at once: from the first request of each to its
 	// last.
@@ -52,6 +57,10 @@ type Report struct {
 
 	// There were more users than are remembered: numbers of users are too low.
 	UsersAtLeast bool `json:"usersAtLeast,omitempty"`
+
+	// There were more hours than are remembered, 92 days: the rest is in Hours, Minutes
+	// and Load only in part.
+	LongerThanKept bool `json:"longerThanKept,omitempty"`
 
 	// Of a log: what it does not say and what follows, what was assumed, and what
 	// became of its lines.
@@ -100,6 +109,7 @@ type LimitReport struct {
 // cannot answer says why.
 type RuleReport struct {
 	Rule string `json:"rule"` // as the Caddyfile has it
+	Per  string `json:"per,omitempty"`
 	Outcome
 	Unanswered string `json:"unanswered,omitempty"`
 }
@@ -153,6 +163,7 @@ type Lines struct {
 	BrokenAt  string `json:"brokenAt,omitempty"` // where the first of these is, and what is wrong with it
 	Late      int64  `json:"late"`               // that came out of order, and count for the time at which they came
 	Nobody    int64  `json:"nobody"`             // of nobody
+	Twice     int64  `json:"twice"`              // that another log has, too
 	Exhausted bool   `json:"exhausted"`          // the log was read to its end
 }
 
@@ -178,8 +189,14 @@ func (a *Audience) Report() (_ Report, ok bool) {
 	for n := 1; n <= MaxLimit; n++ {
 		r.Limits = append(r.Limits, LimitReport{n, r.outcome(all.results[n])})
 	}
+	slices.SortStableFunc(all.rules, func(a, b ruleOutcome) int { // those of all the user's playbacks are the last
+		if (a.rule.Per == "") == (b.rule.Per == "") {
+			return 0
+		}
+		return strings.Compare(b.rule.Per, a.rule.Per)
+	})
 	for _, o := range all.rules {
-		r.Rules = append(r.Rules, RuleReport{Rule: o.String(), Outcome: r.outcome(o.outcome)})
+		r.Rules = append(r.Rules, RuleReport{Rule: o.String(), Per: o.rule.Per, Outcome: r.outcome(o.outcome)})
 	}
 	r.Configured = r.outcome(all.results[configured])
 	for _, at := range slices.Sorted(maps.Keys(all.hours)) {
@@ -198,6 +215,8 @@ func (r *Report) add(s, all *shard) {
 	r.Streams += int64(len(s.streams))
 	r.Requests += s.requests
 	r.Attempts += s.attempts
+	r.Beyond += s.beyond
+	r.LongerThanKept = r.LongerThanKept || s.long
 	r.SelfRefusals += s.selves
 	r.Renamed += s.renamed
 	r.UsersAtLeast = r.UsersAtLeast || s.full
@@ -208,9 +227,10 @@ func (r *Report) add(s, all *shard) {
 	for n := range s.results {
 		all.results[n].add(s.results[n])
 	}
-	for i, o := range s.rules {
-		if len(all.rules) <= i {
-			all.rules = append(all.rules, ruleOutcome{rule: o.rule, lowest: o.lowest})
+	for _, o := range s.rules {
+		i := all.row(o.rule)
+		if i >= maxRules {
+			continue
 		}
 		a := &all.rules[i]
 		a.add(o.outcome)

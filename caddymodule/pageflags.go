@@ -45,9 +45,10 @@ func (p *pageFlags) check() error {
 	return os.Remove(f.Name())
 }
 
-// replaces reports whether the page becomes a file: a pipe, for one, is written to.
+// replaces reports whether the page becomes a file: a pipe is written to, and so is what
+// a link leads to.
 func (p *pageFlags) replaces() bool {
-	info, err := os.Stat(p.file)
+	info, err := os.Lstat(p.file)
 	return err != nil || info.Mode().IsRegular() || info.IsDir()
 }
 

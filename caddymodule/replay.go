@@ -41,9 +41,9 @@ import (
 // there; nothing else is.
 type replayed struct {
 	servers [][]step
-	sites   []string // those with a gate, by their hosts; "" has any
+	named   map[string]json.RawMessage // routes of the server at hand
+	sites   []string                   // those with a gate, by their hosts; "" has any
 	gates   []*Handler
-	users   []string // their options user, as in Format.Set
 
 	clock  *replay.Clock
 	store  *memstore.Store
@@ -52,6 +52,7 @@ type replayed struct {
 	said   *said
 
 	set      map[string]string // as Format.Set
+	sources  []string          // what maps go by
 	gave     map[string]bool   // texts with placeholders that have had a value
 	site     string            // the only one, if so
 	host     string            // of lines that have none; "" where they may be of several sites
@@ -76,6 +77,7 @@ type doing struct {
 	gate    *Handler
 	sub     []step
 	changes caddyhttp.MiddlewareHandler
+	source  string // what a map goes by
 }
 
 // changing are the handlers that change what a gate sees of a request, and do nothing
@@ -94,6 +96,7 @@ type missing struct {
 // answering is a playback of which an answer is being sent for long.
 type answering struct {
 	*gate.Passage
+	user    string
 	endless bool
 }
 
@@ -111,19 +114,26 @@ type folder struct {
 	played bool // media was asked for
 }
 
-// newReplayed reads a config.
+// newReplayed reads a config. Of its sites only one is replayed, if it is named; set is
+// as Format.Set.
 func newReplayed(ctx caddy.Context, config []byte, site string, set map[string]string) (*replayed, error) {
 	var c struct {
 		Apps struct {
 			HTTP struct {
 				Servers map[string]struct {
-					Routes []json.RawMessage `json:"routes"`
+					Routes []json.RawMessage          `json:"routes"`
+					Named  map[string]json.RawMessage `json:"named_routes"`
 				} `json:"servers"`
 			} `json:"http"`
 		} `json:"apps"`
 	}
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, err
+	}
+	for placeholder := range set {
+		if !bytes.Contains(bytes.ToLower(config), []byte(strings.ToLower(strings.Trim(placeholder, "{}")))) {
+			return nil, fmt.Errorf("--set: nothing in the config goes by %s", placeholder)
+		}
 	}
 	clock := new(replay.Clock)
 	r := &replayed{
@@ -132,11 +142,13 @@ func newReplayed(ctx caddy.Context, config []byte, site string, set map[string]s
 	}
 	var others []string // sites with a gate that are not the one
 	for _, name := range slices.Sorted(maps.Keys(c.Apps.HTTP.Servers)) {
-		steps, err := r.steps(ctx, c.Apps.HTTP.Servers[name].Routes, nil, site, &others)
+		server := c.Apps.HTTP.Servers[name]
+		r.named = server.Named
+		steps, leads, err := r.steps(ctx, server.Routes, nil, site, &others)
 		if err != nil {
 			return nil, fmt.Errorf("server %s: %w", name, err)
 		}
-		if steps != nil {
+		if leads {
 			r.servers = append(r.servers, steps)
 		}
 	}
@@ -159,9 +171,9 @@ func newReplayed(ctx caddy.Context, config []byte, site string, set map[string]s
 	return r, nil
 }
 
-// steps are the routes that lead to a gate; nil if none does.
-func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []string, site string, others *[]string) (steps []step, err error) {
-	leads := false
+// steps are the routes of a server, or within one, as far as they change something or
+// lead to a gate.
+func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []string, site string, others *[]string) (steps []step, leads bool, err error) {
 	for _, raw := range routes {
 		var route struct {
 			Group    string                   `json:"group"`
@@ -170,7 +182,7 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 			Handle   []json.RawMessage        `json:"handle"`
 		}
 		if err := json.Unmarshal(raw, &route); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		inner := hosts
 		if narrower := hostsIn(route.Match); len(narrower) > 0 {
@@ -186,29 +198,43 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 		for _, raw := range route.Handle {
 			var handler struct {
 				Name   string            `json:"handler"`
+				Source string            `json:"source"`
+				Route  string            `json:"name"`
 				Routes []json.RawMessage `json:"routes"`
 			}
 			if err := json.Unmarshal(raw, &handler); err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			switch {
-			case handler.Name == "subroute":
-				sub, err := r.steps(ctx, handler.Routes, inner, site, others)
+			case handler.Name == "invoke":
+				to, found := r.named[handler.Route]
+				if !found {
+					continue
+				}
+				delete(r.named, handler.Route) // it may invoke itself
+				sub, there, err := r.steps(ctx, []json.RawMessage{to}, inner, site, others)
+				r.named[handler.Route] = to
 				if err != nil {
-					return nil, err
+					return nil, false, err
 				}
 				s.does = append(s.does, doing{sub: sub})
-				leads = leads || sub != nil
+				leads = leads || there
+			case handler.Name == "subroute":
+				sub, to, err := r.steps(ctx, handler.Routes, inner, site, others)
+				if err != nil {
+					return nil, false, err
+				}
+				s.does = append(s.does, doing{sub: sub})
+				leads = leads || to
 			case handler.Name == "stream_guard":
 				h := new(Handler)
 				if err := caddy.StrictUnmarshalJSON(withoutName(raw), h); err != nil {
-					return nil, fmt.Errorf("stream_guard: %w", err)
+					return nil, false, fmt.Errorf("stream_guard: %w", err)
 				}
 				if err := r.provision(h); err != nil {
-					return nil, fmt.Errorf("stream_guard: %w", err)
+					return nil, false, fmt.Errorf("stream_guard: %w", err)
 				}
 				r.gates = append(r.gates, h)
-				r.users = append(r.users, spelled(h.User))
 				if name := strings.Join(inner, ", "); !slices.Contains(r.sites, name) {
 					r.sites = append(r.sites, name)
 				}
@@ -217,24 +243,24 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 			case slices.Contains(changing, handler.Name):
 				mod, err := ctx.LoadModuleByID("http.handlers."+handler.Name, withoutName(raw))
 				if err != nil {
-					return nil, fmt.Errorf("%s: %w", handler.Name, err)
+					return nil, false, fmt.Errorf("%s: %w", handler.Name, err)
 				}
-				s.does = append(s.does, doing{changes: mod.(caddyhttp.MiddlewareHandler)})
+				s.does = append(s.does, doing{changes: mod.(caddyhttp.MiddlewareHandler), source: handler.Source})
+				if handler.Source != "" {
+					r.sources = append(r.sources, handler.Source)
+				}
 			}
 		}
 		if len(route.Match) > 0 {
 			loaded := caddyhttp.Route{MatcherSetsRaw: route.Match}
 			if err := loaded.ProvisionMatchers(ctx); err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			s.matchers = loaded.MatcherSets
 		}
 		steps = append(steps, s)
 	}
-	if !leads {
-		return nil, nil
-	}
-	return steps, nil
+	return steps, leads, nil
 }
 
 // hostsIn are the hosts of a route, none where it goes by something else.
@@ -249,9 +275,11 @@ func hostsIn(sets caddyhttp.RawMatcherSets) (hosts []string) {
 	return hosts
 }
 
+// hostFits reports whether a host is one that a matcher names, as Caddy has it: a * is one
+// label.
 func hostFits(pattern, host string) bool {
-	fits, err := path.Match(strings.ToLower(pattern), strings.ToLower(host))
-	return err == nil && fits
+	parts, of := strings.Split(strings.ToLower(pattern), "."), strings.Split(strings.ToLower(host), ".")
+	return slices.EqualFunc(parts, of, func(part, label string) bool { return part == "*" || part == label })
 }
 
 // asciiHost is a host as requests name it.
@@ -305,8 +333,8 @@ func (r *replayed) provision(h *Handler) error {
 		h.read.labels[i].value = r.watch(h.Labels[l.name], l.value)
 	}
 	h.read.userIn = nil // a login's header is not read: the line says who it was
-	h.read.user = func(r *http.Request, _ *caddy.Replacer) string {
-		return r.Context().Value(lineKey{}).(*replay.Line).User
+	h.read.user = func(req *http.Request, _ *caddy.Replacer) string {
+		return userOf(req.Context().Value(lineKey{}).(*replay.Line), h)
 	}
 	if h.API != "off" {
 		h.api = new(api.API) // which is not called: only its paths count
@@ -352,7 +380,7 @@ func matches(m caddyhttp.MatcherSets, req *http.Request) bool {
 }
 
 // find is the gate that a request comes to.
-func find(steps []step, req *http.Request) (gate *Handler, over bool) {
+func (r *replayed) find(steps []step, req *http.Request) (gate *Handler, over bool) {
 	var taken []string
 	for _, s := range steps {
 		if s.group != "" && slices.Contains(taken, s.group) || s.matchers != nil && !matches(s.matchers, req) {
@@ -366,13 +394,17 @@ func find(steps []step, req *http.Request) (gate *Handler, over bool) {
 			case d.gate != nil:
 				return d.gate, true
 			case d.changes != nil:
-				if r, is := d.changes.(*rewrite.Rewrite); is { // its ServeHTTP would log each
-					r.Rewrite(req, req.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer))
+				repl := req.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+				if d.source != "" && repl.ReplaceAll(d.source, "") != "" {
+					r.gave[d.source] = true
+				}
+				if rw, is := d.changes.(*rewrite.Rewrite); is { // its ServeHTTP would log each
+					rw.Rewrite(req, repl)
 				} else {
 					_ = d.changes.ServeHTTP(nil, req, nothing)
 				}
 			default:
-				if gate, over = find(d.sub, req); over {
+				if gate, over = r.find(d.sub, req); over {
 					return gate, true
 				}
 			}
@@ -388,8 +420,10 @@ func find(steps []step, req *http.Request) (gate *Handler, over bool) {
 func (r *replayed) Request(l *replay.Line) replay.Became {
 	r.last = r.clock.Now()
 	r.missing.text = r.missing.text || l.Text
-	if l.Host == "" && r.host == "" {
+	if l.Host == "" {
 		r.missing.hostless++
+	}
+	if l.Host == "" && r.host == "" {
 		return replay.Other
 	}
 	req, repl := r.request(l)
@@ -397,7 +431,7 @@ func (r *replayed) Request(l *replay.Line) replay.Became {
 		return replay.Other
 	}
 	for _, steps := range r.servers {
-		if h, _ := find(steps, req); h != nil {
+		if h, _ := r.find(steps, req); h != nil {
 			return r.judge(h, l, req, repl)
 		}
 	}
@@ -430,12 +464,14 @@ func (r *replayed) request(l *replay.Line) (*http.Request, *caddy.Replacer) {
 	if l.User == redacted {
 		l.User = ""
 	}
-	for i, h := range r.gates { // what else goes by the user sees him where the gate does
-		l.User = cmp.Or(l.User, l.Set[r.users[i]])
-		give(req, repl, h.User, l.User)
+	for _, h := range r.gates { // what else goes by the user sees him where the gate does
+		give(req, repl, h.User, userOf(l, h))
 	}
 	return req, repl
 }
+
+// userOf is who watches, to a gate.
+func userOf(l *replay.Line, h *Handler) string { return cmp.Or(l.User, l.Set[spelled(h.User)]) }
 
 // give has a request have the value of a placeholder.
 func give(req *http.Request, repl *caddy.Replacer, placeholder, value string) {
@@ -518,7 +554,7 @@ func (r *replayed) judge(h *Handler, l *replay.Line, req *http.Request, repl *ca
 		r.asked[p.ID] = r.clock.Now()
 	}
 	if l.Lasts() {
-		r.long[l] = answering{p, g.Endless}
+		r.long[l] = answering{p, g.User, g.Endless}
 		r.asked[p.ID] = r.clock.Now()
 	}
 	return replay.Judged
@@ -569,15 +605,16 @@ func (r *replayed) assign(h *Handler, g *gate.Request, l *replay.Line) {
 func (r *replayed) explicit(h *Handler, l *replay.Line, req *http.Request) replay.Became {
 	rest := strings.Split(strings.Trim(strings.TrimPrefix(req.URL.Path, h.API), "/"), "/")
 	id, err := guard.ParseID(rest[0])
-	if err != nil || l.User == "" || l.Status >= 300 {
+	user := userOf(l, h)
+	if err != nil || user == "" || l.Status >= 300 {
 		return replay.Other
 	}
 	policy := gate.Observed(h.read.policy)
 	switch {
 	case req.Method == http.MethodDelete, req.Method == http.MethodPost && len(rest) == 2 && rest[1] == "release":
-		_, _ = r.keeper.Release(req.Context(), l.User, id, policy)
+		_, _ = r.keeper.Release(req.Context(), user, id, policy)
 	case req.Method == http.MethodPatch:
-		_, _ = r.keeper.Refresh(req.Context(), l.User, id, policy)
+		_, _ = r.keeper.Refresh(req.Context(), user, id, policy)
 	}
 	return replay.Other
 }
@@ -597,7 +634,7 @@ func (r *replayed) Ended(l *replay.Line) {
 	delete(r.long, l)
 	if a.endless && !r.asked[a.ID].After(l.Ended()) {
 		delete(r.asked, a.ID)
-		_, _ = r.keeper.HangUp(context.Background(), l.User, a.ID)
+		_, _ = r.keeper.HangUp(context.Background(), a.user, a.ID)
 	}
 }
 

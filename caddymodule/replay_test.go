@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -169,6 +170,25 @@ func TestReplayOfLogs(t *testing.T) {
 			logs: func(t *testing.T) []string {
 				return three(t, logged{"status": 404}, logged{"status": 403}, nil)
 			}, playbacks: 1},
+		{name: "statuses are texts", config: site("limit 1"), logs: func(t *testing.T) []string { return three(t, logged{"status": "404"}, logged{"status": "200"}) }, playbacks: 2, refused: 1},
+		{name: "a plan by map that is not there", config: "a.example {\n\tmap {http.vars.tier} {plan} {\n\t\tgold 2\n\t\tdefault 1\n\t}\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n\t\tlimit {plan}\n\t}\n}\n",
+			logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, refused: 2, notes: "No line says {http.vars.tier}"},
+		{name: "a gate in a named route, and a rewrite in one before it", config: "&(guarded) {\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n\t\tstream dir 1\n\t\tlimit 1\n\t}\n}\na.example {\n\troute {\n\t\troute {\n\t\t\turi strip_prefix /vod\n\t\t}\n\t\tinvoke guarded\n\t}\n}\n",
+			logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, refused: 2},
+		{name: "two gates by different users", config: site("limit 1") + strings.NewReplacer("a.example", "b.example", "{http.auth.user.id}", "{http.vars.profile}").Replace(site("limit 1 per stream")),
+			set: map[string]string{"{http.auth.user.id}": "account", "{http.vars.profile}": "profile"},
+			logs: func(t *testing.T) []string {
+				a, b := logged{"user_id": "", "account": "alice", "profile": "p1"}, logged{"user_id": "", "account": "alice", "profile": "p2", "request>host": "b.example"}
+				return three(t, a, b, a)
+			}, playbacks: 3, refused: 1},
+		{name: "durations in nanoseconds", config: site("limit 1"), logs: func(t *testing.T) []string {
+			l := newLogs(t, 1)[0]
+			l.plays(0, "/vod/film", nil)
+			text := strings.ReplaceAll(l.String(), `"duration":0`, `"duration":2000000`)
+			l.Reset()
+			l.WriteString(strings.Replace(text, `"duration":2000000`, `"duration":3000000`, 1))
+			return merged(l)
+		}, playbacks: 1},
 		{name: "no duration, no agent", config: site(""), logs: func(t *testing.T) []string {
 			return three(t, logged{"request>headers>User-Agent": ""})
 		}, playbacks: 3, notes: "have no User-Agent"},
@@ -294,10 +314,15 @@ func TestReplaySaysWhyNothingCounts(t *testing.T) {
 		{name: "nobody, and the field is known", config: site, log: nginx("-", 200), r: replaying{set: []string{"{header.X-User-Id}=9"}}, report: true},
 		{name: "a field that is not there", config: site, log: nginx("alice", 200), r: replaying{fields: []string{"duration=99"}}, want: "no line has a field 99", report: true},
 		{name: "a field that is no position", config: site, log: nginx("alice", 200), r: replaying{fields: []string{"duration=took"}}, want: "no line has a field took", report: true},
-		{name: "a placeholder's field that is not there", config: site, log: nginx("alice", 200), r: replaying{set: []string{"{http.vars.plan}=plan"}}, want: "no line has a field plan", report: true},
+		{name: "a placeholder's field that is not there", config: site, log: nginx("alice", 200), r: replaying{set: []string{"{header.X-User-Id}=plan"}}, want: "no line has a field plan", report: true},
 		{name: "another format", config: site, log: "\x7fELF\x01\x02\n\x00\x00\n", want: "no line can be read"},
 		{name: "nothing at all", config: site, want: "no line to read"},
 		{name: "a running Caddy", config: site, log: nginx("alice", 200), want: ""},
+		{name: "a moment that is none", config: site, log: nginx("alice", 200), r: replaying{fields: []string{"time=6"}}, want: "the right field for the time"},
+		{name: "a moment for a duration", config: site, log: strings.Repeat(strings.TrimSuffix(nginx("alice", 200), "\n")+" 1795197600.123\n", 2), r: replaying{fields: []string{"duration=10"}}, want: "no line can be read"},
+		{name: "a placeholder that nothing goes by", config: site, log: nginx("alice", 200), r: replaying{set: []string{"{http.vars.plam}=3"}}, want: "nothing in the config goes by {http.vars.plam}"},
+		{name: "half of it", config: site, log: nginx("alice", 200) + "half of a line\n", want: "1 of 2 lines cannot be read", report: true},
+		{name: "the newest first", config: site, log: nginx("alice", 200) + strings.Replace(nginx("alice", 200), "20:00", "20:05", 1) + strings.Replace(nginx("alice", 200), "20:00", "10:00", 1), want: "1 of 3 lines came out of order", report: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLogs(t, 1)[0]
@@ -311,6 +336,49 @@ func TestReplaySaysWhyNothingCounts(t *testing.T) {
 				t.Errorf("there is a report: %v\n%s", has, &o.out)
 			}
 		})
+	}
+}
+
+// A log that is given twice is said to be.
+func TestReplayOfCopies(t *testing.T) {
+	l := newLogs(t, 1)[0]
+	l.plays(0, "/vod/film", nil)
+	o := &operator{config: writeConfig(t, "a.example {\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n\t}\n}\n"), adapter: "caddyfile"}
+	if err := o.replay(&replaying{}, []string{l.file(), l.file()}); err == nil || !strings.Contains(err.Error(), "14 of 28 lines are in two of the logs") {
+		t.Error(err)
+	}
+}
+
+// A page goes where a link leads to, and the link stays.
+func TestReportPageBehindALink(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "page.html")
+	link := page + ".link"
+	if err := os.Symlink(page, link); err != nil {
+		t.Fatal(err)
+	}
+	flags := pageFlags{file: link}
+	if err := errors.Join(flags.check(), flags.write(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode().IsRegular() {
+		t.Errorf("the link is %v, %v", info, err)
+	}
+	if text, err := os.ReadFile(page); err != nil || len(text) == 0 {
+		t.Errorf("%d bytes, %v", len(text), err)
+	}
+}
+
+func TestReplayKnowsSites(t *testing.T) {
+	for _, c := range []struct {
+		pattern, host string
+		want          bool
+	}{
+		{"*.example", "a.example", true}, {"*.example", "a.b.example", false}, {"A.example", "a.EXAMPLE", true},
+		{withoutPort("[::1]:8080"), withoutPort("::1"), true}, {withoutPort("[::1]"), "::1", true}, {withoutPort("a.example:80"), "a.example", true},
+	} {
+		if got := hostFits(c.pattern, c.host); got != c.want {
+			t.Errorf("%s and %s: %v", c.pattern, c.host, got)
+		}
 	}
 }
 
@@ -336,7 +404,7 @@ func TestReplayOfHostileLines(t *testing.T) {
 	l.line(-1e9, "/vod/a/1.ts", nil)
 	l.WriteString(strings.Repeat("[", 100_000) + "\n{\"ts\":{},\"request\":[]}\n")
 	o := &operator{config: writeConfig(t, "a.example {\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n\t\tlimit 1\n\t}\n}\n"), adapter: "caddyfile"}
-	if err := o.replay(&replaying{}, []string{l.file()}); err != nil {
+	if err := o.replay(&replaying{}, []string{l.file()}); err == nil || !strings.Contains(err.Error(), "2 of 12 lines cannot be read") {
 		t.Fatal(err)
 	}
 	text := o.out.String()

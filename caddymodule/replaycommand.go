@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -178,13 +179,15 @@ func (o *operator) replay(r *replaying, logs []string) error {
 	if lines == nil {
 		return err
 	}
-	why := sites.uncounted(lines)
-	err = errors.Join(err, why)
-	if why != nil && !o.json {
-		operate.WriteLines(&o.out, lines)
-		return err
+	if why := sites.uncounted(lines); why != nil {
+		if !o.json {
+			operate.WriteLines(&o.out, lines)
+			return errors.Join(err, why)
+		}
+		err = errors.Join(err, why)
 	}
-	report := sites.report(lines)
+	err = errors.Join(err, sites.doubtful(lines))
+	report := sites.report(lines, err, r.from != "")
 	if failed := r.page.write([]audience.Report{*report}); failed != nil {
 		err = errors.Join(err, failed)
 	}
@@ -199,8 +202,11 @@ func (o *operator) replay(r *replaying, logs []string) error {
 }
 
 func withoutPort(host string) string {
-	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
-		return host[:i]
+	if ip := strings.Trim(host, "[]"); net.ParseIP(ip) != nil {
+		return ip
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
 	}
 	return host
 }
@@ -242,12 +248,31 @@ func (r *replayed) uncounted(l *audience.Lines) error {
 		return fmt.Errorf("all requests for manifests and media were answered with an error (%d) or sent elsewhere (%d): nothing was watched", m.failed, m.sentOn)
 	case all == l.Nobody:
 		return errors.New("no line says who watches. " + r.userHint())
+	case r.last.Year() < 2000:
+		return fmt.Errorf("the last line is of %s: is it the right field for the time?", r.last.UTC().Format(time.DateTime))
 	}
 	return nil
 }
 
-// report is the audience's, with what the log does not say.
-func (r *replayed) report(lines *audience.Lines) *audience.Report {
+// doubtful is why the numbers say little, if so.
+func (r *replayed) doubtful(l *audience.Lines) (err error) {
+	for _, found := range []struct {
+		lines int64
+		says  string
+	}{
+		{l.Late, "came out of order: give each part of a log, and the log of each node, as a file of its own"},
+		{l.Broken, "cannot be read"},
+		{l.Twice, "are in two of the logs: is one a copy of the other?"},
+	} {
+		if found.lines > l.Read/20 {
+			err = errors.Join(err, fmt.Errorf("%d of %d lines %s", found.lines, l.Read, found.says))
+		}
+	}
+	return err
+}
+
+// report is the audience's, with what the log does not say. First comes what is wrong.
+func (r *replayed) report(lines *audience.Lines, wrong error, cut bool) *audience.Report {
 	report, _ := r.seen.Report()
 	report.Lines = lines
 	if report.Requests == 0 {
@@ -256,16 +281,47 @@ func (r *replayed) report(lines *audience.Lines) *audience.Report {
 	report.Site = cmp.Or(r.site, strings.Join(r.sites, ", "), "the log")
 	m := &r.missing
 	note := func(format string, args ...any) { report.Notes = append(report.Notes, fmt.Sprintf(format, args...)) }
-	note("A log has neither the bodies of manifests nor the closings of connections: a playback keeps its slot for ttl (%v) after its last request, "+
-		"also when its player was closed. With reclaim closed the gate gives many of those slots away at once, so it refuses fewer than this says.", time.Duration(r.gates[0].TTL))
+	if wrong != nil {
+		for line := range strings.Lines(wrong.Error()) {
+			note("%s", strings.TrimSpace(line))
+		}
+	}
+	if !lines.Exhausted {
+		note("The log was not read to its end.")
+	}
+	if report.Playbacks == 0 {
+		note("No playback has begun: of what the config counts there are only requests for manifests, or none that was let in.")
+	}
+	shortest, longest := r.gates[0].TTL, r.gates[0].TTL
+	for _, h := range r.gates {
+		shortest, longest = min(shortest, h.TTL), max(longest, h.TTL)
+	}
+	ttl := time.Duration(shortest).String()
+	if longest != shortest {
+		ttl += " to " + time.Duration(longest).String()
+	}
+	note("A log has neither the bodies of manifests nor the closings of connections: a playback keeps its slot for ttl (%s) after its guard was refreshed last, "+
+		"also when its player was closed. With reclaim closed the gate gives many of those slots away at once, so it refuses fewer than this says.", ttl)
 	if lines.Nobody > 0 {
 		note("%d of %d requests are of nobody: they count for nothing. %s", lines.Nobody, m.judged, r.userHint())
 	}
 	if m.failed > 0 {
 		note("%d requests for manifests and media were answered with an error: they count for nothing.", m.failed)
 	}
-	if m.hostless > 0 {
+	switch {
+	case m.hostless == 0:
+	case r.host == "":
 		note("%d lines do not say their host, and the config has several sites: they count for nothing.", m.hostless)
+	case r.site != "":
+		note("%d lines do not say their host: they are taken for those of %s.", m.hostless, r.site)
+	}
+	if cut {
+		note("What was playing at --from counts as if it had begun then.")
+	}
+	for _, source := range r.sources {
+		if !r.gave[source] {
+			note("No line says %s, by which map goes: what it has as default counts. %s", source, r.hint(source, "value"))
+		}
 	}
 	if m.agent > 0 {
 		note("%d of %d requests have no User-Agent: clients behind one address are not told apart by it.", m.agent, m.judged)
@@ -292,7 +348,7 @@ func (r *replayed) report(lines *audience.Lines) *audience.Report {
 		note("A replay refuses nobody, whatever the option mode says: players went on as the log has it.")
 	}
 	for i := range report.Rules {
-		if why := r.unanswered(i); why != "" {
+		if why := r.unanswered(report.Rules[i].Per); why != "" {
 			report.Rules[i].Unanswered = why
 		}
 	}
@@ -302,34 +358,28 @@ func (r *replayed) report(lines *audience.Lines) *audience.Report {
 	return &report
 }
 
-// unanswered is why the log does not say what a configured limit would do, if so. The
-// limits are in the order of their reports: the one without a per is the last.
-func (r *replayed) unanswered(i int) string {
-	h := r.gates[0]
-	rules := slices.Clone(h.read.rules)
-	slices.SortStableFunc(rules, func(a, b rule) int {
-		switch {
-		case a.Per != "" && b.Per == "":
-			return -1
-		case a.Per == "" && b.Per != "":
-			return 1
+// unanswered is why the log does not say what a configured limit would do, if so: no
+// gate that has it was told what it needs.
+func (r *replayed) unanswered(per string) (why string) {
+	for _, h := range r.gates {
+		for _, rule := range h.read.rules {
+			if rule.Per != per {
+				continue
+			}
+			text, name := h.Labels[per], per
+			if per == "device" {
+				text = h.Device
+			}
+			if text == "" || r.gave[text] {
+				text, name = rule.name, "limit"
+			}
+			if rule.number == nil && name == "limit" || r.gave[text] {
+				return ""
+			}
+			why = fmt.Sprintf("not known: no line says %s. %s", text, r.hint(text, name))
 		}
-		return 0
-	})
-	if i >= len(rules) {
-		return ""
 	}
-	text := h.Labels[rules[i].Per]
-	if rules[i].Per == "device" {
-		text = h.Device
-	}
-	switch {
-	case text != "" && !r.gave[text]:
-		return fmt.Sprintf("not known: no line says %s. %s", text, r.hint(text, rules[i].Per))
-	case rules[i].number != nil && !r.gave[rules[i].name]:
-		return fmt.Sprintf("not known: no line says %s. %s", rules[i].name, r.hint(rules[i].name, "limit"))
-	}
-	return ""
+	return why
 }
 
 // userHint says how a log gets to say who watches.

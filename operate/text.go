@@ -19,7 +19,7 @@ func WriteReport(w io.Writer, r *audience.Report) {
 	if len(r.Notes) > 0 {
 		fmt.Fprintln(w)
 	}
-	if r.Since.IsZero() && r.Playbacks == 0 {
+	if r.Playbacks == 0 {
 		fmt.Fprintln(w, "Nobody has watched.")
 		if r.Lines != nil {
 			writeFindings(w, r)
@@ -61,6 +61,12 @@ func WriteReport(w io.Writer, r *audience.Report) {
 	if r.Attempts > 0 {
 		fmt.Fprintf(w, "%s had been refused already: what would have been watched then is not known.\n", Count(r.Attempts, "start"))
 	}
+	if r.Beyond > 0 {
+		fmt.Fprintf(w, "%s of users with very many playbacks are not counted.\n", Count(r.Beyond, "start"))
+	}
+	if r.LongerThanKept {
+		fmt.Fprintln(w, "It was longer than 92 days: what comes by the hour or the minute is not complete.")
+	}
 	if len(r.AtOnce) > 0 {
 		fmt.Fprintln(w, "\nAt once, from the first request of each playback to its last:")
 		fmt.Fprintln(t, "AT ONCE\tUSERS\tWITH NEVER MORE\tTIME OF ALL")
@@ -85,7 +91,7 @@ func WriteReport(w io.Writer, r *audience.Report) {
 }
 
 // aboutSlots is why a limit may refuse more users than have ever had more at once.
-const aboutSlots = "A playback keeps its slot for the option ttl after its last request: a limit may refuse users who never watched more at once."
+const aboutSlots = "A playback keeps its slot for the option ttl after its last refresh: a limit may refuse users who never watched more at once."
 
 func writeOutcome(w io.Writer, rule, atLeast string, o audience.Outcome) {
 	fmt.Fprintf(w, "%s\t%s%d\t%d\t%d\t%s\n", Printable(rule), atLeast, o.Users, o.Playbacks, o.Replaced, percent(o.Share))
@@ -150,7 +156,7 @@ func WriteLines(w io.Writer, l *audience.Lines) {
 	for _, more := range []struct {
 		n    int64
 		says string
-	}{{l.Elsewhere, "are of other hosts"}, {l.Outside, "are outside --from and --to"}, {l.Nobody, "are of nobody"}, {l.Late, "came late, and count for when they came"}, {l.Broken, "cannot be read"}} {
+	}{{l.Elsewhere, "are of other hosts"}, {l.Outside, "are outside --from and --to"}, {l.Nobody, "are of nobody"}, {l.Late, "came late, and count for when they came"}, {l.Twice, "are in another log, too"}, {l.Broken, "cannot be read"}} {
 		if more.n > 0 {
 			fmt.Fprintf(w, " %d %s.", more.n, more.says)
 		}

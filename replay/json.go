@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/textproto"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,8 +19,8 @@ import (
 // entry is a line of Caddy's access log.
 type entry struct {
 	TS       stamp    `json:"ts"`
-	Duration lasting  `json:"duration"`
-	Status   int      `json:"status"`
+	Duration text     `json:"duration"`
+	Status   text     `json:"status"`
 	UserID   text     `json:"user_id"`
 	Request  *request `json:"request"`
 	Answer   *answer  `json:"resp_headers"`
@@ -127,35 +128,46 @@ func moment(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("time %q is of no known format", s)
 }
 
-// lasting is how long an answer took: in seconds, or as Caddy's duration_format has it.
-type lasting time.Duration
-
-func (d *lasting) UnmarshalJSON(b []byte) (err error) {
-	*d, err = duration(plain(b))
-	return err
-}
-
-// longest is more than any answer takes: what seems to be longer is in nanoseconds.
+// longest is more than any answer takes.
 const longest = 30 * 24 * time.Hour
 
-func duration(s string) (lasting, error) {
-	if f, err := strconv.ParseFloat(s, 64); err == nil {
-		if f > longest.Seconds() {
-			f /= 1e9
-		}
-		if math.IsNaN(f) || f < 0 || f > longest.Seconds() {
-			return 0, fmt.Errorf("duration %q is out of range", s)
-		}
-		return lasting(f * float64(time.Second)), nil
-	}
-	d, err := time.ParseDuration(s)
+// duration reads how long an answer took: in seconds, in nanoseconds where the log has
+// them, or as a text such as 1.5s.
+func (f *Format) duration(s string) (time.Duration, error) {
 	if s == "-" || s == "" {
 		return 0, nil
 	}
-	if err != nil || d < 0 || d > longest {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && (float64(n) > longest.Seconds() || f.seen != nil && f.seen.nanoseconds.Load()) {
+		return f.inRange(s, float64(n)/1e9)
+	}
+	if seconds, err := strconv.ParseFloat(s, 64); err == nil {
+		return f.inRange(s, seconds)
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
 		return 0, fmt.Errorf("duration %q is none", s)
 	}
-	return lasting(d), nil
+	return f.inRange(s, d.Seconds())
+}
+
+func (f *Format) inRange(s string, seconds float64) (time.Duration, error) {
+	if math.IsNaN(seconds) || seconds < 0 || seconds > longest.Seconds() {
+		return 0, fmt.Errorf("duration %q is out of range", s)
+	}
+	return time.Duration(seconds * float64(time.Second)), nil
+}
+
+var wholeDuration = regexp.MustCompile(`"duration":\s?([0-9]+)[,}]`)
+
+// look finds out from the beginning of a log whether it has durations in nanoseconds:
+// they would be longer than any in seconds.
+func (f *Format) look(beginning []byte) {
+	for _, m := range wholeDuration.FindAllSubmatch(beginning, -1) {
+		n, err := strconv.ParseInt(string(m[1]), 10, 64)
+		if err == nil && float64(n) > longest.Seconds() {
+			f.seen.nanoseconds.Store(true)
+		}
+	}
 }
 
 func indexTabBrace(b []byte) int {
@@ -170,9 +182,17 @@ func (f *Format) parseJSON(b []byte) (l Line, ok bool, err error) {
 		}
 	}
 	if e.Request != nil {
+		duration, err := f.duration(string(e.Duration))
+		if err != nil {
+			return l, false, err
+		}
+		status, err := strconv.Atoi(string(e.Status))
+		if err != nil && e.Status != "" {
+			return l, false, fmt.Errorf("status %q is no number", e.Status)
+		}
 		l = Line{
-			Duration: time.Duration(e.Duration), Method: e.Request.Method, Host: e.Request.Host, URI: e.Request.URI,
-			Status: e.Status, Client: e.Request.ClientIP, Header: http.Header(e.Request.Headers),
+			Duration: duration, Method: e.Request.Method, Host: e.Request.Host, URI: e.Request.URI,
+			Status: status, Client: e.Request.ClientIP, Header: http.Header(e.Request.Headers),
 			User: string(e.Gate.User),
 		}
 		if e.Answer != nil {
@@ -234,7 +254,10 @@ func at(all map[string]json.RawMessage, path string) (string, bool) {
 func (f *Format) fill(l *Line, written *time.Time, field func(where string) (value string, found bool)) (err error) {
 	found := func(where string) (string, bool) {
 		value, found := field(where)
-		if seen := f.found[where]; found && seen != nil && !seen.Load() {
+		if f.seen == nil {
+			return value, found
+		}
+		if seen := f.seen.fields[where]; found && !seen.Load() {
 			seen.Store(true)
 		}
 		return value, found
@@ -246,7 +269,7 @@ func (f *Format) fill(l *Line, written *time.Time, field func(where string) (val
 		case name == "time":
 			*written, err = moment(value)
 		default:
-			err = l.set(name, value)
+			err = f.set(l, name, value)
 		}
 		if err != nil {
 			return err
@@ -260,15 +283,13 @@ func (f *Format) fill(l *Line, written *time.Time, field func(where string) (val
 	return nil
 }
 
-// set gives the line what a field of a name has.
-func (l *Line) set(name, value string) error {
+// set gives a line what a field of a name has.
+func (f *Format) set(l *Line, name, value string) (err error) {
 	switch name {
 	case "duration":
-		d, err := duration(value)
-		if err != nil {
+		if l.Duration, err = f.duration(value); err != nil {
 			return err
 		}
-		l.Duration = time.Duration(d)
 	case "method":
 		l.Method = value
 	case "host":

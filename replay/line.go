@@ -38,6 +38,11 @@ type Line struct {
 // Ended is when the answer was over, and the line was written.
 func (l *Line) Ended() time.Time { return l.Begun.Add(l.Duration) }
 
+// isCopy reports whether another log has the same line.
+func (l *Line) isCopy(other *Line) bool {
+	return l.Begun.Equal(other.Begun) && l.Duration == other.Duration && l.URI == other.URI && l.Client == other.Client && l.Host == other.Host && l.Status == other.Status
+}
+
 // Lasts reports whether the answer took so long that signs of life came of it meanwhile.
 func (l *Line) Lasts() bool { return l.Duration > goesOn }
 
@@ -52,24 +57,30 @@ type Format struct {
 	// in JSON.
 	Set map[string]string
 
-	found map[string]*atomic.Bool // whether a line had what Fields and Set name, by what they name
+	seen *seen // nil where lines are read one by one
 }
 
-// watch begins to watch which of the fields there are.
+// seen is what has been found out from lines so far.
+type seen struct {
+	nanoseconds atomic.Bool             // whole durations are in them
+	fields      map[string]*atomic.Bool // whether a line had what Fields and Set name, by what they name
+}
+
+// watch begins to find that out.
 func (f *Format) watch() {
-	f.found = make(map[string]*atomic.Bool)
+	f.seen = &seen{fields: make(map[string]*atomic.Bool)}
 	for _, where := range f.Fields {
-		f.found[where] = new(atomic.Bool)
+		f.seen.fields[where] = new(atomic.Bool)
 	}
 	for _, name := range f.Set {
-		f.found[cmp.Or(f.Fields[name], name)] = new(atomic.Bool)
+		f.seen.fields[cmp.Or(f.Fields[name], name)] = new(atomic.Bool)
 	}
 }
 
 // missed are the fields that no line had.
 func (f *Format) missed() (names []string) {
-	for _, where := range slices.Sorted(maps.Keys(f.found)) {
-		if !f.found[where].Load() {
+	for _, where := range slices.Sorted(maps.Keys(f.seen.fields)) {
+		if !f.seen.fields[where].Load() {
 			names = append(names, where)
 		}
 	}

@@ -187,6 +187,9 @@ func (s *source) read(ctx context.Context, f *Format) *reader {
 		defer close(r.pieces)
 		defer close(work)
 		for b := range func(yield func(*batch) bool) { s.batches(ctx, yield) } {
+			if b.first == 1 {
+				f.look(b.text)
+			}
 			b.parsed = make(chan []parsed, 1)
 			select {
 			case r.pieces <- b:
@@ -234,6 +237,8 @@ func (s *source) lasting(ctx context.Context, f *Format, longer time.Duration) (
 	if err != nil {
 		return nil, err
 	}
+	beginning, _ := in.Peek(batchBytes)
+	f.look(beginning)
 	line := make([]byte, 0, 4096)
 	for n := 1; ctx.Err() == nil; n++ {
 		var err error
@@ -265,6 +270,6 @@ func (f *Format) mayLast(line []byte, longer time.Duration) bool {
 	if end := bytes.IndexAny(number, ",}"); end >= 0 {
 		number = number[:end]
 	}
-	d, err := duration(plain(bytes.TrimSpace(number)))
-	return err == nil && time.Duration(d) > longer
+	d, err := f.duration(plain(bytes.TrimSpace(number)))
+	return err == nil && d > longer
 }

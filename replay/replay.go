@@ -110,6 +110,7 @@ type run struct {
 	coming  events
 	n       int64
 	waiting int       // lines that have been read and not replayed, other than those found before
+	last    *Line     // that was read
 	until   time.Time // up to here all that is to come is known
 	swept   time.Time
 	found   map[place]bool // lines of answers that last long, which are known already
@@ -123,7 +124,7 @@ type place struct{ log, line int }
 // so it does with the error of a log that cannot be read further.
 func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options) (*audience.Lines, error) {
 	r := &run{Options: o, site: site, clock: clock, found: make(map[place]bool)}
-	o.Format.watch()
+	r.Format.watch()
 	again := true
 	sources := make([]*source, len(logs))
 	for i, name := range logs {
@@ -155,7 +156,7 @@ func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options
 		r.until = r.until.Add(100 * 365 * 24 * time.Hour)
 	}
 	r.happen()
-	if missed := o.Format.missed(); len(missed) > 0 && r.lines.Judged > 0 {
+	if missed := r.Format.missed(); len(missed) > 0 && r.lines.Judged > 0 {
 		err = errors.Join(err, fmt.Errorf("no line has a field %s (in JSON, fields are known by their keys; in text, by their positions from 1)", strings.Join(missed, ", ")))
 	}
 	return &r.lines, err
@@ -180,6 +181,10 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 			break
 		}
 		l := &heads[first].Line
+		if before := r.last; before != nil && before.File != l.File && before.isCopy(l) {
+			r.lines.Twice++
+		}
+		r.last = l
 		if end := l.Ended(); end.After(r.until.Add(outOfOrder)) || r.until.IsZero() {
 			r.until = end.Add(-outOfOrder)
 		}
