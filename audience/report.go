@@ -37,9 +37,10 @@ type Report struct {
 	Minutes []Minute `json:"minutes"`
 	Hours   []Hour   `json:"hours"` // the same by the hour, of what began
 
-	Limits     []LimitReport `json:"limits"`     // those from 1 to 10, each alone
-	Rules      []RuleReport  `json:"rules"`      // the configured ones, each alone
-	Configured Outcome       `json:"configured"` // and all together
+	Limits     []LimitReport `json:"limits"`               // those from 1 to 10, each alone
+	Rules      []RuleReport  `json:"rules"`                // the configured ones, each alone
+	Configured Outcome       `json:"configured"`           // and all together,
+	Incomplete bool          `json:"incomplete,omitempty"` // as far as the log answers them
 
 	Top []TopUser `json:"top"` // the users with the most at once
 

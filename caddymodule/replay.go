@@ -44,6 +44,7 @@ type replayed struct {
 	named   map[string]json.RawMessage // routes of the server at hand
 	sites   []string                   // those with a gate, by their hosts; "" has any
 	gates   []*Handler
+	users   map[*Handler]string // their options user, as in Format.Set
 
 	clock  *replay.Clock
 	store  *memstore.Store
@@ -89,7 +90,7 @@ var changing = []string{"rewrite", "map", "vars", "stream_guard_token"}
 type missing struct {
 	judged, agent, duration, filtered int64
 	unnamed                           int64 // playbacks without a name, of which media was asked for
-	failed, sentOn, hostless          int64
+	failed, sentOn, hostless, method  int64
 	text                              bool // the log is none of JSON
 }
 
@@ -137,7 +138,7 @@ func newReplayed(ctx caddy.Context, config []byte, site string, set map[string]s
 	}
 	clock := new(replay.Clock)
 	r := &replayed{
-		clock: clock, set: set, gave: make(map[string]bool), said: new(said), seen: audience.New(),
+		clock: clock, users: make(map[*Handler]string), set: set, gave: make(map[string]bool), said: new(said), seen: audience.New(),
 		assigned: make(map[assignment][]*folder), long: make(map[*replay.Line]answering), asked: make(map[guard.ID]time.Time),
 	}
 	var others []string // sites with a gate that are not the one
@@ -231,6 +232,7 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 				if err := caddy.StrictUnmarshalJSON(withoutName(raw), h); err != nil {
 					return nil, false, fmt.Errorf("stream_guard: %w", err)
 				}
+				r.users[h] = spelled(h.User)
 				if err := r.provision(h); err != nil {
 					return nil, false, fmt.Errorf("stream_guard: %w", err)
 				}
@@ -334,7 +336,7 @@ func (r *replayed) provision(h *Handler) error {
 	}
 	h.read.userIn = nil // a login's header is not read: the line says who it was
 	h.read.user = func(req *http.Request, _ *caddy.Replacer) string {
-		return userOf(req.Context().Value(lineKey{}).(*replay.Line), h)
+		return r.userOf(req.Context().Value(lineKey{}).(*replay.Line), h)
 	}
 	if h.API != "off" {
 		h.api = new(api.API) // which is not called: only its paths count
@@ -445,8 +447,11 @@ func (r *replayed) request(l *replay.Line) (*http.Request, *caddy.Replacer) {
 		return nil, nil
 	}
 	r.withoutFiltered(u)
+	if l.Method == "" {
+		r.missing.method++
+	}
 	req := &http.Request{
-		Method: l.Method, URL: u, Host: cmp.Or(l.Host, r.host), Header: l.Header, RequestURI: l.URI, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Method: cmp.Or(l.Method, http.MethodGet), URL: u, Host: cmp.Or(l.Host, r.host), Header: l.Header, RequestURI: l.URI, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		RemoteAddr: net.JoinHostPort(l.Client, "0"), Body: http.NoBody,
 	}
 	for _, secret := range []string{"Cookie", "Authorization", "Proxy-Authorization", "Set-Cookie"} {
@@ -465,13 +470,15 @@ func (r *replayed) request(l *replay.Line) (*http.Request, *caddy.Replacer) {
 		l.User = ""
 	}
 	for _, h := range r.gates { // what else goes by the user sees him where the gate does
-		give(req, repl, h.User, userOf(l, h))
+		give(req, repl, h.User, r.userOf(l, h))
 	}
 	return req, repl
 }
 
 // userOf is who watches, to a gate.
-func userOf(l *replay.Line, h *Handler) string { return cmp.Or(l.User, l.Set[spelled(h.User)]) }
+func (r *replayed) userOf(l *replay.Line, h *Handler) string {
+	return cmp.Or(l.User, l.Set[r.users[h]])
+}
 
 // give has a request have the value of a placeholder.
 func give(req *http.Request, repl *caddy.Replacer, placeholder, value string) {
@@ -605,7 +612,7 @@ func (r *replayed) assign(h *Handler, g *gate.Request, l *replay.Line) {
 func (r *replayed) explicit(h *Handler, l *replay.Line, req *http.Request) replay.Became {
 	rest := strings.Split(strings.Trim(strings.TrimPrefix(req.URL.Path, h.API), "/"), "/")
 	id, err := guard.ParseID(rest[0])
-	user := userOf(l, h)
+	user := r.userOf(l, h)
 	if err != nil || user == "" || l.Status >= 300 {
 		return replay.Other
 	}

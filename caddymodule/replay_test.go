@@ -104,7 +104,7 @@ func TestReplayOfLogs(t *testing.T) {
 		notes                        string // among the notes, and
 		unanswered                   string // why the first rule is not answered
 	}{
-		{name: "no names at all", config: site("limit 2"), logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, refused: 1, notes: "no name for: 3"},
+		{name: "no names at all", config: site("limit 2"), logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, refused: 1, notes: "3 playbacks have no name"},
 		{name: "replace", config: site("limit 2 replace"), logs: func(t *testing.T) []string { return three(t) }, playbacks: 3, replaced: 1},
 		{name: "a plan", config: site("limit {plan} or 1"), set: map[string]string{"{plan}": "plan"},
 			logs: func(t *testing.T) []string { return three(t, logged{"plan": 2}, logged{"plan": 2}, logged{"plan": 2}) }, playbacks: 3, refused: 1},
@@ -312,9 +312,9 @@ func TestReplaySaysWhyNothingCounts(t *testing.T) {
 		{name: "another day", config: site, log: nginx("alice", 200), r: replaying{from: "2026-11-28"}, want: "outside --from and --to"},
 		{name: "nobody, in nginx' words", config: site, log: nginx("-", 200), want: "--field user=<position>"},
 		{name: "nobody, and the field is known", config: site, log: nginx("-", 200), r: replaying{set: []string{"{header.X-User-Id}=9"}}, report: true},
-		{name: "a field that is not there", config: site, log: nginx("alice", 200), r: replaying{fields: []string{"duration=99"}}, want: "no line has a field 99", report: true},
-		{name: "a field that is no position", config: site, log: nginx("alice", 200), r: replaying{fields: []string{"duration=took"}}, want: "no line has a field took", report: true},
-		{name: "a placeholder's field that is not there", config: site, log: nginx("alice", 200), r: replaying{set: []string{"{header.X-User-Id}=plan"}}, want: "no line has a field plan", report: true},
+		{name: "a field that is not there", config: site, log: nginx("alice", 200), r: replaying{fields: []string{"duration=99"}}, want: "no line has anything in the field 99", report: true},
+		{name: "a field that is no position", config: site, log: nginx("alice", 200), r: replaying{fields: []string{"duration=took"}}, want: "no line has anything in the field took", report: true},
+		{name: "a placeholder's field that is not there", config: site, log: nginx("alice", 200), r: replaying{set: []string{"{header.X-User-Id}=plan"}}, want: "no line has anything in the field plan", report: true},
 		{name: "another format", config: site, log: "\x7fELF\x01\x02\n\x00\x00\n", want: "no line can be read"},
 		{name: "nothing at all", config: site, want: "no line to read"},
 		{name: "a running Caddy", config: site, log: nginx("alice", 200), want: ""},
@@ -336,6 +336,37 @@ func TestReplaySaysWhyNothingCounts(t *testing.T) {
 				t.Errorf("there is a report: %v\n%s", has, &o.out)
 			}
 		})
+	}
+}
+
+// Times of whole seconds do not tell what came first within one.
+func TestReplayOfWholeSeconds(t *testing.T) {
+	nginx := func(second, path, took string) string {
+		return fmt.Sprintf(`video.example:443 192.0.2.1 - alice [27/Nov/2026:20:00:%s +0000] "GET /vod/film/%s HTTP/1.1" 200 1 "-" "box" %s`+"\n", second, path, took)
+	}
+	manifests := nginx("10", "master.m3u8", "0.010") + nginx("10", "index.m3u8", "0.010")
+	segments := nginx("10", "1.ts", "0.400") + nginx("14", "2.ts", "0.100") + nginx("18", "3.ts", "2.300")
+	iso := `{"time":"2026-11-27T20:00:10+00:00","request":"GET /vod/film/master.m3u8 HTTP/1.1","took":"0.010","client":"192.0.2.1","who":"alice"}` + "\n"
+	iso += strings.NewReplacer("master.m3u8", "1.ts", "0.010", "0.400").Replace(iso)
+	write := func(text string) string {
+		l := newLogs(t, 1)[0]
+		l.WriteString(text)
+		return l.file()
+	}
+	const config = "video.example {\n\tstream_guard {\n\t\tuser {http.auth.user.id}\n\t\tlimit 1\n\t}\n}\n"
+	for name, c := range map[string]struct {
+		logs   []string
+		fields map[string]string
+	}{
+		"one log":                   {[]string{write(manifests + segments)}, map[string]string{"duration": "11"}},
+		"two nodes":                 {[]string{write(manifests), write(segments)}, map[string]string{"duration": "11"}},
+		"two nodes, the other way":  {[]string{write(segments), write(manifests)}, map[string]string{"duration": "11"}},
+		"JSON with a whole request": {[]string{write(iso)}, map[string]string{"time": "time", "uri": "request", "duration": "took", "client_ip": "client", "user": "who"}},
+	} {
+		r := replayWith(t, config, "", replay.Options{Format: replay.Format{Fields: c.fields}}, c.logs...)
+		if r.Playbacks != 1 || r.Users != 1 || r.Configured.Playbacks != 0 || r.Top[0].User != "alice" {
+			t.Errorf("%s: %d playbacks of %d users, %d refused, by %s; want 1 of 1, 0, alice", name, r.Playbacks, r.Users, r.Configured.Playbacks, r.Top[0].User)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -152,6 +153,9 @@ func (o *operator) replay(r *replaying, logs []string) error {
 	defer stop()
 	caddyCtx, cancel := caddy.NewContext(caddy.Context{Context: ctx})
 	defer cancel()
+	if u, err := url.Parse(r.site); err == nil && u.Host != "" {
+		r.site = u.Host
+	}
 	r.site = asciiHost(withoutPort(r.site))
 	sites, err := newReplayed(caddyCtx, o.loaded, r.site, options.Format.Set)
 	if err != nil {
@@ -187,7 +191,7 @@ func (o *operator) replay(r *replaying, logs []string) error {
 		err = errors.Join(err, why)
 	}
 	err = errors.Join(err, sites.doubtful(lines))
-	report := sites.report(lines, err, r.from != "")
+	report := sites.report(lines, err)
 	if failed := r.page.write([]audience.Report{*report}); failed != nil {
 		err = errors.Join(err, failed)
 	}
@@ -240,7 +244,7 @@ func (r *replayed) uncounted(l *audience.Lines) error {
 		return errors.New("no line can be read: is it an access log?")
 	case l.Read == l.Broken+l.Outside:
 		return errors.New("all lines are outside --from and --to")
-	case m.hostless > 0 && l.Judged == 0:
+	case m.hostless > 0 && r.host == "" && l.Judged == 0:
 		return fmt.Errorf("no line says its host, and the config has several sites: choose one by --site, of %s; or say where the host is by --field host=<field>", strings.Join(r.sites, "; "))
 	case l.Judged == 0:
 		return errors.New("no line is a request for a manifest or for media that a stream_guard of the config would see: is it the right log, and the right --site?")
@@ -272,7 +276,7 @@ func (r *replayed) doubtful(l *audience.Lines) (err error) {
 }
 
 // report is the audience's, with what the log does not say. First comes what is wrong.
-func (r *replayed) report(lines *audience.Lines, wrong error, cut bool) *audience.Report {
+func (r *replayed) report(lines *audience.Lines, wrong error) *audience.Report {
 	report, _ := r.seen.Report()
 	report.Lines = lines
 	if report.Requests == 0 {
@@ -301,7 +305,7 @@ func (r *replayed) report(lines *audience.Lines, wrong error, cut bool) *audienc
 		ttl += " to " + time.Duration(longest).String()
 	}
 	note("A log has neither the bodies of manifests nor the closings of connections: a playback keeps its slot for ttl (%s) after its guard was refreshed last, "+
-		"also when its player was closed. With reclaim closed the gate gives many of those slots away at once, so it refuses fewer than this says.", ttl)
+		"also when its player was closed. With reclaim closed the gate gives many of those slots away at once, so it refuses fewer than this says. What was playing when the log begins counts as begun then.", ttl)
 	if lines.Nobody > 0 {
 		note("%d of %d requests are of nobody: they count for nothing. %s", lines.Nobody, m.judged, r.userHint())
 	}
@@ -315,13 +319,13 @@ func (r *replayed) report(lines *audience.Lines, wrong error, cut bool) *audienc
 	case r.site != "":
 		note("%d lines do not say their host: they are taken for those of %s.", m.hostless, r.site)
 	}
-	if cut {
-		note("What was playing at --from counts as if it had begun then.")
-	}
 	for _, source := range r.sources {
 		if !r.gave[source] {
 			note("No line says %s, by which map goes: what it has as default counts. %s", source, r.hint(source, "value"))
 		}
+	}
+	if m.method > 0 {
+		note("%d lines do not say their method: they are taken for GET.", m.method)
 	}
 	if m.agent > 0 {
 		note("%d of %d requests have no User-Agent: clients behind one address are not told apart by it.", m.agent, m.judged)
@@ -330,8 +334,8 @@ func (r *replayed) report(lines *audience.Lines, wrong error, cut bool) *audienc
 		note("%d of %d requests have no duration: they count for when they were answered, not for when they came.", m.duration, m.judged)
 	}
 	if m.unnamed > 0 {
-		note("Playbacks that the log has no name for: %d. With playback auto each would have one; here "+
-			"a client's requests at and below a manifest's folder, of one stream, are taken for one playback.", m.unnamed)
+		note("%d playbacks have no name in the log, such as a token or a session id. With playback auto each would have one; here "+
+			"what a client asks for in a manifest's folder and below it is taken for one playback.", m.unnamed)
 	}
 	if m.filtered > 0 {
 		note("%d requests have a token that a filter of the log has made unreadable: they count as if they had none.", m.filtered)
@@ -350,6 +354,7 @@ func (r *replayed) report(lines *audience.Lines, wrong error, cut bool) *audienc
 	for i := range report.Rules {
 		if why := r.unanswered(report.Rules[i].Per); why != "" {
 			report.Rules[i].Unanswered = why
+			report.Incomplete = true
 		}
 	}
 	for _, line := range r.said.lines {

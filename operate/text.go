@@ -54,7 +54,11 @@ func WriteReport(w io.Writer, r *audience.Report) {
 			}
 			writeOutcome(t, rule.Rule, atLeast, rule.Outcome)
 		}
-		writeOutcome(t, "together", atLeast, r.Configured)
+		together := "together"
+		if r.Incomplete {
+			together = "as far as that is known, together"
+		}
+		writeOutcome(t, together, atLeast, r.Configured)
 		t.Flush()
 	}
 	fmt.Fprintf(w, "\n%s%s watched %s until %s, by %s that kept playbacks going.\n", atLeast, Count(r.Users, "user"), Count(r.Streams, "stream"), Clock(r.Until), Count(r.Requests, "request"))

@@ -78,6 +78,7 @@ func (t *text) UnmarshalJSON(b []byte) error {
 func plain(b []byte) string {
 	var s string
 	switch {
+	case len(b) > 0 && (b[0] == '-' || '0' <= b[0] && b[0] <= '9'):
 	case json.Unmarshal(b, &s) == nil:
 		return s
 	case len(b) > 0 && (b[0] == '[' || b[0] == '{'):
@@ -90,11 +91,21 @@ func plain(b []byte) string {
 }
 
 // stamp is a moment in any format that Caddy has for it.
-type stamp struct{ time.Time }
+type stamp struct {
+	time.Time
+	whole bool // it has no parts of a second
+}
 
 func (s *stamp) UnmarshalJSON(b []byte) (err error) {
-	s.Time, err = moment(plain(b))
+	*s, err = newStamp(plain(b))
 	return err
+}
+
+func newStamp(text string) (s stamp, err error) {
+	s.Time, err = moment(text)
+	_, words := strconv.ParseFloat(text, 64)
+	s.whole = words != nil && !strings.Contains(text, ".")
+	return s, err
 }
 
 // The formats of moments, beside numbers.
@@ -208,7 +219,7 @@ func (f *Format) parseJSON(b []byte) (l Line, ok bool, err error) {
 	if l.Header == nil {
 		l.Header = make(http.Header)
 	}
-	written := e.TS.Time
+	written := e.TS
 	if len(f.Fields)+len(f.Set) > 0 {
 		var all map[string]json.RawMessage
 		if err := json.Unmarshal(b, &all); err != nil {
@@ -218,13 +229,17 @@ func (f *Format) parseJSON(b []byte) (l Line, ok bool, err error) {
 			return l, false, err
 		}
 	}
+	if method, rest, whole := strings.Cut(l.URI, " "); whole {
+		l.Method = method
+		l.URI, _, _ = strings.Cut(rest, " ")
+	}
 	switch {
 	case l.URI == "":
 		return l, false, nil // another line than of a request
 	case written.IsZero():
 		return l, false, errors.New("it does not say when (ts)")
 	}
-	l.Begun = written.Add(-l.Duration)
+	l.written(written)
 	return l, true, nil
 }
 
@@ -251,7 +266,7 @@ func at(all map[string]json.RawMessage, path string) (string, bool) {
 
 // fill gives a line what the format says of it beyond its own fields. field is the value
 // that the line has in some place.
-func (f *Format) fill(l *Line, written *time.Time, field func(where string) (value string, found bool)) (err error) {
+func (f *Format) fill(l *Line, written *stamp, field func(where string) (value string, found bool)) (err error) {
 	found := func(where string) (string, bool) {
 		value, found := field(where)
 		if f.seen == nil {
@@ -267,7 +282,7 @@ func (f *Format) fill(l *Line, written *time.Time, field func(where string) (val
 		switch {
 		case !found:
 		case name == "time":
-			*written, err = moment(value)
+			*written, err = newStamp(value)
 		default:
 			err = f.set(l, name, value)
 		}

@@ -32,15 +32,21 @@ type Line struct {
 	File   string
 	Number int // of the line in its file, from 1
 
-	early bool // it was found before the log was read
+	ended time.Time // when it was written
+	early bool      // it was found before the log was read
 }
 
 // Ended is when the answer was over, and the line was written.
-func (l *Line) Ended() time.Time { return l.Begun.Add(l.Duration) }
+func (l *Line) Ended() time.Time { return l.ended }
 
-// isCopy reports whether another log has the same line.
-func (l *Line) isCopy(other *Line) bool {
-	return l.Begun.Equal(other.Begun) && l.Duration == other.Duration && l.URI == other.URI && l.Client == other.Client && l.Host == other.Host && l.Status == other.Status
+// written says when the line was written. A time of whole seconds is not made more exact
+// by a duration that is: the first segment would come before its manifest.
+func (l *Line) written(at stamp) {
+	took := l.Duration
+	if at.whole {
+		took = took.Truncate(time.Second)
+	}
+	l.ended, l.Begun = at.Time, at.Add(-took)
 }
 
 // Lasts reports whether the answer took so long that signs of life came of it meanwhile.

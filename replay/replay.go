@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/streamguard/streamguard/audience"
+	"github.com/streamguard/streamguard/playback"
 )
 
 // Site is where the requests go.
@@ -109,9 +110,11 @@ type run struct {
 	lines   audience.Lines
 	coming  events
 	n       int64
-	waiting int       // lines that have been read and not replayed, other than those found before
-	last    *Line     // that was read
-	until   time.Time // up to here all that is to come is known
+	several bool              // there are several logs
+	waiting int               // lines that have been read and not replayed, other than those found before
+	second  time.Time         // of the last line that was read,
+	written map[copied]string // and what was written in it, where
+	until   time.Time         // up to here all that is to come is known
 	swept   time.Time
 	found   map[place]bool // lines of answers that last long, which are known already
 }
@@ -123,7 +126,7 @@ type place struct{ log, line int }
 // became of their lines. When ctx is over it stops, and says what was read until then;
 // so it does with the error of a log that cannot be read further.
 func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options) (*audience.Lines, error) {
-	r := &run{Options: o, site: site, clock: clock, found: make(map[place]bool)}
+	r := &run{Options: o, site: site, clock: clock, several: len(logs) > 1, found: make(map[place]bool)}
 	r.Format.watch()
 	again := true
 	sources := make([]*source, len(logs))
@@ -157,7 +160,7 @@ func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options
 	}
 	r.happen()
 	if missed := r.Format.missed(); len(missed) > 0 && r.lines.Judged > 0 {
-		err = errors.Join(err, fmt.Errorf("no line has a field %s (in JSON, fields are known by their keys; in text, by their positions from 1)", strings.Join(missed, ", ")))
+		err = errors.Join(err, fmt.Errorf("no line has anything in the field %s (in JSON, fields are known by their keys; in text, by their positions from 1)", strings.Join(missed, ", ")))
 	}
 	return &r.lines, err
 }
@@ -181,10 +184,9 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 			break
 		}
 		l := &heads[first].Line
-		if before := r.last; before != nil && before.File != l.File && before.isCopy(l) {
+		if len(sources) > 1 && r.isCopy(l) {
 			r.lines.Twice++
 		}
-		r.last = l
 		if end := l.Ended(); end.After(r.until.Add(outOfOrder)) || r.until.IsZero() {
 			r.until = end.Add(-outOfOrder)
 		}
@@ -210,6 +212,27 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 		failed = errors.Join(failed, reader.err)
 	}
 	return failed
+}
+
+// copied is what two lines have in common where one is a copy of the other.
+type copied struct {
+	begun             time.Time
+	took              time.Duration
+	client, host, uri string
+	status            int
+}
+
+// isCopy reports whether another log has a line, too.
+func (r *run) isCopy(l *Line) bool {
+	if second := l.Ended().Truncate(time.Second); !second.Equal(r.second) {
+		r.second, r.written = second, make(map[copied]string)
+	}
+	c := copied{l.Begun, l.Duration, l.Client, l.Host, l.URI, l.Status}
+	file, there := r.written[c]
+	if !there {
+		r.written[c] = l.File
+	}
+	return there && file != l.File
 }
 
 // nextOf is the next line of a log that is a request.
@@ -241,10 +264,28 @@ func (r *run) within(l *Line) bool {
 // wanted reports whether a line is of a host that is replayed.
 func (r *run) wanted(l *Line) bool { return r.Hosts == nil || l.Host == "" || r.Hosts(l.Host) }
 
-func (r *run) add(l *Line) { r.push(event{at: l.Begun, line: l}) }
+// add has a line wait for its time. Of lines of one moment the first is that which was
+// written first; where that is not known, since they are of several logs, manifests
+// come before media.
+func (r *run) add(l *Line) {
+	e := event{at: l.Begun, line: l}
+	if r.several && manifests.Of(pathOf(l.URI)) != playback.Manifest {
+		e.n = afterManifests
+	}
+	r.push(e)
+}
+
+func pathOf(uri string) string {
+	path, _, _ := strings.Cut(uri, "?")
+	return path
+}
+
+var manifests, _ = playback.NewKinds(nil)
+
+const afterManifests = 1 << 62
 
 func (r *run) push(e event) {
-	e.n = r.n
+	e.n += r.n
 	r.n++
 	heap.Push(&r.coming, e)
 }

@@ -3,6 +3,7 @@ package replay
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -28,41 +29,48 @@ const (
 //
 // and whatever fields follow.
 func (f *Format) parseText(b []byte) (l Line, ok bool, err error) {
-	all := joinUser(fields(string(b)))
+	all, first := joinUser(fields(string(b))), 0
+	if len(all) > clientAt && net.ParseIP(all[0]) == nil && net.ParseIP(all[1]) != nil {
+		first = 1 // with the host in front of it all
+	}
 	field := func(n int) string {
 		if n < 1 || n > len(all) || all[n-1] == "-" {
 			return ""
 		}
 		return all[n-1]
 	}
-	if len(all) < least {
+	usual := func(n int) string { return field(first + n) }
+	if len(all) < first+least {
 		return l, false, fmt.Errorf("it has %d fields, where the combined format has %d", len(all), agentAt)
 	}
-	written, err := moment(field(timeAt))
+	written, err := newStamp(usual(timeAt))
 	if err != nil && f.Fields["time"] == "" {
 		return l, false, err
 	}
-	request := strings.Fields(field(requestAt))
+	request := strings.Fields(usual(requestAt))
 	if len(request) < 2 && (f.Fields["uri"] == "" || f.Fields["method"] == "") {
 		return l, false, nil // nginx logs what was no request, too
 	}
-	l = Line{Text: true, Client: field(clientAt), User: field(userAt), Header: make(http.Header)}
+	l = Line{Text: true, Client: usual(clientAt), User: usual(userAt), Header: make(http.Header)}
+	if first > 0 {
+		l.Host = all[0]
+	}
 	if len(request) >= 2 {
 		l.Method, l.URI = request[0], request[1]
 	}
-	if l.Status, err = strconv.Atoi(field(statusAt)); err != nil && f.Fields["status"] == "" {
-		return l, false, fmt.Errorf("status %q is no number", field(statusAt))
+	if l.Status, err = strconv.Atoi(usual(statusAt)); err != nil && f.Fields["status"] == "" {
+		return l, false, fmt.Errorf("status %q is no number", usual(statusAt))
 	}
-	if referer := field(refererAt); referer != "" {
+	if referer := usual(refererAt); referer != "" {
 		l.Header.Set("Referer", referer)
 	}
-	if agent := field(agentAt); agent != "" {
+	if agent := usual(agentAt); agent != "" {
 		l.Header.Set("User-Agent", agent)
 	}
 	err = f.fill(&l, &written, func(position string) (string, bool) {
 		n, err := strconv.Atoi(position)
 		if err != nil && (position == "user" || position == "user_id") {
-			n = userAt
+			n = first + userAt
 		}
 		value := field(n)
 		return value, value != ""
@@ -70,9 +78,10 @@ func (f *Format) parseText(b []byte) (l Line, ok bool, err error) {
 	if err != nil {
 		return l, false, err
 	}
-	if l.Begun = written.Add(-l.Duration); written.IsZero() || time.Unix(0, 0).After(written) {
+	if written.IsZero() || time.Unix(0, 0).After(written.Time) {
 		return l, false, errors.New("it does not say when")
 	}
+	l.written(written)
 	return l, true, nil
 }
 
@@ -80,7 +89,7 @@ func (f *Format) parseText(b []byte) (l Line, ok bool, err error) {
 func joinUser(all []string) []string {
 	for n := timeAt; n < min(len(all), timeAt+10); n++ {
 		if _, err := time.Parse(commonLog, all[n-1]); err == nil {
-			if n > timeAt {
+			if n > timeAt && all[userAt-2] == "-" && all[userAt-1] != "-" { // the name of who asks is never known
 				all = slices.Replace(all, userAt-1, n-1, strings.Join(all[userAt-1:n-1], " "))
 			}
 			break
