@@ -44,6 +44,9 @@ func (h *hungUp) HangUp(_ context.Context, user string, _ guard.ID) (bool, error
 	return true, nil
 }
 
+// IsBack implements connection.Closer.
+func (*hungUp) IsBack(guard.ID) {}
+
 // hangsUp is for a test in which a playback is over so long after its last connection.
 func hangsUp(t *testing.T, after time.Duration) *hungUp {
 	h := &hungUp{t: t}
@@ -154,7 +157,7 @@ const gated = "stream_guard {\n" + user + "reclaim lapsed\nplayback stream\nlimi
 // endless is an origin of films that never end: some say how long they are.
 func endless(t *testing.T) string {
 	origin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, ".mp4") {
+		if strings.HasSuffix(r.URL.Path, ".mp4") || r.Header.Get("Range") != "" {
 			w.Header().Set("Content-Length", "1000000000")
 		}
 		for some := make([]byte, 32<<10); ; {
@@ -318,6 +321,43 @@ func (h *hungUp) last() {
 	h.eventually("last")
 }
 
+// A film without a length is left, and a part of it is being sent still.
+func TestAPartOfAFilmKeepsItsSlot(t *testing.T) {
+	h := hangsUp(t, 300*time.Millisecond)
+	s := serve(t, "SITE {\n"+gated+"reverse_proxy /film/* "+endless(t)+"\nrespond media\n}")
+	whole, part := newApp(s, "u"), newApp(s, "u")
+	part.more.Set("Range", "bytes=100-")
+	first := whole.open("/film/f.mkv")
+	second := part.open("/film/f.mkv")
+	first.Body.Close()
+	h.expect(s)
+	second.Body.Close()
+}
+
+// A gate that heeds no closings knows of a request that another one of its store would
+// have to know of.
+func TestAGateThatHeedsNoClosings(t *testing.T) {
+	h := hangsUp(t, 500*time.Millisecond)
+	off := strings.Replace(gated, "reclaim lapsed", "reclaim off", 1)
+	s := serve(t, "SITE {\nhandle /off/* {\nuri strip_prefix /off\n"+off+"}\nhandle {\n"+gated+"}\nrespond media\n}")
+	p, other := newApp(s, "u"), newApp(s, "u")
+	p.get("/v/x/1.ts", "/v/x/2.ts")
+	p.CloseIdleConnections()
+	eventually(t, "its end is due", func() bool {
+		return connections.Due(h, []guard.Guard{{ID: h.playback(s, "u")}}) > 0
+	})
+	other.get("/off/v/x/3.ts")
+	h.expect(s)
+}
+
+func (h *hungUp) playback(s *server, user string) guard.ID {
+	id, err := guard.ParseID(s.guardsOf(user)[0].GuardID)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return id
+}
+
 // A page tells of a paused player by calls of its own.
 func TestACallOfTheAPIIsARequestOfItsPlayback(t *testing.T) {
 	h := hangsUp(t, 500*time.Millisecond)
@@ -439,18 +479,51 @@ func TestTheSlotOfAClosedPlaybackIsFree(t *testing.T) {
 	s.call(429, "GET", "/v/another/1.ts")
 }
 
+// leaves has a television play and go, and waits until that is noticed.
+func (s *server) leaves() (id string) {
+	s.t.Helper()
+	tv := newApp(s, "u")
+	tv.get("/v/tv/1.ts", "/v/tv/2.ts")
+	id = s.guards().Guards[0].GuardID
+	tv.CloseIdleConnections()
+	parsed, err := guard.ParseID(id)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	eventually(s.t, "its end is due", func() bool {
+		return connections.Due(closerOf(storage.InUse()[0]), []guard.Guard{{ID: parsed}}) > 0
+	})
+	return id
+}
+
 // A phone that starts while the television has just been switched off waits until that
 // is certain.
 func TestAStartWaitsForAnEnding(t *testing.T) {
 	all := connections
-	connections = connection.New(300*time.Millisecond, countClosed)
+	connections = connection.New(time.Second, countClosed)
 	t.Cleanup(func() { connections = all })
 	s := serve(t, "SITE {\nstream_guard {\n"+user+"playback stream\nlimit 1\n}\nrespond media\n}")
-	tv := newApp(s, "u")
-	tv.get("/v/tv/1.ts", "/v/tv/2.ts")
-	tv.CloseIdleConnections()
+	s.leaves()
+	s.call(429, "HEAD", "/v/phone/1.ts", "User-Agent", "phone") // which takes nothing, and is not worth waiting
 	s.call(200, "GET", "/v/phone/1.ts", "User-Agent", "phone")
 	s.call(429, "GET", "/v/tv/3.ts")
+}
+
+// It waits no longer when the television says goodbye.
+func TestAStartWaitsForAGoodbyeNoLonger(t *testing.T) {
+	all, longest := connections, connection.Longest
+	connections, connection.Longest = connection.New(time.Hour, countClosed), 2*time.Hour
+	t.Cleanup(func() { connections, connection.Longest = all, longest })
+	s := serve(t, "SITE {\nstream_guard {\n"+user+"playback stream\nlimit 1\n}\nrespond media\n}")
+	id := s.leaves()
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		s.call(200, "GET", "/v/phone/1.ts", "User-Agent", "phone")
+	}()
+	eventually(t, "the phone waits", func() bool { return waits() == 1 })
+	s.call(204, "DELETE", "/guards/"+id)
+	<-answered
 }
 
 // A box with one place changes channels within a second. Its channels are endless.

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/streamguard/streamguard/caddymodule/storage"
+	"github.com/streamguard/streamguard/connection"
 	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/playback"
@@ -87,6 +88,9 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp
 		w = v.word.over(w, nil)
 	}
 	carried := h.connected.carry(r, v)
+	if h.connected == nil && v.passage.ID != (guard.ID{}) { // another gate of the store may heed closings
+		connections.GoesOn(&connection.Playback{Closer: closerOf(h.store), ID: v.passage.Guard()})
+	}
 	if !v.passage.IsTrial() && h.connected == nil && v.request.Kind == playback.Manifest {
 		return h.passCounted(w, r, next, v, token)
 	}

@@ -31,6 +31,7 @@ type world struct {
 
 	mu     sync.Mutex
 	closed []string      // ids and the seconds after which their guards were closed
+	back   []string      // playbacks that are
 	hangs  chan struct{} // the store answers when it is closed; nil: at once
 }
 
@@ -44,6 +45,12 @@ func (w *world) HangUp(_ context.Context, user string, id guard.ID) (bool, error
 	defer w.mu.Unlock()
 	w.closed = append(w.closed, fmt.Sprintf("%s %s %v", user, string(id[:1]), at))
 	return true, nil
+}
+
+func (w *world) IsBack(id guard.ID) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.back = append(w.back, string(id[:1]))
 }
 
 const idle = time.Minute

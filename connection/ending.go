@@ -21,6 +21,9 @@ var (
 	segment = guard.Paced(10500 * time.Millisecond)
 )
 
+// Longest is the most that it takes until it is known whether a playback is over.
+var Longest = After + segment - idles - After + soon + soon
+
 const (
 	atOnce     = 8 // guards that are closed at once
 	maxHurried = 8 // guards that a start has closed
@@ -80,6 +83,18 @@ func (r *Registry) Asked(id guard.ID) {
 	}
 }
 
+// GoesOn says that a playback is asked for by a request that no connection carries.
+func (r *Registry) GoesOn(p *Playback) {
+	if r.pending.Load() == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known := r.playbacks[p.key()]; known != nil {
+		r.goesOn(known)
+	}
+}
+
 // end says that a playback is over.
 func (r *Registry) end(p *playback, server *Server, release func()) {
 	now := r.now()
@@ -93,6 +108,7 @@ func (r *Registry) end(p *playback, server *Server, release func()) {
 	p.ending, r.leavers[p.viewer()] = e, e
 	i, _ := slices.BinarySearchFunc(r.left, e.due+1, func(other *ending, due int64) int { return cmp.Compare(other.due, due) })
 	r.left = slices.Insert(r.left, i, e)
+	r.pending.Store(int64(len(r.left)))
 	switch wait := time.Duration(e.due - now); {
 	case !r.armed:
 		r.armed, r.timer = true, time.AfterFunc(wait, r.due)
@@ -106,6 +122,7 @@ func (r *Registry) goesOn(p *playback) {
 	if e := p.ending; e != nil {
 		r.forget(e)
 		letGo(e.release)
+		e.Closer.IsBack(e.ID)
 	}
 }
 
@@ -140,15 +157,18 @@ func (r *Registry) forget(e *ending) {
 // take forgets an ending. It reports whether the guard is to be closed.
 func (r *Registry) take(e *ending) (closes bool) {
 	r.forget(e)
-	if e.server != nil {
-		closes = !e.server.ending.Load() && !r.hidden.has(e.key(), r.now())
-	} else {
-		closes = r.Stopping == nil || !r.Stopping()
-	}
-	if !closes {
+	if closes = r.closes(e); !closes {
 		letGo(e.release)
 	}
 	return closes
+}
+
+// closes reports whether an ending still says that its playback is over.
+func (r *Registry) closes(e *ending) bool {
+	if e.server != nil {
+		return !e.server.ending.Load() && !r.hidden.has(e.key(), r.now())
+	}
+	return r.Stopping == nil || !r.Stopping()
 }
 
 // due closes what has been over for long enough.
@@ -178,6 +198,7 @@ func (r *Registry) next() *ending {
 		}
 		r.left[0] = nil
 		r.left = r.left[1:]
+		r.pending.Store(int64(len(r.left)))
 		if first.playback.ending == first && r.take(first) {
 			r.closing[first.key()] = struct{}{}
 			return first
@@ -211,7 +232,7 @@ func (r *Registry) Due(closer Closer, playbacks []guard.Guard) (first time.Durat
 		due := time.Duration(0)
 		if _, now := r.closing[k]; now {
 			due = soon
-		} else if p := r.playbacks[k]; p != nil && p.ending != nil {
+		} else if p := r.playbacks[k]; p != nil && p.ending != nil && r.closes(p.ending) {
 			due = max(time.Duration(p.ending.due-r.now()), 0) + soon
 		}
 		if first == 0 || due > 0 && due < first {

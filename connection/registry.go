@@ -17,6 +17,9 @@ type Closer interface {
 	// HangUp closes the guard of a playback whose client has closed its
 	// connections, and reports whether it did.
 	HangUp(ctx context.Context, user string, id guard.ID) (bool, error)
+	// IsBack hears of a playback that was left, and is asked for again before its guard
+	// was closed.
+	IsBack(id guard.ID)
 }
 
 // Playback is one that a request is part of, and whose it is.
@@ -66,6 +69,7 @@ type Registry struct {
 	closing   map[key]struct{}     // whose time is over, and whose guard is being closed
 	answers   map[guard.ID]*ending // those of endless answers,
 	ends      atomic.Int64         // and how many they are
+	pending   atomic.Int64         // how many that are
 	armed     bool                 // the timer runs, or what is due is being closed
 	timer     *time.Timer
 	slots     chan struct{}

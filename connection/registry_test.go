@@ -83,6 +83,9 @@ func TestHowLongAnotherStartWaits(t *testing.T) {
 		expect(After + soon - 2*time.Second)
 		a.get("a/3") // it was not over
 		expect(After + soon - 2*time.Second)
+		if len(w.back) != 1 || w.back[0] != "a" {
+			t.Errorf("%q are back", w.back)
+		}
 		time.Sleep(After) // the store does not answer
 		expect(soon)
 		if other := w.registry.Due(hangs{}, inTheWay); other != 0 {
@@ -154,6 +157,8 @@ func TestAStoreThatHangs(t *testing.T) {
 
 // hangs is a store that never answers.
 type hangs struct{}
+
+func (hangs) IsBack(guard.ID) {}
 
 func (hangs) HangUp(ctx context.Context, _ string, _ guard.ID) (bool, error) {
 	<-ctx.Done()

@@ -74,6 +74,8 @@ func TestFourthTabIsToldWhyAndPlaysWhenOneStops(t *testing.T) {
 			n.holds(t, user, 3)
 			for i, way := range []string{"keepalive", "beacon"} {
 				p := three[1+i]
+				p.run(t, "seek", 1) // the film may be over
+				p.run(t, "resume")
 				p.plays(t)
 				p.run(t, "closing", way)
 				p.do(t, "close")

@@ -99,6 +99,22 @@ func (s *answers) leave(p *Passage) {
 	}
 }
 
+// sends reports whether an answer with a length is being sent of a playback: a part of
+// it, where its endless answer is over.
+func (s *answers) sends(id guard.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p := s.first; p != nil; p = p.answer.next {
+		p.answer.mu.Lock()
+		is := p.claim.ID == id && p.answer.sent && !p.answer.endless
+		p.answer.mu.Unlock()
+		if is && p.request.HTTP.Context().Err() == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // Answers says that the request for media is being answered, until it is Answered.
 func (p *Passage) Answers() {
 	if !p.counted {
@@ -164,6 +180,7 @@ func (p *Passage) Answered(whole, hungUp bool) (cut bool) {
 	}
 	switch cut = a.cut.Load(); {
 	case !endless || cut:
+	case a.part.sends(claim.ID), p.gate.sending.part(claim.ID).sends(claim.ID): // another part of it
 	case hungUp || lasted:
 		p.leaves(&claim, a.release)
 		return cut

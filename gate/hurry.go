@@ -21,24 +21,27 @@ type Leavers interface {
 }
 
 // asking is ask for a start that finds no room: it asks once more if there may be
-// some now, and is in doubt if there may be some soon.
-func asking(ctx context.Context, l Leavers, ask func(guard.Claim) (guard.Verdict, error)) func(guard.Claim) (guard.Verdict, error) {
-	return func(c guard.Claim) (guard.Verdict, error) {
-		v, err := ask(c)
+// some now, and is in doubt if there may be some soon. It waits for what has been left
+// before it came, and not for what is left while it waits.
+func asking(ctx context.Context, l Leavers, ask func(guard.Claim) (guard.Verdict, error)) asks {
+	came := time.Now()
+	return func(c guard.Claim) (v guard.Verdict, again time.Duration, err error) {
+		v, err = ask(c)
 		if err != nil || v.Outcome.Pass() || v.Outcome == guard.Revoked || l == nil {
-			return v, err
+			return v, v.FreeIn, err
 		}
 		if l.Hurry(ctx, &c, &v) {
 			if v, err = ask(c); err != nil || v.Outcome.Pass() {
-				return v, err
+				return v, v.FreeIn, err
 			}
 		}
-		switch due := l.Due(&c, &v); {
-		case due == 0:
-		case v.Outcome == guard.Rejected, v.Outcome == guard.Doubted && due < v.FreeIn:
-			v.Outcome, v.FreeIn = guard.Doubted, due
+		again = v.FreeIn
+		if due := l.Due(&c, &v); due > 0 && time.Since(came)+due <= connection.Longest {
+			if v.Outcome == guard.Rejected || v.Outcome == guard.Doubted && due < again {
+				v.Outcome, again = guard.Doubted, due
+			}
 		}
-		return v, nil
+		return v, again, nil
 	}
 }
 
@@ -72,11 +75,7 @@ func (g *Gate) Due(c *guard.Claim, v *guard.Verdict) time.Duration {
 	if g.Connections == nil || c.Patience == 0 {
 		return 0
 	}
-	due := g.Connections.Due(g.Keeper, v.InTheWay)
-	if due > 0 {
-		g.Keeper.Reconsider(c.ID)
-	}
-	return due
+	return g.Connections.Due(g.Keeper, v.InTheWay)
 }
 
 func (g *Gate) playback(c *guard.Claim) *connection.Playback {

@@ -11,11 +11,14 @@ import (
 // afterPatience is how long a start goes on waiting that others have doubted for.
 var afterPatience = guard.Paced(5 * time.Second)
 
+// asks asks about a start. Where that is in doubt it says when to ask again.
+type asks func(guard.Claim) (v guard.Verdict, again time.Duration, err error)
+
 // WaitOut asks about a start, and as long as that is in doubt waits and asks again:
 // for the claim's patience and 5 s more at most, or until ending is closed. Where
 // too many wait already the start is refused at once.
-func WaitOut(ctx context.Context, ending <-chan struct{}, k *lease.Keeper, c guard.Claim, ask func(guard.Claim) (guard.Verdict, error)) (guard.Verdict, error) {
-	v, err := ask(c)
+func WaitOut(ctx context.Context, ending <-chan struct{}, k *lease.Keeper, c guard.Claim, ask asks) (guard.Verdict, error) {
+	v, again, err := ask(c)
 	if err != nil || v.Outcome != guard.Doubted {
 		return v, err
 	}
@@ -28,7 +31,7 @@ func WaitOut(ctx context.Context, ending <-chan struct{}, k *lease.Keeper, c gua
 	last := time.NewTimer(c.Patience + afterPatience)
 	defer last.Stop()
 	for heard := news(); err == nil && v.Outcome == guard.Doubted; {
-		next := time.NewTimer(v.FreeIn)
+		next := time.NewTimer(again)
 		select {
 		case <-next.C:
 		case <-heard:
@@ -42,7 +45,8 @@ func WaitOut(ctx context.Context, ending <-chan struct{}, k *lease.Keeper, c gua
 		next.Stop()
 		if err == nil {
 			heard = news() // of what happens while the store answers
-			v, err = ask(c)
+			k.Reconsider(c.ID)
+			v, again, err = ask(c)
 		}
 	}
 	return v, err

@@ -60,6 +60,9 @@ func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed b
 	return false, err
 }
 
+// IsBack tells the starts that wait for the end of a playback that it goes on.
+func (k *Keeper) IsBack(id guard.ID) { k.waiting.tell(id) }
+
 // hungUp waits until the store has answered whether a playback's guard is closed, where
 // it is being asked, and for the next millisecond: what is asked in the same one as an
 // ending may be from before it.

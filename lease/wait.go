@@ -24,7 +24,7 @@ type waiting struct {
 // start is one playback that waits, in however many requests.
 type start struct {
 	requests int
-	doubted  []guard.ID
+	inTheWay []guard.ID
 	news     chan struct{} // closed by news of one of those, and made anew
 }
 
@@ -32,9 +32,8 @@ func newWaiting() *waiting {
 	return &waiting{starts: make(map[guard.ID]*start), users: make(map[string]int), guards: make(map[guard.ID][]*start)}
 }
 
-// Wait enters a start that the store has answered with guard.Doubted. news returns
-// a channel that is closed when something has become of a doubted guard. It is not
-// ok where too many wait.
+// Wait enters a start that is in doubt. news returns a channel that is closed when
+// something has become of a guard that is in its way. It is not ok where too many wait.
 func (k *Keeper) Wait(c *guard.Claim, v *guard.Verdict) (news func() <-chan struct{}, leave func(), ok bool) {
 	w := k.waiting
 	w.mu.Lock()
@@ -46,10 +45,8 @@ func (k *Keeper) Wait(c *guard.Claim, v *guard.Verdict) (news func() <-chan stru
 		}
 		s = &start{news: make(chan struct{})}
 		for _, g := range v.InTheWay {
-			if g.Client == c.Client {
-				s.doubted = append(s.doubted, g.ID)
-				w.guards[g.ID] = append(w.guards[g.ID], s)
-			}
+			s.inTheWay = append(s.inTheWay, g.ID)
+			w.guards[g.ID] = append(w.guards[g.ID], s)
 		}
 		w.starts[c.ID] = s
 		w.users[strings.Clone(c.User)]++
@@ -74,7 +71,7 @@ func (w *waiting) leave(id guard.ID, user string, s *start) {
 	if w.users[user]--; w.users[user] == 0 {
 		delete(w.users, user)
 	}
-	for _, g := range s.doubted {
+	for _, g := range s.inTheWay {
 		w.guards[g] = slices.DeleteFunc(w.guards[g], func(other *start) bool { return other == s })
 		if len(w.guards[g]) == 0 {
 			delete(w.guards, g)

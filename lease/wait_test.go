@@ -86,11 +86,17 @@ func TestWhoWaitsIsBounded(t *testing.T) {
 			if ok {
 				leaves = append(leaves, leave)
 				heard := news()
-				a.waiting.tell(claim(1).ID) // another client's
+				a.waiting.tell(claim(2).ID) // which is not in its way
 				select {
 				case <-heard:
 					t.Error("there is news of what it does not wait for")
 				default:
+				}
+				a.waiting.tell(claim(1).ID) // another client's
+				select {
+				case <-heard:
+				default:
+					t.Error("there is no news of what it waits for")
 				}
 			}
 		}
