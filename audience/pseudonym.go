@@ -3,6 +3,7 @@ package audience
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"net/url"
 	"strings"
 )
 
@@ -16,7 +17,8 @@ func Pseudonym(user string) string {
 // leastName is how long a user's name is, in bytes, that is looked for within a text.
 const leastName = 3
 
-// Pseudonymous is the report without names of users, wherever these may stand.
+// Pseudonymous is the report without names of users. Paths, such as those that are not
+// counted, stay as they are.
 func (r Report) Pseudonymous() Report {
 	r.Top = append([]TopUser(nil), r.Top...)
 	for i := range r.Top {
@@ -29,7 +31,8 @@ func (r Report) Pseudonymous() Report {
 				if len(e.User) < leastName {
 					return s
 				}
-				return strings.ReplaceAll(s, e.User, Pseudonym(e.User))
+				pseudonym := Pseudonym(e.User)
+				return strings.NewReplacer(e.User, pseudonym, url.PathEscape(e.User), pseudonym, url.QueryEscape(e.User), pseudonym).Replace(s)
 			}
 			hidden[i] = Example{User: Pseudonym(e.User), Stream: hide(e.Stream)}
 			for _, line := range e.Lines {
@@ -37,6 +40,11 @@ func (r Report) Pseudonymous() Report {
 			}
 		}
 		*list = hidden
+	}
+	if r.Lines != nil { // of a line that cannot be read nobody knows where its user stands
+		lines := *r.Lines
+		lines.BrokenAt, _, _ = strings.Cut(lines.BrokenAt, `: "`)
+		r.Lines = &lines
 	}
 	return r
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ type replayed struct {
 	sites   []string                   // those with a gate, by their hosts; "" has any
 	gates   []*Handler
 	users   map[*Handler]string // their options user, as in Format.Set
+	others  map[*Handler]bool   // those of sites that were not asked for
 
 	clock  *replay.Clock
 	store  *memstore.Store
@@ -138,7 +140,7 @@ func newReplayed(ctx caddy.Context, config []byte, site string, set map[string]s
 	}
 	clock := new(replay.Clock)
 	r := &replayed{
-		clock: clock, users: make(map[*Handler]string), set: set, gave: make(map[string]bool), said: new(said), seen: audience.New(),
+		clock: clock, users: make(map[*Handler]string), others: make(map[*Handler]bool), set: set, gave: make(map[string]bool), said: new(said), seen: audience.New(),
 		assigned: make(map[assignment][]*folder), long: make(map[*replay.Line]answering), asked: make(map[guard.ID]time.Time),
 	}
 	var others []string // sites with a gate that are not the one
@@ -189,7 +191,11 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 		if narrower := hostsIn(route.Match); len(narrower) > 0 {
 			inner = narrower
 		}
-		if site != "" && len(inner) > 0 && !slices.ContainsFunc(inner, func(host string) bool { return hostFits(asciiHost(host), site) }) {
+		fits := func(host string) bool { return hostFits(asciiHost(host), site) }
+		if strings.Contains(site, "*") { // a narrower one may be in between
+			fits = func(host string) bool { return asciiHost(host) == site || hostFits(site, asciiHost(host)) }
+		}
+		if site != "" && len(inner) > 0 && !slices.ContainsFunc(inner, fits) {
 			if name := strings.Join(inner, ", "); bytes.Contains(raw, []byte(`"stream_guard"`)) && !slices.Contains(*others, name) {
 				*others = append(*others, name)
 			}
@@ -237,6 +243,9 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 					return nil, false, fmt.Errorf("stream_guard: %w", err)
 				}
 				r.gates = append(r.gates, h)
+				if strings.Contains(site, "*") && len(inner) > 0 && !slices.ContainsFunc(inner, func(host string) bool { return asciiHost(host) == site }) {
+					r.others[h] = true
+				}
 				if name := strings.Join(inner, ", "); !slices.Contains(r.sites, name) {
 					r.sites = append(r.sites, name)
 				}
@@ -433,7 +442,7 @@ func (r *replayed) Request(l *replay.Line) replay.Became {
 		return replay.Other
 	}
 	for _, steps := range r.servers {
-		if h, _ := r.find(steps, req); h != nil {
+		if h, _ := r.find(steps, req); h != nil && !r.others[h] {
 			return r.judge(h, l, req, repl)
 		}
 	}
@@ -450,9 +459,14 @@ func (r *replayed) request(l *replay.Line) (*http.Request, *caddy.Replacer) {
 	if l.Method == "" {
 		r.missing.method++
 	}
+	proto := cmp.Or(l.Proto, "HTTP/1.1")
+	major, minor, _ := http.ParseHTTPVersion(proto)
 	req := &http.Request{
-		Method: cmp.Or(l.Method, http.MethodGet), URL: u, Host: cmp.Or(l.Host, r.host), Header: l.Header, RequestURI: l.URI, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Method: cmp.Or(l.Method, http.MethodGet), URL: u, Host: cmp.Or(l.Host, r.host), Header: l.Header, RequestURI: l.URI, Proto: proto, ProtoMajor: major, ProtoMinor: minor,
 		RemoteAddr: net.JoinHostPort(l.Client, "0"), Body: http.NoBody,
+	}
+	if l.TLS {
+		req.TLS = &tls.ConnectionState{HandshakeComplete: true}
 	}
 	for _, secret := range []string{"Cookie", "Authorization", "Proxy-Authorization", "Set-Cookie"} {
 		if values := l.Header[secret]; len(values) == 1 && values[0] == redacted {
@@ -496,7 +510,7 @@ func give(req *http.Request, repl *caddy.Replacer, placeholder, value string) {
 // redacted is what Caddy writes in place of a secret, and filtered what its filters may.
 const redacted = "REDACTED"
 
-var filtered = regexp.MustCompile(`^(REDACTED|[0-9a-f]{8}|[*xX.-]+)$`)
+var filtered = regexp.MustCompile(`^(REDACTED|[0-9a-f]{8}|[*xX.-]{3,})$`)
 
 // withoutFiltered takes from a path the tokens that a filter of the log has made
 // unreadable: nothing in them tells playbacks apart for certain.

@@ -181,12 +181,19 @@ func TestReplayOfLogs(t *testing.T) {
 				a, b := logged{"user_id": "", "account": "alice", "profile": "p1"}, logged{"user_id": "", "account": "alice", "profile": "p2", "request>host": "b.example"}
 				return three(t, a, b, a)
 			}, playbacks: 3, refused: 1},
+		{name: "a wildcard beside a host of its own", config: strings.Replace(site("limit 1"), "a.example", "*.example", 1) + strings.Replace(site("limit 3"), "a.example", "b.example", 1), site: "*.example",
+			logs: func(t *testing.T) []string { return three(t, nil, nil, logged{"request>host": "b.example"}) }, playbacks: 2, refused: 1},
+		{name: "a gate behind TLS and HTTP/2", config: "a.example {\n\t@secure {\n\t\tprotocol https\n\t\texpression {http.request.proto}.startsWith('HTTP/2')\n\t}\n\tstream_guard @secure {\n\t\tuser {http.auth.user.id}\n\t\tlimit 1\n\t}\n}\n",
+			logs: func(t *testing.T) []string {
+				m := logged{"request>tls": map[string]any{"version": 772}, "request>proto": "HTTP/2.0"}
+				return three(t, m, m)
+			}, playbacks: 2, refused: 1},
 		{name: "durations in nanoseconds", config: site("limit 1"), logs: func(t *testing.T) []string {
 			l := newLogs(t, 1)[0]
 			l.plays(0, "/vod/film", nil)
-			text := strings.ReplaceAll(l.String(), `"duration":0`, `"duration":2000000`)
+			text := strings.ReplaceAll(l.String(), `"duration":0`, `"duration":800000`)
 			l.Reset()
-			l.WriteString(strings.Replace(text, `"duration":2000000`, `"duration":3000000`, 1))
+			l.WriteString(strings.Replace(text, `"duration":800000`, `"duration":900000`, 1))
 			return merged(l)
 		}, playbacks: 1},
 		{name: "no duration, no agent", config: site(""), logs: func(t *testing.T) []string {

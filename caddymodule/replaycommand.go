@@ -173,9 +173,9 @@ func (o *operator) replay(r *replaying, logs []string) error {
 	if !o.json && term.IsTerminal(int(os.Stderr.Fd())) {
 		options.Progress = progress(time.Now())
 	}
-	// There is room, up to a gigabyte, and each line is garbage soon.
+	// There is room, up to 1.75 GB, and each line is garbage soon.
 	debug.SetGCPercent(300)
-	debug.SetMemoryLimit(1 << 30)
+	debug.SetMemoryLimit(7 << 28)
 	lines, err := replay.Run(ctx, logs, sites, sites.clock, &options)
 	if options.Progress != nil {
 		fmt.Fprint(os.Stderr, "\r\x1b[K")

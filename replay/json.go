@@ -41,8 +41,13 @@ type request struct {
 	Method   string `json:"method"`
 	Host     string `json:"host"`
 	URI      string `json:"uri"`
+	Proto    string `json:"proto"`
+	TLS      *tls   `json:"tls"`
 	Headers  header `json:"headers"`
 }
+
+// tls is there where a request came by it.
+type tls struct{}
 
 // header is a header as the log has it; a filter may have made one value of many.
 type header http.Header
@@ -139,8 +144,10 @@ func moment(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("time %q is of no known format", s)
 }
 
-// longest is more than any answer takes.
-const longest = 30 * 24 * time.Hour
+const (
+	longest      = 30 * 24 * time.Hour // more than any answer takes
+	wholeSeconds = 24 * 60 * 60        // what is said without parts of a second and is more is in nanoseconds
+)
 
 // duration reads how long an answer took: in seconds, in nanoseconds where the log has
 // them, or as a text such as 1.5s.
@@ -175,7 +182,7 @@ var wholeDuration = regexp.MustCompile(`"duration":\s?([0-9]+)[,}]`)
 func (f *Format) look(beginning []byte) {
 	for _, m := range wholeDuration.FindAllSubmatch(beginning, -1) {
 		n, err := strconv.ParseInt(string(m[1]), 10, 64)
-		if err == nil && float64(n) > longest.Seconds() {
+		if err == nil && n > wholeSeconds {
 			f.seen.nanoseconds.Store(true)
 		}
 	}
@@ -204,7 +211,7 @@ func (f *Format) parseJSON(b []byte) (l Line, ok bool, err error) {
 		l = Line{
 			Duration: duration, Method: e.Request.Method, Host: e.Request.Host, URI: e.Request.URI,
 			Status: status, Client: e.Request.ClientIP, Header: http.Header(e.Request.Headers),
-			User: string(e.Gate.User),
+			User: string(e.Gate.User), Proto: e.Request.Proto, TLS: e.Request.TLS != nil,
 		}
 		if e.Answer != nil {
 			l.Type, l.Unbounded = string(e.Answer.Type), e.Answer.Length == ""

@@ -25,6 +25,8 @@ type Line struct {
 	Type      string // of the answer, as far as the log has it
 	Unbounded bool   // the answer said no length
 	Text      bool   // the line is none of JSON
+	Proto     string // of the request, such as HTTP/2.0, as far as the log has it
+	TLS       bool   // it came by TLS, as far as the log has it
 
 	// Set has what Options.Set says of the line, by placeholder.
 	Set map[string]string
@@ -70,6 +72,11 @@ type Format struct {
 type seen struct {
 	nanoseconds atomic.Bool             // whole durations are in them
 	fields      map[string]*atomic.Bool // whether a line had what Fields and Set name, by what they name
+}
+
+// of is the format of one log among others: each has durations of its own.
+func (f *Format) of() *Format {
+	return &Format{Fields: f.Fields, Set: f.Set, seen: &seen{fields: f.seen.fields}}
 }
 
 // watch begins to find that out.

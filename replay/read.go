@@ -24,6 +24,7 @@ const (
 type source struct {
 	name   string
 	again  bool // it can be read a second time
+	format *Format
 	file   *os.File
 	size   int64 // 0 where it is not known
 	passed atomic.Int64
@@ -173,13 +174,13 @@ type reader struct {
 	err    error
 }
 
-func (s *source) read(ctx context.Context, f *Format) *reader {
+func (s *source) read(ctx context.Context) *reader {
 	r := &reader{source: s, pieces: make(chan *batch, 2*runtime.GOMAXPROCS(0))}
 	work := make(chan *batch)
 	for range runtime.GOMAXPROCS(0) {
 		go func() {
 			for b := range work {
-				f.parse(b, s.name)
+				s.format.parse(b, s.name)
 			}
 		}()
 	}
@@ -188,7 +189,7 @@ func (s *source) read(ctx context.Context, f *Format) *reader {
 		defer close(work)
 		for b := range func(yield func(*batch) bool) { s.batches(ctx, yield) } {
 			if b.first == 1 {
-				f.look(b.text)
+				s.format.look(b.text)
 			}
 			b.parsed = make(chan []parsed, 1)
 			select {
@@ -227,7 +228,8 @@ func (r *reader) next(ctx context.Context) *parsed {
 
 // lasting finds the answers of a log that can be read again which took longer than a
 // time: they are written long after they began.
-func (s *source) lasting(ctx context.Context, f *Format, longer time.Duration) (found []Line, err error) {
+func (s *source) lasting(ctx context.Context, longer time.Duration) (found []Line, err error) {
+	f := s.format
 	defer func() {
 		s.passed.Store(0)
 		_, rewound := s.file.Seek(0, io.SeekStart)

@@ -136,12 +136,13 @@ func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options
 			return nil, err
 		}
 		defer s.file.Close()
+		s.format = o.Format.of()
 		sources[i] = s
 		again = again && s.again
 	}
 	if again {
 		for n, s := range sources {
-			long, err := s.lasting(ctx, &o.Format, outOfOrder)
+			long, err := s.lasting(ctx, outOfOrder)
 			if err != nil {
 				return nil, err
 			}
@@ -159,6 +160,8 @@ func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options
 		r.until = r.until.Add(100 * 365 * 24 * time.Hour)
 	}
 	r.happen()
+	// What was found early may have happened before its line was come to.
+	r.lines.Read = max(r.lines.Read, r.lines.Judged+r.lines.Other+r.lines.Elsewhere+r.lines.Outside+r.lines.Broken)
 	if missed := r.Format.missed(); len(missed) > 0 && r.lines.Judged > 0 {
 		err = errors.Join(err, fmt.Errorf("no line has anything in the field %s (in JSON, fields are known by their keys; in text, by their positions from 1)", strings.Join(missed, ", ")))
 	}
@@ -170,7 +173,7 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 	readers := make([]*reader, len(sources))
 	heads := make([]*parsed, len(sources))
 	for i, s := range sources {
-		readers[i] = s.read(ctx, &r.Format)
+		readers[i] = s.read(ctx)
 		heads[i] = r.nextOf(ctx, readers[i])
 	}
 	for ctx.Err() == nil {
@@ -256,8 +259,12 @@ func (r *run) nextOf(ctx context.Context, from *reader) *parsed {
 	}
 }
 
-// within reports whether a line is of the time that is replayed.
+// within reports whether a line is of the time that is replayed. An answer that was being
+// sent when that began, and goes on for long, is.
 func (r *run) within(l *Line) bool {
+	if l.Begun.Before(r.From) && l.Ended().After(r.From) && l.Lasts() {
+		l.Begun, l.Duration = r.From, l.Ended().Sub(r.From)
+	}
 	return (r.From.IsZero() || !l.Begun.Before(r.From)) && (r.To.IsZero() || l.Begun.Before(r.To))
 }
 
