@@ -24,7 +24,7 @@ func TestImportsPointDown(t *testing.T) {
 		"connection":           {"guard"},
 		"audience":             {"guard"},
 		"gate":                 {"audience", "connection", "guard", "lease", "playback", "problem"},
-		"replay":               {"audience", "guard"},
+		"replay":               {"audience", "guard", "playback"},
 		"api":                  {"guard", "playback", "problem"},
 		"operate":              {"audience", "connection", "guard", "lease", "playback", "problem", "gate", "api"},
 		"caddymodule/block":    {},

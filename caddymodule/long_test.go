@@ -298,10 +298,13 @@ func TestAnotherChannelIsAnotherPlayback(t *testing.T) {
 		again := second.watch(folder + "/1.ts")
 		again.Body.Close()
 		// Nor is the next one, when the last is over.
+		before := "/live/1.ts"
 		for _, channel := range []string{"/2.ts", "/3.ts", "/1.ts"} {
 			first.Body.Close()
 			box.CloseIdleConnections()
+			c.sends(t, before, 0) // so long a busy machine takes to notice it
 			first = box.watch(folder + channel)
+			before = "/live" + channel
 		}
 		first.Body.Close()
 	}

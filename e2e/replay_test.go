@@ -41,10 +41,19 @@ func TestReplayOfTheLogsOfAnEnforcingGate(t *testing.T) {
 			t.Errorf("%s: %d users, %d playbacks, %+v, %d attempts; want 2, 5, 2 refused of one user, at least 2\n%s", from, r.Users, r.Playbacks, r.Configured, r.Attempts, out)
 		}
 	}
+	written := func(log string) bool { // when an answer is over
+		for line := range strings.Lines(log) {
+			if strings.Contains(line, "bob") && strings.Contains(line, ".m4s") {
+				return true
+			}
+		}
+		return false
+	}
+	eventually(t, "Caddy has written", func() bool { return written(n.log.String()) })
 	check("Caddy's log", file(t, "caddy.log", n.log.String()))
 	eventually(t, "nginx has written", func() bool {
 		text, _ := os.ReadFile(nginxLog)
-		return strings.Contains(string(text), "bob")
+		return written(string(text))
 	})
 	check("nginx' log", "--field", "time=10", "--field", "duration=11", "--field", "host=12", nginxLog)
 }
