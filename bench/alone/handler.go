@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	_ "github.com/streamguard/streamguard"
 	"github.com/streamguard/streamguard/bench/viewer"
 	"github.com/streamguard/streamguard/caddymodule/storage"
 	"github.com/streamguard/streamguard/guard"
