@@ -30,6 +30,25 @@ type source struct {
 	passed atomic.Int64
 }
 
+// openSoon is open, and gives up when ctx is over: nobody may be writing to a pipe.
+func openSoon(ctx context.Context, name string) (*source, error) {
+	type result struct {
+		*source
+		error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		s, err := open(name)
+		opened <- result{s, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.source, r.error
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%s: nobody writes to it", name)
+	}
+}
+
 // open opens a log: "-" is standard input. One whose name ends in .gz, or that begins
 // as such, is unpacked.
 func open(name string) (*source, error) {

@@ -131,7 +131,7 @@ func Run(ctx context.Context, logs []string, site Site, clock *Clock, o *Options
 	again := true
 	sources := make([]*source, len(logs))
 	for i, name := range logs {
-		s, err := open(name)
+		s, err := openSoon(ctx, name)
 		if err != nil {
 			return nil, err
 		}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -292,4 +293,18 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A pipe that nobody writes to is given up.
+func TestAPipeWithoutAWriter(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	clock := new(Clock)
+	if _, err := Run(ctx, []string{name}, &recorder{clock: clock}, clock, new(Options)); err == nil || !strings.Contains(err.Error(), "nobody writes to it") {
+		t.Error(err)
+	}
 }
