@@ -193,12 +193,13 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 		if end := l.Ended(); end.After(r.until.Add(outOfOrder)) || r.until.IsZero() {
 			r.until = end.Add(-outOfOrder)
 		}
+		known := l.Duration > outOfOrder && r.found[place{first, l.Number}]
 		switch {
 		case !r.within(l):
 			r.lines.Outside++
 		case !r.wanted(l):
 			r.lines.Elsewhere++
-		case l.Duration <= outOfOrder || !r.found[place{first, l.Number}]:
+		case !known:
 			r.add(l)
 			r.waiting++
 		}

@@ -179,6 +179,9 @@ func TestLongAnswersCountOnce(t *testing.T) {
 	_, got := replayed(t, o, line(50, 40, "/found")+strings.Replace(line(60, 32, "/not-found"), `"duration"`, `"Duration"`, 1)+line(300, 50, "/out"))
 	check(t, got, "10s request /found", "25s goes /found", "28s request /not-found", "40s goes /found", "43s goes /not-found", "55s ended /found",
 		"58s goes /not-found", "1m5s ended /not-found", "read 3, judged 2, other 0, elsewhere 0, outside 1, broken 0, late 0, all true", ".")
+	// One that is left is short by what came before the time that is replayed.
+	_, got = replayed(t, Options{From: time.Unix(1025, 0)}, line(50, 40, "/going-on")+line(60, 0, "/next"))
+	check(t, got, "25s request /going-on", "40s goes /going-on", "55s ended /going-on", "1m0s request /next", "read 2, judged 2, other 0, elsewhere 0, outside 0, broken 0, late 0, all true", ".")
 }
 
 // What cannot be read is counted, and the first of it is shown.
