@@ -19,7 +19,7 @@ func (h *Handler) mountAPI() error {
 	if err != nil {
 		return err
 	}
-	store := h.connected.over(gate.Observer{Keeper: h.store.Keeper, Local: h.store.Local, Audience: h.store.Audience, Ending: h.tarpit.ending, Leavers: h.gate})
+	store := h.connected.over(gate.Observer{Keeper: h.store.Keeper, Local: h.store.Local, Audience: h.store.Audience, Ending: h.tarpit.ending, Gate: h.gate})
 	h.api = &api.API{
 		Store:        relenting{store, h.observesByCall},
 		Server:       apiServer{h},

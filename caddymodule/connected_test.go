@@ -343,19 +343,19 @@ func TestAGateThatHeedsNoClosings(t *testing.T) {
 	p, other := newApp(s, "u"), newApp(s, "u")
 	p.get("/v/x/1.ts", "/v/x/2.ts")
 	p.CloseIdleConnections()
-	eventually(t, "its end is due", func() bool {
-		return connections.Due(h, []guard.Guard{{ID: h.playback(s, "u")}}) > 0
-	})
+	s.isLeft("u", h)
 	other.get("/off/v/x/3.ts")
 	h.expect(s)
 }
 
-func (h *hungUp) playback(s *server, user string) guard.ID {
+// isLeft waits until it is noticed that a user's one playback was left.
+func (s *server) isLeft(user string, closer connection.Closer) {
+	s.t.Helper()
 	id, err := guard.ParseID(s.guardsOf(user)[0].GuardID)
 	if err != nil {
-		h.t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	return id
+	eventually(s.t, "its end is due", func() bool { return connections.Due(closer, []guard.Guard{{ID: id}}) > 0 })
 }
 
 // A page tells of a paused player by calls of its own.
@@ -486,13 +486,7 @@ func (s *server) leaves() (id string) {
 	tv.get("/v/tv/1.ts", "/v/tv/2.ts")
 	id = s.guards().Guards[0].GuardID
 	tv.CloseIdleConnections()
-	parsed, err := guard.ParseID(id)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	eventually(s.t, "its end is due", func() bool {
-		return connections.Due(closerOf(storage.InUse()[0]), []guard.Guard{{ID: parsed}}) > 0
-	})
+	s.isLeft("u", closerOf(storage.InUse()[0]))
 	return id
 }
 

@@ -31,11 +31,11 @@ func (p *pageFlags) check() error {
 	if p.plain && p.file == "" {
 		return errors.New("--plain: is about the page of --html, which is not asked for")
 	}
-	if p.file == "" || p.file == "-" || !p.replaces() {
-		return nil
-	}
 	if info, err := os.Stat(p.file); err == nil && info.IsDir() {
 		return p.failed(syscall.EISDIR)
+	}
+	if p.file == "" || p.file == "-" || !p.replaces() {
+		return nil
 	}
 	f, err := p.beside()
 	if err != nil {
@@ -49,7 +49,7 @@ func (p *pageFlags) check() error {
 // a link leads to.
 func (p *pageFlags) replaces() bool {
 	info, err := os.Lstat(p.file)
-	return err != nil || info.Mode().IsRegular() || info.IsDir()
+	return err != nil || info.Mode().IsRegular()
 }
 
 // beside is a file beside the page's, which nobody else may read.

@@ -133,8 +133,9 @@ func newReplayed(ctx caddy.Context, config []byte, site string, set map[string]s
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, err
 	}
+	lower := bytes.ToLower(config)
 	for placeholder := range set {
-		if !bytes.Contains(bytes.ToLower(config), []byte(strings.ToLower(strings.Trim(placeholder, "{}")))) {
+		if !bytes.Contains(lower, []byte(strings.ToLower(strings.Trim(placeholder, "{}")))) {
 			return nil, fmt.Errorf("--set: nothing in the config goes by %s", placeholder)
 		}
 	}
@@ -213,26 +214,22 @@ func (r *replayed) steps(ctx caddy.Context, routes []json.RawMessage, hosts []st
 				return nil, false, err
 			}
 			switch {
-			case handler.Name == "invoke":
-				to, found := r.named[handler.Route]
-				if !found {
-					continue
+			case handler.Name == "subroute", handler.Name == "invoke":
+				inside := handler.Routes
+				to, invoked := r.named[handler.Route]
+				if invoked { // it may invoke itself
+					inside = []json.RawMessage{to}
+					delete(r.named, handler.Route)
 				}
-				delete(r.named, handler.Route) // it may invoke itself
-				sub, there, err := r.steps(ctx, []json.RawMessage{to}, inner, site, others)
-				r.named[handler.Route] = to
+				sub, there, err := r.steps(ctx, inside, inner, site, others)
 				if err != nil {
 					return nil, false, err
+				}
+				if invoked {
+					r.named[handler.Route] = to
 				}
 				s.does = append(s.does, doing{sub: sub})
 				leads = leads || there
-			case handler.Name == "subroute":
-				sub, to, err := r.steps(ctx, handler.Routes, inner, site, others)
-				if err != nil {
-					return nil, false, err
-				}
-				s.does = append(s.does, doing{sub: sub})
-				leads = leads || to
 			case handler.Name == "stream_guard":
 				h := new(Handler)
 				if err := caddy.StrictUnmarshalJSON(withoutName(raw), h); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -183,18 +184,15 @@ func (o *operator) replay(r *replaying, logs []string) error {
 	if lines == nil {
 		return err
 	}
-	if why := sites.uncounted(lines); why != nil {
-		if !o.json {
-			operate.WriteLines(&o.out, lines)
-			return errors.Join(err, why)
-		}
-		err = errors.Join(err, why)
+	why := sites.uncounted(lines)
+	err = errors.Join(err, why)
+	if why != nil && !o.json {
+		operate.WriteLines(&o.out, lines)
+		return err
 	}
 	err = errors.Join(err, sites.doubtful(lines))
 	report := sites.report(lines, err)
-	if failed := r.page.write([]audience.Report{*report}); failed != nil {
-		err = errors.Join(err, failed)
-	}
+	err = errors.Join(err, r.page.write([]audience.Report{*report}))
 	switch {
 	case r.page.file == "-":
 	case o.json:
@@ -343,8 +341,8 @@ func (r *replayed) report(lines *audience.Lines, wrong error) *audience.Report {
 	if report.Attempts > 0 {
 		note("%d starts had been refused (429) when the log was written: what would have been watched then is not known.", report.Attempts)
 	}
-	for placeholder, field := range r.set {
-		if strings.Contains(strings.ToLower(field), "headers>") || strings.HasPrefix(field, "header.") {
+	for _, placeholder := range slices.Sorted(maps.Keys(r.set)) {
+		if field := r.set[placeholder]; strings.Contains(strings.ToLower(field), "headers>") || strings.HasPrefix(field, "header.") {
 			note("%s is taken from a header of the log (%s), which has what clients sent: if a server in front of the gate sets that header, its value is not there.", placeholder, field)
 		}
 	}

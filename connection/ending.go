@@ -22,7 +22,7 @@ var (
 )
 
 // Longest is the most that it takes until it is known whether a playback is over.
-var Longest = After + segment - idles - After + soon + soon
+var Longest = max(After, segment-idles) + 2*soon
 
 const (
 	atOnce     = 8 // guards that are closed at once

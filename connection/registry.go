@@ -64,12 +64,12 @@ type Registry struct {
 	mu        sync.Mutex
 	playbacks map[key]*playback
 	known     int                  // playbacks on connections, and those that are over
-	left      []*ending            // in the order of their time
+	left      []*ending            // in the order of their time,
+	pending   atomic.Int64         // and how many they are
 	leavers   map[viewer]*ending   // the newest of a viewer's
 	closing   map[key]struct{}     // whose time is over, and whose guard is being closed
 	answers   map[guard.ID]*ending // those of endless answers,
 	ends      atomic.Int64         // and how many they are
-	pending   atomic.Int64         // how many that are
 	armed     bool                 // the timer runs, or what is due is being closed
 	timer     *time.Timer
 	slots     chan struct{}

@@ -99,8 +99,7 @@ func (s *answers) leave(p *Passage) {
 	}
 }
 
-// sends reports whether an answer with a length is being sent of a playback: a part of
-// it, where its endless answer is over.
+// sends reports whether an answer with a length is being sent of a playback.
 func (s *answers) sends(id guard.ID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,7 +179,6 @@ func (p *Passage) Answered(whole, hungUp bool) (cut bool) {
 	}
 	switch cut = a.cut.Load(); {
 	case !endless || cut:
-	case a.part.sends(claim.ID), p.gate.sending.part(claim.ID).sends(claim.ID): // another part of it
 	case hungUp || lasted:
 		p.leaves(&claim, a.release)
 		return cut

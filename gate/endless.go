@@ -162,11 +162,18 @@ func (d *due) begin() {
 func (p *Passage) leaves(of *guard.Claim, release func()) {
 	g := p.gate
 	switch {
-	case g.Connections != nil && p.request.Policy.Reclaim != guard.ReclaimOff && !g.sending.last(of.ID):
+	case g.Connections != nil && p.request.Policy.Reclaim != guard.ReclaimOff && !g.sending.last(of.ID) && !p.sendsPart(of.ID):
 		g.Connections.Ends(g.playback(of), release)
 	case release != nil:
 		release()
 	}
+}
+
+// sendsPart reports whether an answer with a length is being sent of the playback: a part
+// of what the endless answer was. It is in the table by the name that it began under.
+func (p *Passage) sendsPart(id guard.ID) bool {
+	own, by := p.answer.part, p.gate.sending.part(id)
+	return own.sends(id) || by != own && by.sends(id)
 }
 
 // ask has the store decide about a playback that this node does not know, or not by

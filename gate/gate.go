@@ -347,11 +347,11 @@ func (g *Gate) ask(ctx context.Context, r *Request, p *Passage, claim guard.Clai
 		claim.Patience = g.manifests.patience(r)
 	}
 	policy, waited := g.policy(r), false
-	var leavers Leavers
-	if asksFor(r) || claim.Intent == guard.Play {
-		leavers = g
+	leavers := g
+	if !asksFor(r) && claim.Intent != guard.Play {
+		leavers = nil
 	}
-	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, asking(ctx, leavers, func(c guard.Claim) (v guard.Verdict, err error) {
+	v, err := WaitOut(ctx, g.Ending, g.Keeper, claim, leavers.asking(ctx, func(c guard.Claim) (v guard.Verdict, err error) {
 		v, p.trial, err = g.Keeper.Ask(ctx, c, *policy)
 		waited = waited || v.Outcome == guard.Doubted
 		return v, err

@@ -8,35 +8,24 @@ import (
 	"github.com/streamguard/streamguard/guard"
 )
 
-// Leavers knows whose clients have left a moment ago: it is not certain yet that they do
-// not come back, and a start finds no room.
-type Leavers interface {
-	// Hurry closes at once the guards of what a claim's own client has left, and reports
-	// whether there were any. A box that changes channels asks for the next one before
-	// it is certain that the last is over.
-	Hurry(ctx context.Context, c *guard.Claim, v *guard.Verdict) bool
-	// Due is how long it takes until one of the guards in the way may be closed, and the
-	// claim is to be made again. It is 0 where none is to be.
-	Due(c *guard.Claim, v *guard.Verdict) time.Duration
-}
-
 // asking is ask for a start that finds no room: it asks once more if there may be
 // some now, and is in doubt if there may be some soon. It waits for what has been left
-// before it came, and not for what is left while it waits.
-func asking(ctx context.Context, l Leavers, ask func(guard.Claim) (guard.Verdict, error)) asks {
+// before it came, and not for what is left while it waits. Without a gate it is not known
+// who has left.
+func (g *Gate) asking(ctx context.Context, ask func(guard.Claim) (guard.Verdict, error)) asks {
 	came := time.Now()
 	return func(c guard.Claim) (v guard.Verdict, again time.Duration, err error) {
 		v, err = ask(c)
-		if err != nil || v.Outcome.Pass() || v.Outcome == guard.Revoked || l == nil {
+		if err != nil || v.Outcome.Pass() || v.Outcome == guard.Revoked || g == nil {
 			return v, v.FreeIn, err
 		}
-		if l.Hurry(ctx, &c, &v) {
+		if g.hurry(ctx, &c, &v) {
 			if v, err = ask(c); err != nil || v.Outcome.Pass() {
 				return v, v.FreeIn, err
 			}
 		}
 		again = v.FreeIn
-		if due := l.Due(&c, &v); due > 0 && time.Since(came)+due <= connection.Longest {
+		if due := g.due(&c, &v); due > 0 && time.Since(came)+due <= connection.Longest {
 			if v.Outcome == guard.Rejected || v.Outcome == guard.Doubted && due < again {
 				v.Outcome, again = guard.Doubted, due
 			}
@@ -50,9 +39,11 @@ var (
 	changed  = guard.Paced(25 * time.Millisecond)  // and how often it looks
 )
 
-// Hurry is that of the gate's connections. The end of an answer may be a moment away:
-// its client has hung up, and its handler is not out yet.
-func (g *Gate) Hurry(ctx context.Context, c *guard.Claim, v *guard.Verdict) bool {
+// hurry closes at once the guards of what a claim's own client has left, and reports
+// whether there were any. A box that changes channels asks for the next one before it is
+// certain that the last is over. The end of an answer may be a moment away: its client
+// has hung up, and its handler is not out yet.
+func (g *Gate) hurry(ctx context.Context, c *guard.Claim, v *guard.Verdict) bool {
 	if g.Connections == nil || c.Client == 0 {
 		return false
 	}
@@ -70,8 +61,9 @@ func (g *Gate) Hurry(ctx context.Context, c *guard.Claim, v *guard.Verdict) bool
 	return true
 }
 
-// Due is that of the gate's connections. Who does not wait is told at once.
-func (g *Gate) Due(c *guard.Claim, v *guard.Verdict) time.Duration {
+// due is how long it takes until one of the guards in the way may be closed, and the
+// claim is to be made again. It is 0 where none is to be, and for who does not wait.
+func (g *Gate) due(c *guard.Claim, v *guard.Verdict) time.Duration {
 	if g.Connections == nil || c.Patience == 0 {
 		return 0
 	}

@@ -110,7 +110,7 @@ type Observer struct {
 	Local    guard.Store // where the Keeper counts while the store is away
 	Audience *audience.Audience
 	Ending   <-chan struct{} // closed when nothing is to wait any more
-	Leavers  Leavers         // the gate; nil: it is not known who leaves
+	Gate     *Gate           // knows who has left; nil: nobody does
 }
 
 // Acquire implements guard.Store. A start that is in doubt waits. Of who is only
@@ -119,7 +119,7 @@ type Observer struct {
 func (o Observer) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
 	if !p.Observe {
 		c.Patience = min(shortPatience, p.TTL)
-		return WaitOut(ctx, o.Ending, o.Keeper, c, asking(ctx, o.Leavers, func(c guard.Claim) (guard.Verdict, error) { return o.Keeper.Acquire(ctx, c, p) }))
+		return WaitOut(ctx, o.Ending, o.Keeper, c, o.Gate.asking(ctx, func(c guard.Claim) (guard.Verdict, error) { return o.Keeper.Acquire(ctx, c, p) }))
 	}
 	v, err := o.Keeper.Acquire(ctx, c, p)
 	if err == nil && v.Outcome.Ended() {

@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +24,7 @@ var pageText string
 var pageStyle string
 
 var page = template.Must(template.New("page").Funcs(template.FuncMap{
-	"clock": func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") },
+	"clock": func(t time.Time) string { return t.UTC().Format(toTheMinute) },
 	"count": Count, "percent": percent, "number": grouped, "show": func(s string) string { return shown(s, 200) }, "say": func(s string) string { return shown(s, 1000) }, "seconds": seconds, "add": func(a, b int) int { return a + b },
 	"aboutSlots": func() string { return aboutSlots }, "flow": flow, "bars": limitBars, "together": togetherBars, "hours": hourBars,
 }).Parse(pageText))
@@ -164,7 +165,7 @@ func hourBars(r audience.Report) chart {
 	if len(r.Hours) == 0 {
 		return c
 	}
-	each, format := time.Hour, "2006-01-02 15:04"
+	each, format := time.Hour, toTheMinute
 	until := r.Hours[len(r.Hours)-1].At.Add(time.Hour)
 	if c.Each = "hour"; until.Sub(r.Hours[0].At) > 10*24*time.Hour {
 		c.Each, each, format = "day", 24*time.Hour, time.DateOnly
@@ -225,14 +226,11 @@ var steps = []time.Duration{
 func (c *chart) times(from time.Time, span time.Duration) {
 	const most, margin = 7, 24
 	step := steps[len(steps)-1]
+	if i := slices.IndexFunc(steps, func(s time.Duration) bool { return s*most >= span }); i >= 0 {
+		step = steps[i]
+	}
 	for step*most < span {
 		step *= 2
-	}
-	for _, s := range steps {
-		if s*most >= span {
-			step = s
-			break
-		}
 	}
 	for at := from.UTC().Add(step - 1).Truncate(step); at.Before(from.Add(span)); at = at.Add(step) {
 		format := "15:04"

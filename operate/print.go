@@ -36,6 +36,8 @@ func EscapeJSON(doc string) string {
 	return b.String()
 }
 
+const toTheMinute = "2006-01-02 15:04"
+
 // Clock is a moment as it is shown.
 func Clock(t time.Time) string { return t.Local().Format(time.DateTime) }
 

@@ -117,7 +117,7 @@ func writeHours(w io.Writer, r *audience.Report) {
 		hours = hours[skipped:]
 	}
 	for _, h := range hours {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", h.At.Local().Format("2006-01-02 15:04"), h.Playbacks, h.Would, h.Replaced)
+		fmt.Fprintf(t, "%s\t%d\t%d\t%d\n", h.At.Local().Format(toTheMinute), h.Playbacks, h.Would, h.Replaced)
 	}
 	t.Flush()
 }

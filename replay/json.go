@@ -156,19 +156,19 @@ func (f *Format) duration(s string) (time.Duration, error) {
 		return 0, nil
 	}
 	if n, err := strconv.ParseInt(s, 10, 64); err == nil && (float64(n) > longest.Seconds() || f.seen != nil && f.seen.nanoseconds.Load()) {
-		return f.inRange(s, float64(n)/1e9)
+		return inRange(s, float64(n)/1e9)
 	}
 	if seconds, err := strconv.ParseFloat(s, 64); err == nil {
-		return f.inRange(s, seconds)
+		return inRange(s, seconds)
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil {
 		return 0, fmt.Errorf("duration %q is none", s)
 	}
-	return f.inRange(s, d.Seconds())
+	return inRange(s, d.Seconds())
 }
 
-func (f *Format) inRange(s string, seconds float64) (time.Duration, error) {
+func inRange(s string, seconds float64) (time.Duration, error) {
 	if math.IsNaN(seconds) || seconds < 0 || seconds > longest.Seconds() {
 		return 0, fmt.Errorf("duration %q is out of range", s)
 	}

@@ -3,7 +3,6 @@
 package replay
 
 import (
-	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -76,6 +75,7 @@ type event struct {
 	at   time.Time
 	line *Line
 	kind uint8
+	last bool  // of one moment, it is behind those that are not
 	n    int64 // the order in which events of one moment came
 }
 
@@ -90,7 +90,13 @@ type events []event
 
 func (e events) Len() int { return len(e) }
 func (e events) Less(i, j int) bool {
-	return cmp.Or(e[i].at.Compare(e[j].at), cmp.Compare(e[i].n, e[j].n)) < 0
+	if order := e[i].at.Compare(e[j].at); order != 0 {
+		return order < 0
+	}
+	if e[i].last != e[j].last {
+		return e[j].last
+	}
+	return e[i].n < e[j].n
 }
 func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
 func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
@@ -187,7 +193,7 @@ func (r *run) read(ctx context.Context, sources []*source) (failed error) {
 			break
 		}
 		l := &heads[first].Line
-		if len(sources) > 1 && r.isCopy(l) {
+		if r.several && r.isCopy(l) {
 			r.lines.Twice++
 		}
 		if end := l.Ended(); end.After(r.until.Add(outOfOrder)) || r.until.IsZero() {
@@ -261,7 +267,7 @@ func (r *run) nextOf(ctx context.Context, from *reader) *parsed {
 }
 
 // within reports whether a line is of the time that is replayed. An answer that was being
-// sent when that began, and goes on for long, is.
+// sent when that began, and goes on for long, is: it begins then.
 func (r *run) within(l *Line) bool {
 	if l.Begun.Before(r.From) && l.Ended().After(r.From) && l.Lasts() {
 		l.Begun, l.Duration = r.From, l.Ended().Sub(r.From)
@@ -276,24 +282,14 @@ func (r *run) wanted(l *Line) bool { return r.Hosts == nil || l.Host == "" || r.
 // written first; where that is not known, since they are of several logs, manifests
 // come before media.
 func (r *run) add(l *Line) {
-	e := event{at: l.Begun, line: l}
-	if r.several && manifests.Of(pathOf(l.URI)) != playback.Manifest {
-		e.n = afterManifests
-	}
-	r.push(e)
+	path, _, _ := strings.Cut(l.URI, "?")
+	r.push(event{at: l.Begun, line: l, last: r.several && kinds.Of(path) != playback.Manifest})
 }
 
-func pathOf(uri string) string {
-	path, _, _ := strings.Cut(uri, "?")
-	return path
-}
-
-var manifests, _ = playback.NewKinds(nil)
-
-const afterManifests = 1 << 62
+var kinds, _ = playback.NewKinds(nil)
 
 func (r *run) push(e event) {
-	e.n += r.n
+	e.n = r.n
 	r.n++
 	heap.Push(&r.coming, e)
 }
