@@ -77,22 +77,21 @@ func hook(srv *caddyhttp.Server) {
 }
 
 // carry is the moment when a request has been let in.
-func (c *connected) carry(r *http.Request, v *visit) (p connection.Playback) {
+func (c *connected) carry(r *http.Request, v *visit) (conn *connection.Conn, p connection.Playback) {
 	if c == nil || v.passage.ID == (guard.ID{}) {
-		return p
+		return nil, p
 	}
 	g := &v.request
-	p = connection.Playback{Closer: c.closer, ID: v.passage.Guard(), User: g.User, Device: g.Device, Client: g.Client}
-	c.registry.Carry(seen(r), &p, g.Kind == playback.Manifest)
-	return p
+	conn, p = seen(r), connection.Playback{Closer: c.closer, ID: v.passage.Guard(), User: g.User, Device: g.Device, Client: g.Client}
+	c.registry.Carry(conn, &p, g.Kind == playback.Manifest)
+	return conn, p
 }
 
 // answered is the moment when that request has been answered.
-func (c *connected) answered(r *http.Request, v *visit, p *connection.Playback) {
-	if p.Closer == nil {
+func (c *connected) answered(r *http.Request, v *visit, conn *connection.Conn, p *connection.Playback) {
+	if conn == nil {
 		return
 	}
-	conn := connection.From(r.Context())
 	if r.Context().Err() == nil {
 		c.registry.Answered(conn, p, false, false)
 		return

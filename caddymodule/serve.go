@@ -87,7 +87,7 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp
 	case h.connected != nil:
 		w = v.word.over(w, nil)
 	}
-	carried := h.connected.carry(r, v)
+	conn, carried := h.connected.carry(r, v)
 	if h.connected == nil && v.passage.ID != (guard.ID{}) { // another gate of the store may heed closings
 		connections.GoesOn(&connection.Playback{Closer: closerOf(h.store), ID: v.passage.Guard()})
 	}
@@ -97,7 +97,7 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp
 	returned := false
 	defer func() {
 		v.passage.End(v.delivered(r, err, returned))
-		h.connected.answered(r, v, &carried)
+		h.connected.answered(r, v, conn, &carried)
 	}()
 	err = h.passCounted(w, r, next, v, token)
 	returned = true

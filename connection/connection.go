@@ -48,7 +48,7 @@ type Conn struct {
 	carried []carried
 	store   Closer // that the first request came to,
 	user    string // and whose it was
-	mute    bool   // it is not the client's own: what it does says nothing
+	mute    bool   // it is not the client's own: what it does says nothing, and nothing is carried
 	busy    int    // times that it came out of idle
 	asked   int    // requests that it has carried
 	running int    // that are being answered
@@ -123,13 +123,13 @@ func (c *Conn) Mute() {
 // muted has all that the connection has carried be hidden as well: other
 // connections of theirs may be the same proxy's.
 func (c *Conn) muted() {
-	if c.mute {
-		return
-	}
 	c.mute = true
-	for _, of := range c.carried {
+	for i := range c.carried {
+		of := &c.carried[i]
 		c.server.registry.hide(of.key())
+		c.server.registry.leave(of, nil, nothing)
 	}
+	c.carried = nil
 }
 
 // Carry is the moment when a request of a playback has been let in. A nil
@@ -153,16 +153,14 @@ func (r *Registry) Carry(c *Conn, p *Playback, manifest bool) {
 	} else if c.store == p.Closer && c.user != p.User {
 		c.muted()
 	}
-	if of := c.find(p); of != nil {
+	if c.mute {
+		r.hide(p.key())
+	} else if of := c.find(p); of != nil {
 		of.asked = now
 		if manifest && !of.led.Load() {
 			of.led.Store(true)
 		}
 	} else if !c.add(p, now, manifest) {
-		r.hide(p.key())
-		return
-	}
-	if c.mute {
 		r.hide(p.key())
 	}
 }
@@ -243,7 +241,7 @@ func (c *Conn) end(state http.ConnState) {
 	}
 	for i := range c.carried {
 		switch of := &c.carried[i]; {
-		case c.mute, state == http.StateHijacked:
+		case state == http.StateHijacked:
 			r.hide(of.key())
 			r.leave(of, nil, nothing)
 		case of.cut != 0 && now-of.cut <= int64(justNow):

@@ -1,6 +1,7 @@
 package connection
 
 import (
+	"hash/maphash"
 	"sync"
 	"time"
 )
@@ -8,7 +9,7 @@ import (
 const (
 	hiddenFor = 5 * time.Minute // at least, and twice that at most
 	shards    = 64
-	maxHidden = 1 << 14 // in a shard: 100 MB in all
+	maxHidden = 1 << 14 // in a shard: 40 MB in all
 )
 
 // hidden are playbacks of which nothing is said, because they have connections
@@ -16,31 +17,35 @@ const (
 // request. Where a shard is full nothing is said of any playback in it.
 type hidden [shards]struct {
 	mu          sync.Mutex
-	now, before map[key]struct{}
+	now, before map[uint64]struct{} // hashes, which the garbage collector does not look at
 	since       int64 // when now was begun
 }
 
+var seed = maphash.MakeSeed()
+
 func (h *hidden) add(k key, at int64) {
+	hash := maphash.Comparable(seed, k)
 	s := &h[k.ID[0]%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.turn(k, at)
-	if _, there := s.now[k]; there || len(s.now) >= maxHidden {
+	if _, there := s.now[hash]; there || len(s.now) >= maxHidden {
 		return
 	}
 	if s.now == nil {
-		s.now = make(map[key]struct{})
+		s.now = make(map[uint64]struct{})
 	}
-	s.now[k] = struct{}{}
+	s.now[hash] = struct{}{}
 }
 
 func (h *hidden) has(k key, at int64) bool {
+	hash := maphash.Comparable(seed, k)
 	s := &h[k.ID[0]%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	h.turn(k, at)
-	_, now := s.now[k]
-	_, before := s.before[k]
+	_, now := s.now[hash]
+	_, before := s.before[hash]
 	return now || before || max(len(s.now), len(s.before)) >= maxHidden
 }
 

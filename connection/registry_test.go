@@ -3,6 +3,7 @@ package connection
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"net"
 	"net/http"
 	"runtime"
@@ -267,6 +268,26 @@ func BenchmarkRequest(b *testing.B) {
 			nc.server.State(nc, http.StateIdle)
 		}
 	})
+}
+
+// BenchmarkProxied is a request of one of many playbacks that a proxy's connection carries.
+func BenchmarkProxied(b *testing.B) {
+	r := New(After, nil)
+	store := &world{}
+	nc := connect(r)
+	c := From(nc.ctx)
+	var all [10_000]*Playback
+	for i := range all {
+		all[i] = &Playback{Closer: store, ID: guard.NewID("u", ""), User: fmt.Sprint(i), Client: 7}
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		p := all[i*7919%len(all)]
+		nc.server.State(nc, http.StateActive)
+		r.Carry(c, p, false)
+		r.Answered(c, p, false, false)
+		nc.server.State(nc, http.StateIdle)
+	}
 }
 
 func BenchmarkConnection(b *testing.B) {
