@@ -18,7 +18,7 @@ const (
 type hidden [shards]struct {
 	mu          sync.Mutex
 	now, before map[uint64]struct{} // hashes, which the garbage collector does not look at
-	since       int64 // when now was begun
+	since       int64               // when now was begun
 }
 
 var seed = maphash.MakeSeed()
