@@ -213,8 +213,13 @@ func (r *Registry) close(ctx context.Context, e *ending, hurried bool) bool {
 	ctx, cancel := context.WithTimeout(ctx, After)
 	defer cancel()
 	closed, err := e.Closer.HangUp(ctx, e.User, e.ID)
-	if closed = closed && err == nil; closed {
+	switch {
+	case err != nil:
+		return false
+	case closed:
 		r.onClosed(hurried)
+	default: // no start is to wait for it
+		r.hide(e.key())
 	}
 	return closed
 }

@@ -15,7 +15,8 @@ const maxKnown = 1 << 20 // playbacks on connections, each as often as there are
 // Closer closes guards of a store.
 type Closer interface {
 	// HangUp closes the guard of a playback whose client has closed its
-	// connections, and reports whether it did.
+	// connections, and reports whether it did. Without an error, a guard that was not
+	// closed never is.
 	HangUp(ctx context.Context, user string, id guard.ID) (bool, error)
 	// IsBack hears of a playback that was left, and is asked for again before its guard
 	// was closed.

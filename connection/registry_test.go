@@ -156,6 +156,28 @@ func TestAStoreThatHangs(t *testing.T) {
 	})
 }
 
+// A start does not wait for a guard that the store never closes.
+func TestWhatTheStoreKeepsOpenIsNotWaitedFor(t *testing.T) {
+	withWorld(t, func(w *world) {
+		w.stays = true
+		c := w.client()
+		due := func() time.Duration { return w.registry.Due(w, []guard.Guard{{ID: guard.ID{'a'}}}) }
+		c.get("a/1", "a/2")
+		c.CloseIdleConnections()
+		synctest.Wait()
+		if due() == 0 {
+			t.Error("a guard that has just been left is not waited for")
+		}
+		w.settle()
+		c.get("a/3", "a/4")
+		c.CloseIdleConnections()
+		synctest.Wait()
+		if wait := due(); wait != 0 {
+			t.Errorf("a guard that is never closed is waited for, for %v", wait)
+		}
+	})
+}
+
 // hangs is a store that never answers.
 type hangs struct{}
 

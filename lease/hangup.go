@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/streamguard/streamguard/guard"
@@ -10,11 +11,15 @@ import (
 // doubtedLately is how long ago a doubt may have been that nobody has answered yet.
 var doubtedLately = guard.Paced(20 * time.Second)
 
+// ErrNotNow is the error of a HangUp that closed nothing, where the next one may.
+var ErrNotNow = errors.New("the guard is not to be closed now")
+
 // HangUp closes the guard of a playback whose client has closed its connections, and
-// reports whether it did. It closes only what the store has granted to this very
-// playback, and to no other beside it: neither another's guard, which serves it, nor one
-// that serves another, for that has connections of its own. A guard on trial stays as it
-// is, and one that is being refreshed, since that was asked for.
+// reports whether it did. Without an error, a guard that was not closed never is: it has
+// been, or another node has refreshed it. HangUp closes only what the store has granted to
+// this very playback, and to no other beside it: neither another's guard, which serves it,
+// nor one that serves another, for that has connections of its own. A guard on trial stays
+// as it is, and one that is being refreshed, since that was asked for.
 //
 // What is asked for the playback while the store is asked to close its guard waits for
 // the answer. So it comes after the closing and ends it, whichever call the store would
@@ -22,7 +27,7 @@ var doubtedLately = guard.Paced(20 * time.Second)
 func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed bool, err error) {
 	answered := make(chan struct{})
 	if _, there := k.hangUps.LoadOrStore(id, answered); there {
-		return false, nil
+		return false, ErrNotNow
 	}
 	defer func() {
 		k.hangUps.Delete(id)
@@ -31,14 +36,14 @@ func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed b
 	// Who was doubted a moment ago has lost his lease by that, not his guard: only the
 	// store knows.
 	now, lately := k.now(), moment(doubtedLately.Milliseconds())
-	may := k.endedSince(id, max(now, lately+1)-lately) // no guard has ended at moment 0
+	may, known := k.endedSince(id, max(now, lately+1)-lately), false // no guard has ended at moment 0
 	k.leases.update(id, func(l *lease) {
 		if may = l.by == byStore && !l.refreshing && !k.servesAnother(id); may {
-			l.by, l.refreshing = hangingUp, true
+			l.by, l.refreshing, known = hangingUp, true, true
 		}
 	})
 	if !may {
-		return false, nil
+		return false, ErrNotNow
 	}
 	closed, err = k.Store.CloseGuard(ctx, user, id)
 	if closed && err == nil {
@@ -57,6 +62,9 @@ func (k *Keeper) HangUp(ctx context.Context, user string, id guard.ID) (closed b
 			l.by = perhapsClosed
 		}
 	})
+	if err == nil && !known {
+		err = ErrNotNow
+	}
 	return false, err
 }
 

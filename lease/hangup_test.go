@@ -12,7 +12,7 @@ import (
 func (n node) hangUp(want bool, c guard.Claim) {
 	n.t.Helper()
 	switch closed, err := n.HangUp(n.t.Context(), c.User, c.ID); {
-	case err != nil:
+	case err != nil && err != ErrNotNow:
 		n.t.Fatalf("hang up: %v", err)
 	case closed != want:
 		n.t.Fatalf("hang up: closed is %v, want %v", closed, want)
@@ -326,6 +326,35 @@ func TestWhoIsNotClosedStaysKnown(t *testing.T) {
 			t.Errorf("%d calls, want one refresh", n)
 		}
 	})
+}
+
+// Only of a guard that was closed before is it certain here that it is never closed again.
+func TestWhichGuardsAreNeverClosed(t *testing.T) {
+	for name, row := range map[string]struct {
+		do   func(*testing.T, node)
+		want error
+	}{
+		"closed, and back": {func(t *testing.T, a node) {
+			a.hangUp(true, claim(1))
+			a.check(guard.Refreshed, claim(1), policy)
+		}, nil},
+		"closed": {func(t *testing.T, a node) { a.hangUp(true, claim(1)) }, ErrNotNow},
+		"released": {func(t *testing.T, a node) {
+			if _, err := a.Release(t.Context(), "user", claim(1).ID, policy); err != nil {
+				t.Fatal(err)
+			}
+		}, ErrNotNow},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(t *testing.T, _ *counter, a, _ node) {
+				a.watch(claim(1))
+				row.do(t, a)
+				if closed, err := a.HangUp(t.Context(), "user", claim(1).ID); closed || err != row.want {
+					t.Errorf("closed %v, error %v, want %v", closed, err, row.want)
+				}
+			})
+		})
+	}
 }
 
 // Where the store does not answer, perhaps it has closed the guard: the playback goes on

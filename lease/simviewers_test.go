@@ -171,7 +171,7 @@ func (w *world) hangUp(n *simNode, user string, id guard.ID, asked int) (closed 
 	defer w.mu.Unlock()
 	w.tell("%s %v is hung up: %v %v", user, id, closed, err)
 	w.hanging[id]--
-	if closed || err != nil {
+	if closed || err != nil && err != ErrNotNow {
 		w.hungUp[id] = true
 	}
 	if closed {
