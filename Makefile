@@ -28,8 +28,9 @@ build: ## build Caddy with the module into bin/caddy
 	go build -o bin/caddy ./cmd/caddy
 
 check: lint simulation ## lint, and the quick tests; they need Go and redis-server
-	go test . ./guard/... ./memstore/... ./playback/... ./problem/... ./connection/... ./audience/... ./replay/... ./gate/... ./api/... ./operate/... ./caddymodule/...
-	go test -C cmd/build ./...
+	scripts/shards ./caddymodule 4 & module=$$!; \
+	go test . ./guard/... ./memstore/... ./playback/... ./problem/... ./connection/... ./audience/... ./replay/... ./gate/... ./api/... ./operate/... ./caddymodule/block ./caddymodule/storage && \
+	go test -C cmd/build ./... && wait $$module
 
 simulation:
 	go test ./lease -run Simulation -args -sim.seeds=$(SEEDS)

@@ -25,7 +25,7 @@ func TestBucketsOfUsersStay(t *testing.T) {
 		"hashes":    func(n int) string { return fmt.Sprintf("%08x-%04x", uint32(n)*2654435761, n*40503%65536) },
 		"even":      func(n int) string { return fmt.Sprint(n * 1000) },
 	} {
-		const users = 100_000
+		const users = 30_000
 		in := make(map[string]int)
 		for n := range users {
 			in[bucket(of(n))]++
@@ -50,7 +50,7 @@ func TestACanaryIsAlwaysTheSameUsers(t *testing.T) {
 		return "SITE {\n" + site("/one", "10s") + site("/two", "11s") + fmt.Sprintf("respond /answered %d\n}", answered)
 	}
 	s := serve(t, recipe("0"))
-	const users = 1000
+	const users = 300
 	name := func(n int) string { return fmt.Sprintf("user-%04d", n) }
 	status := func(method, path, user string, fields ...string) (int, http.Header) {
 		t.Helper()
@@ -87,7 +87,7 @@ func TestACanaryIsAlwaysTheSameUsers(t *testing.T) {
 	before := [4]float64{outcome("enforce", "refused"), outcome("enforce", "admitted"), outcome("observe", "refused"), outcome("observe", "admitted")}
 
 	one := enforced()
-	if len(one) < 3 || len(one) > 25 {
+	if len(one) < users/300 || len(one) > users/40 {
 		t.Errorf("%d of %d users are enforced, want about one per cent", len(one), users)
 	}
 	// Of the canary's starts all were refused, and the others would have been.
@@ -129,7 +129,7 @@ func TestACanaryIsAlwaysTheSameUsers(t *testing.T) {
 	expect(t, "after a reload", enforced(), one...)
 	reload("~^[0-9]$")
 	ten := enforced()
-	if len(ten) < 70 || len(ten) > 130 {
+	if len(ten) < users*7/100 || len(ten) > users*13/100 {
 		t.Errorf("%d of %d users are enforced, want about ten per cent", len(ten), users)
 	}
 	for _, user := range one {
@@ -139,7 +139,7 @@ func TestACanaryIsAlwaysTheSameUsers(t *testing.T) {
 	}
 	alike(ten)
 	reload("~^[1-4]?[0-9]$")
-	if half := enforced(); len(half) < 400 || len(half) > 600 || !slices.Contains(half, ten[0]) {
+	if half := enforced(); len(half) < users*4/10 || len(half) > users*6/10 || !slices.Contains(half, ten[0]) {
 		t.Errorf("%d of %d users are enforced, want about half", len(half), users)
 	}
 }

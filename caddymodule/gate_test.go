@@ -39,6 +39,13 @@ type site struct {
 	away   func()        // closes the store that cannot answer, if there is one
 }
 
+// What is shared by all requests is made here, and not in the bubble of the first test that
+// needs it.
+func init() {
+	zstdReader()
+	zstdWriter()
+}
+
 // withGate runs a test of a handler with its own memory store, in virtual time.
 func withGate(t *testing.T, h Handler, test func(*site)) {
 	t.Helper()

@@ -3,4 +3,4 @@
 package caddymodule
 
 // With -race all takes ten times as long. scripts/gotest plays these in full without it.
-func init() { *viewers, monstrous = 200, 1000 }
+func init() { *viewers, monstrous = 60, 200 }

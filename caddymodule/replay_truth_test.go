@@ -182,11 +182,10 @@ func TestReplayEqualsTheTruth(t *testing.T) {
 				}
 				return
 			}
-			for i := range got.AtOnce {
-				got.AtOnce[i].Seconds = math.Round(got.AtOnce[i].Seconds)
-			}
-			for i := range want.AtOnce {
-				want.AtOnce[i].Seconds = math.Round(want.AtOnce[i].Seconds)
+			for i := range min(len(got.AtOnce), len(want.AtOnce)) {
+				if is, was := &got.AtOnce[i].Seconds, want.AtOnce[i].Seconds; math.Abs(*is-was) < 0.1 {
+					*is = was
+				}
 			}
 			if got.Users != want.Users || got.Streams != want.Streams || got.Playbacks != want.Playbacks {
 				t.Errorf("%d users, %d streams, %d playbacks; in truth %d, %d, %d", got.Users, got.Streams, got.Playbacks, want.Users, want.Streams, want.Playbacks)
@@ -200,7 +199,7 @@ func TestReplayEqualsTheTruth(t *testing.T) {
 			if got.Configured != want.Limits[2].Outcome {
 				t.Errorf("limit 3 as configured: %v, in truth %v", got.Configured, want.Limits[2].Outcome)
 			}
-			if want.Limits[2].Outcome.Playbacks == 0 || want.Limits[9].Outcome.Playbacks == 0 {
+			if want.Limits[2].Outcome.Playbacks == 0 || want.Limits[6].Outcome.Playbacks == 0 {
 				t.Error("nobody is beyond a limit: the test says nothing")
 			}
 		})

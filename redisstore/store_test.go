@@ -70,16 +70,16 @@ func harness(t *testing.T, s *Store, server *redistest.Server) guardtest.Harness
 
 // fewerChecks has a test make fewer of rapid's checks than its default: each is
 // hundreds of calls to a real Redis. make soak has thousands.
-func fewerChecks(t *testing.T) {
+func fewerChecks(t *testing.T, n int) {
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
-		checks.Value.Set("20")
+		checks.Value.Set(strconv.Itoa(n))
 		t.Cleanup(func() { checks.Value.Set(checks.DefValue) })
 	}
 }
 
 // The scripts say in Lua what guard.Ledger says in Go.
 func TestScriptsAreTheRules(t *testing.T) {
-	fewerChecks(t)
+	fewerChecks(t, 20)
 	server := redistest.StartWithClock(t)
 	s := open(t, Options{Addresses: []string{server.Addr}})
 	guardtest.Model(t, harness(t, s, server))

@@ -228,7 +228,7 @@ func (v *versions) List(ctx context.Context, user string) ([]guard.Guard, error)
 // Nodes of this version and of one that adds kinds of records and labels share
 // a Redis: all answers are by the rules, and neither loses what is the other's.
 func TestLaterVersionMayAddRecordsAndLabels(t *testing.T) {
-	fewerChecks(t)
+	fewerChecks(t, 6) // with two more calls for each
 	server := redistest.StartWithClock(t)
 	v := &versions{T: t, Store: open(t, Options{Addresses: []string{server.Addr}})}
 	h := harness(t, v.Store, server)
