@@ -29,7 +29,7 @@ build: ## build Caddy with the module into bin/caddy
 
 check: lint simulation ## lint, and the quick tests; they need Go and redis-server
 	scripts/shards ./caddymodule 4 & module=$$!; \
-	go test . ./guard/... ./memstore/... ./playback/... ./problem/... ./connection/... ./audience/... ./replay/... ./gate/... ./api/... ./operate/... ./caddymodule/block ./caddymodule/storage && \
+	go test . ./guard/... ./memstore/... ./playback/... ./problem/... ./connection/... ./audience/... ./replay/... ./gate/... ./api/... ./operate/... ./caddymodule/command ./caddymodule/storage && \
 	go test -C cmd/build ./... && wait $$module
 
 simulation:
@@ -87,7 +87,7 @@ truth: ## play a population whose truth is known for five minutes, and print how
 	go test -v -count=1 -timeout 1h ./truth -args -truth.long | tee bin/truth.txt
 
 replay: ## replay a day of 100,000 viewers whose truth is known; make test has the short form
-	go test -v -count=1 -timeout 1h ./caddymodule -run ReplayEquals -args -viewers 100000
+	go test -v -count=1 -timeout 1h ./caddymodule/command -run ReplayEquals -args -viewers 100000
 
 traces: setup ## record what real players ask for, into testdata/traces; the diff is the review
 	go test -count=1 -timeout 30m -parallel 4 ./e2e -run TestRecord -args -record ../testdata/traces

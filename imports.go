@@ -3,4 +3,7 @@
 // `xcaddy build --with github.com/streamguard/streamguard` is all it takes.
 package streamguard
 
-import _ "github.com/streamguard/streamguard/caddymodule"
+import (
+	_ "github.com/streamguard/streamguard/caddymodule"
+	_ "github.com/streamguard/streamguard/caddymodule/command"
+)

@@ -32,8 +32,11 @@ func TestImportsPointDown(t *testing.T) {
 	}
 	below := slices.Collect(maps.Keys(may))
 	may["caddymodule"] = below
-	may[""] = append(below, "caddymodule")
-	may["cmd/caddy"] = append(below, "caddymodule", "")
+	below = append(below, "caddymodule")
+	may["caddymodule/command"] = below
+	below = append(below, "caddymodule/command")
+	may[""] = below
+	may["cmd/caddy"] = append(below, "")
 	for _, line := range goList(t, "-f", "{{.ImportPath}} {{join .Deps \" \"}}", "./...") {
 		path, deps, _ := strings.Cut(line, " ")
 		room := strings.TrimPrefix(strings.TrimPrefix(path, module), "/")

@@ -3,4 +3,4 @@
 package caddymodule
 
 // With -race all takes ten times as long. scripts/gotest plays these in full without it.
-func init() { *viewers, monstrous = 60, 200 }
+func init() { monstrous = 200 }

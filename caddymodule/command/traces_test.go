@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"encoding/json"
@@ -22,7 +22,7 @@ var untold = map[string][2]int64{ // playbacks, and the most of a user at once
 
 // The log of each real player is replayed: it is as many playbacks as were played.
 func TestReplayOfRealPlayers(t *testing.T) {
-	const traces = "../testdata/traces/"
+	const traces = "../../testdata/traces/"
 	b, err := os.ReadFile(traces + "index.json")
 	if err != nil {
 		t.Fatal(err)

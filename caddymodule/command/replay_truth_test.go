@@ -1,4 +1,4 @@
-package caddymodule
+package command
 
 import (
 	"bufio"
@@ -17,8 +17,10 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	"github.com/streamguard/streamguard/audience"
+	"github.com/streamguard/streamguard/caddymodule"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/replay"
 )
@@ -261,17 +263,17 @@ func replayWith(t *testing.T, config, site string, o replay.Options, logs ...str
 	}
 	ctx, cancel := caddy.NewContext(caddy.Context{Context: context.Background()})
 	defer cancel()
-	sites, err := newReplayed(ctx, []byte(config), site, o.Format.Set)
+	sites, err := caddymodule.NewReplay(ctx, []byte(config), site, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	lines, err := replay.Run(context.Background(), logs, sites, sites.clock, &o)
-	if err != nil {
+	r, _, err := sites.Run(t.Context(), logs)
+	if r == nil {
 		t.Fatal(err)
 	}
+	lines := r.Lines
 	t.Logf("%d lines in %v", lines.Read, time.Since(began))
-	r := sites.report(lines, sites.doubtful(lines))
 	if l := r.Load; l.StartsPerMinute > float64(l.MostPerMinute) || l.CallsPerMinute > float64(l.MostCalls) {
 		t.Errorf("on average there is more than in the busiest minute: %+v", l)
 	}
