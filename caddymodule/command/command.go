@@ -1,3 +1,5 @@
+// Package command is `caddy stream-guard`: it asks a running Caddy about the guards of users,
+// and replays access logs.
 package command
 
 import (
