@@ -23,11 +23,12 @@ type channels struct {
 	*httptest.Server
 	mu   sync.Mutex
 	sent map[string]int // bytes, by path
+	open map[string]int // answers that are being sent, by path
 }
 
 func newChannels(t *testing.T) *channels {
 	t.Helper()
-	c := &channels{sent: make(map[string]int)}
+	c := &channels{sent: make(map[string]int), open: make(map[string]int)}
 	segments, err := filepath.Glob(root + "/testdata/media/ts/180/*.ts")
 	if err != nil || len(segments) == 0 {
 		t.Fatal("there is no MPEG-TS", err)
@@ -43,6 +44,8 @@ func newChannels(t *testing.T) *channels {
 	}
 	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "video/mp2t")
+		c.opens(r.URL.Path, 1)
+		defer c.opens(r.URL.Path, -1)
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for at := 0; ; <-tick.C {
@@ -61,6 +64,38 @@ func newChannels(t *testing.T) *channels {
 		c.Close()
 	})
 	return c
+}
+
+func (c *channels) opens(path string, more int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open[path] += more
+}
+
+// ends waits until no answer of a channel is being sent.
+func (c *channels) ends(t *testing.T, path string) {
+	t.Helper()
+	eventually(t, "the answer of "+path+" has ended", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.open[path] == 0
+	})
+}
+
+// stalls waits until nothing more of a channel is sent, though it is open: what is
+// between it and its receiver is full.
+func (c *channels) stalls(t *testing.T, path string) {
+	t.Helper()
+	sent, times := 0, 0
+	eventually(t, path+" is not taken any more", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.sent[path] != sent {
+			sent, times = c.sent[path], 0
+		}
+		times++
+		return times > 25 && c.open[path] == 1
+	})
 }
 
 // sendsOn waits until more of a channel is sent, by some seconds of it.
