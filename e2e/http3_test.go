@@ -30,7 +30,7 @@ func startSecured(t *testing.T, servers, site string) *secured {
 	n := start(t, "{\n\tskip_install_trust\n\tauto_https disable_redirects\n"+servers+"}\n"+
 		site+strings.Replace(site, ":8090 {", base+" {\n\ttls internal", 1))
 	s := &secured{n, base}
-	p := s.app(t, "", "HTTP/3.0")
+	p := s.app(t, "", "HTTP/3")
 	eventually(t, "there is a certificate", func() bool {
 		resp, err := p.open("/")
 		if err == nil {
@@ -42,7 +42,8 @@ func startSecured(t *testing.T, servers, site string) *secured {
 	return s
 }
 
-var versions = []string{"HTTP/1.1", "HTTP/2.0", "HTTP/3.0"}
+// versions are those of HTTP, and the first is without TLS: then the kernel copies files.
+var versions = []string{"plain HTTP/1.1", "HTTP/1.1", "HTTP/2", "HTTP/3"}
 
 // app is a player that speaks one version of HTTP.
 type app struct {
@@ -60,13 +61,16 @@ func (s *secured) app(t *testing.T, user, version string) *app {
 	p := &app{node: s, base: s.base, user: user, agent: "player"}
 	trust := &tls.Config{ServerName: "localhost", InsecureSkipVerify: true}
 	switch version {
-	case "HTTP/1.1":
-		tr := new(http.Transport)
-		p.base, p.speak, p.close = "http://"+s.addr, tr, tr.CloseIdleConnections
-	case "HTTP/2.0":
+	case "plain HTTP/1.1", "HTTP/1.1":
+		tr := &http.Transport{TLSClientConfig: trust} // so it speaks no HTTP/2
+		p.speak, p.close = tr, tr.CloseIdleConnections
+		if version != "HTTP/1.1" {
+			p.base = "http://" + s.addr
+		}
+	case "HTTP/2":
 		tr := &http2.Transport{TLSClientConfig: trust}
 		p.speak, p.close = tr, tr.CloseIdleConnections
-	case "HTTP/3.0":
+	case "HTTP/3":
 		tr := &http3.Transport{TLSClientConfig: trust, Dial: func(ctx context.Context, addr string, config *tls.Config, q *quic.Config) (*quic.Conn, error) {
 			p.dials.Add(1)
 			return quic.DialAddrEarly(ctx, addr, config, q)
@@ -165,9 +169,9 @@ func TestPlaybackThatGoesOnByHTTP3(t *testing.T) {
 	last := make(map[string]*app)
 	before := make(map[string]guard)
 	for _, user := range []string{"closes then", "closes first"} {
-		first := n.app(t, user, "HTTP/2.0").plays(t)
+		first := n.app(t, user, "HTTP/2").plays(t)
 		before[user] = n.only(t, user)
-		next := first.goesOnBy(t, "HTTP/3.0")
+		next := first.goesOnBy(t, "HTTP/3")
 		if user == "closes first" {
 			first.close()
 		}
@@ -176,7 +180,7 @@ func TestPlaybackThatGoesOnByHTTP3(t *testing.T) {
 		first.close()
 		last[user] = next
 	}
-	seen := n.app(t, "seen", "HTTP/2.0").plays(t)
+	seen := n.app(t, "seen", "HTTP/2").plays(t)
 	seen.get(t, 200, "002.ts")
 	seen.close()
 	n.isClosed(t, "seen")
@@ -194,12 +198,12 @@ func TestPlaybackThatGoesOnByHTTP3(t *testing.T) {
 func TestLimitByHTTP3(t *testing.T) {
 	t.Parallel()
 	n := startSecured(t, "", site(files, inRedis(redistest.Start(t)), "playback auto", "limit 1", "interval 3s", "ttl 90s"))
-	first := n.app(t, "alice", "HTTP/3.0").plays(t)
+	first := n.app(t, "alice", "HTTP/3").plays(t)
 	held := n.only(t, "alice")
 	if !strings.Contains(first.at, held.GuardID) {
 		t.Errorf("it plays %s, and holds %s", first.at, held.GuardID)
 	}
-	second := n.app(t, "alice", "HTTP/3.0")
+	second := n.app(t, "alice", "HTTP/3")
 	second.agent = "another"
 	for _, uri := range []string{"/media/ts/90/index.m3u8", target} {
 		if body := second.get(t, 429, uri); !strings.Contains(body, "REACHED_MAX_GUARDS_COUNT") {
@@ -254,13 +258,13 @@ func TestEndlessChannelsByHTTP3(t *testing.T) {
 	c := newChannels(t)
 	n := startSecured(t, "", site("reverse_proxy /tv/* "+c.Listener.Addr().String()+"\n\t"+files,
 		inRedis(redistest.Start(t)), "playback auto", "limit 1", "interval 3s", "ttl 90s"))
-	left := n.app(t, "left", "HTTP/3.0")
+	left := n.app(t, "left", "HTTP/3")
 	leaves := left.tunes(t, "/tv/left.ts")
 	n.becomes(t, "left", n.only(t, "left"))
 	leaves.Close()
 
 	for _, user := range []string{"reads", "reads-not"} {
-		p := n.app(t, user, "HTTP/3.0")
+		p := n.app(t, user, "HTTP/3")
 		path := "/tv/" + user + ".ts"
 		body, ended := p.tunes(t, path), make(chan error, 1)
 		read := func() {
