@@ -97,6 +97,10 @@ func TestPlayerThatDoesNotReadKeepsItsSlot(t *testing.T) {
 	n.isClosed(t, ends.user)
 	for _, p := range slices.Concat(films, channels) {
 		n.atLimit(t, p.user)
+		before := n.only(t, p.user)
+		eventually(t, "the guard of "+p.user+" is refreshed", func() bool {
+			return n.only(t, p.user).ExpiresAt.After(before.ExpiresAt)
+		})
 	}
 	for _, p := range films {
 		if p.isSent() {
