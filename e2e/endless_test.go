@@ -98,16 +98,21 @@ func (c *channels) stalls(t *testing.T, path string) {
 	})
 }
 
-// sendsOn waits until more of a channel is sent, by some seconds of it.
-func (c *channels) sendsOn(t *testing.T, path string) {
+// sendsOn waits until more of some channels is sent, by some seconds of each.
+func (c *channels) sendsOn(t *testing.T, paths ...string) {
 	t.Helper()
-	sent := func() int {
+	sent := func(path string) int {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.sent[path]
 	}
-	before := sent()
-	eventually(t, "more of "+path+" is sent", func() bool { return sent() > before+4<<20 })
+	before := make(map[string]int)
+	for _, path := range paths {
+		before[path] = sent(path)
+	}
+	for _, path := range paths {
+		eventually(t, "more of "+path+" is sent", func() bool { return sent(path) > before[path]+4<<20 })
+	}
 }
 
 func (c *channels) site(store string) string {

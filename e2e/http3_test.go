@@ -162,7 +162,7 @@ func (n *node) atLimit(t *testing.T, user string) {
 }
 
 // A player that has gone on by HTTP/3 keeps its slot in a pause, though all connections
-// that are seen of it are closed. One of HTTP/2 alone has lost it by then.
+// that are seen of it are closed. That of one by HTTP/2 alone can be taken by then.
 func TestPlaybackThatGoesOnByHTTP3(t *testing.T) {
 	t.Parallel()
 	n := startSecured(t, "", site(files, inRedis(redistest.Start(t)), "playback auto", "limit 1", "interval 3s", "ttl 90s"))

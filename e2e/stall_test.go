@@ -12,7 +12,7 @@ import (
 )
 
 // A segment that does not fit into what is between a node and a player.
-const manyBytes = 48 << 20
+const manyBytes = 32 << 20
 
 // startStalling starts a node in front of a film, whose first segment is long, and of
 // channels.
@@ -95,11 +95,14 @@ func TestPlayerThatDoesNotReadKeepsItsSlot(t *testing.T) {
 	ends.get(t, 200, "1.ts")
 	ends.close()
 	n.isClosed(t, ends.user)
+	before := make(map[*stalled]guard)
 	for _, p := range slices.Concat(films, channels) {
+		before[p] = n.only(t, p.user)
 		n.atLimit(t, p.user)
-		before := n.only(t, p.user)
+	}
+	for p, was := range before {
 		eventually(t, "the guard of "+p.user+" is refreshed", func() bool {
-			return n.only(t, p.user).ExpiresAt.After(before.ExpiresAt)
+			return n.only(t, p.user).ExpiresAt.After(was.ExpiresAt)
 		})
 	}
 	for _, p := range films {
@@ -111,10 +114,12 @@ func TestPlayerThatDoesNotReadKeepsItsSlot(t *testing.T) {
 		}
 		p.get(t, 200, "1.ts")
 	}
+	var paths []string
 	for _, p := range channels {
 		go io.Copy(io.Discard, p.body)
-		c.sendsOn(t, tv(p.user))
+		paths = append(paths, tv(p.user))
 	}
+	c.sendsOn(t, paths...)
 	for _, p := range slices.Concat(films, channels) {
 		n.same(t, p.user, p.held)
 	}
