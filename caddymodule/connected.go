@@ -42,19 +42,13 @@ type connected struct {
 	closer   connection.Closer
 }
 
-// connect has a server tell of its connections, and returns how a gate in front of a
-// store does. HTTP/3 has no hooks: its requests have no connection.
-func connect(srv *caddyhttp.Server, store *storage.Pooled) *connected {
-	hook(srv)
-	return &connected{connections, closerOf(store)}
-}
-
 var (
 	hooked   = make(map[weak.Pointer[caddyhttp.Server]]bool)
 	hookedMu sync.Mutex
 )
 
-// hook registers for a server's connections, once for as long as there is the server.
+// hook has a server tell of its connections, once for as long as there is the server.
+// HTTP/3 has no hooks: its requests have no connection.
 func hook(srv *caddyhttp.Server) {
 	hookedMu.Lock()
 	defer hookedMu.Unlock()

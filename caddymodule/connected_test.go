@@ -432,7 +432,7 @@ func TestAServerHasOneHook(t *testing.T) {
 		}
 		return srv
 	}
-	hooks(0)
+	hooks(1)
 	for _, gates := range []int{1, 2, 300} {
 		if err := s.load(site(gates, "reclaim lapsed")); err != nil {
 			t.Fatal(err)

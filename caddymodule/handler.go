@@ -244,8 +244,11 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	h.gate = gate.New(h.store.Keeper, h.store.Local, h.store.Audience, h.store.Memory)
 	h.gate.Ending = h.tarpit.ending
 	h.gate.Hold = h.store.Hold
+	if srv != nil {
+		hook(srv)
+	}
 	if h.Reclaim != "off" && srv != nil {
-		h.connected = connect(srv, h.store)
+		h.connected = &connected{connections, closerOf(h.store)}
 		h.gate.Connections = connections
 	}
 	h.gate.Observing = h.observesByCall

@@ -42,6 +42,7 @@ func (s *Server) End() { s.ending.Store(true) }
 // Conn is one connection, in the context of its requests.
 type Conn struct {
 	server *Server
+	conn   net.Conn
 	idle   time.Duration // after which the server closes it when it is idle; 0 is never
 
 	mu      sync.Mutex
@@ -54,6 +55,7 @@ type Conn struct {
 	running int    // that are being answered
 	hungUp  bool   // the client left the last answer before its end
 	waits   int64  // since when no request is under way; 0 while one is
+	broken  bool   // by the server, since it took nothing more
 	closed  bool
 }
 
@@ -78,7 +80,7 @@ func (s *Server) Accept(ctx context.Context, nc net.Conn, idle time.Duration) co
 	if !isKey(nc) {
 		return ctx
 	}
-	c := &Conn{server: s, idle: max(idle, 0)}
+	c := &Conn{server: s, conn: nc, idle: max(idle, 0)}
 	s.registry.conns.Store(nc, c)
 	return context.WithValue(ctx, contextKey{}, c)
 }
@@ -118,6 +120,15 @@ func (c *Conn) Mute() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.muted()
+}
+
+// Break closes a connection that takes nothing more, whatever is under way on it. That is
+// the server's doing, and says nothing of the client.
+func (c *Conn) Break() {
+	c.mu.Lock()
+	c.broken = true
+	c.mu.Unlock()
+	c.conn.Close()
 }
 
 // muted has all that the connection has carried be hidden as well: other
@@ -267,6 +278,8 @@ const (
 func (c *Conn) said(now int64) saying {
 	midway := c.hungUp || c.running > 0
 	switch {
+	case c.broken:
+		return nothing
 	case c.waits == 0 && !c.hungUp: // HTTP/1.1, before or after an answer's end
 		return nothing
 	case c.waits == 0:

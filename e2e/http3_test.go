@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -55,10 +56,11 @@ type app struct {
 	speak http.RoundTripper
 	close func() // its connections
 	dials atomic.Int32
+	gone  chan struct{} // closed when its connections carry nothing more
 }
 
 func (s *secured) app(t *testing.T, user, version string) *app {
-	p := &app{node: s, base: s.base, user: user, agent: "player"}
+	p := &app{node: s, base: s.base, user: user, agent: "player", gone: make(chan struct{})}
 	trust := &tls.Config{ServerName: "localhost", InsecureSkipVerify: true}
 	switch version {
 	case "plain HTTP/1.1", "HTTP/1.1":
@@ -68,7 +70,10 @@ func (s *secured) app(t *testing.T, user, version string) *app {
 			p.base = "http://" + s.addr
 		}
 	case "HTTP/2":
-		tr := &http2.Transport{TLSClientConfig: trust}
+		tr := &http2.Transport{TLSClientConfig: trust, DialTLSContext: func(_ context.Context, network, addr string, config *tls.Config) (net.Conn, error) {
+			c, err := net.Dial(network, addr)
+			return tls.Client(&carrying{c, p.gone}, config), err
+		}}
 		p.speak, p.close = tr, tr.CloseIdleConnections
 	case "HTTP/3":
 		tr := &http3.Transport{TLSClientConfig: trust, Dial: func(ctx context.Context, addr string, config *tls.Config, q *quic.Config) (*quic.Conn, error) {
@@ -79,6 +84,22 @@ func (s *secured) app(t *testing.T, user, version string) *app {
 	}
 	t.Cleanup(func() { p.close() })
 	return p
+}
+
+// carrying is a connection that carries nothing to its client from when that is gone.
+type carrying struct {
+	net.Conn
+	gone chan struct{}
+}
+
+func (c *carrying) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	select {
+	case <-c.gone:
+		select {}
+	default:
+		return n, err
+	}
 }
 
 // open asks for a path, or what a manifest names, and follows redirects.

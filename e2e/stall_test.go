@@ -178,3 +178,30 @@ func TestAnswerThatIsNotReadIsCut(t *testing.T) {
 		n.same(t, p.user, p.held)
 	}
 }
+
+// Who speaks HTTP/2 and is gone without a word takes nothing of the connection, not even
+// the end of its answers. A channel is over all the same, and so is one that is revoked; a
+// segment's slot is kept.
+func TestClientOfHTTP2ThatVanishes(t *testing.T) {
+	t.Parallel()
+	c := newChannels(t)
+	n := startStalling(t, c, "\tservers {\n\t\ttimeouts {\n\t\t\twrite_idle 2500ms\n\t\t}\n\t}\n")
+	film, channel := n.stalls(t, "film", "HTTP/2"), n.stalls(t, "channel", "HTTP/2")
+	never := startStalling(t, c, "\tservers {\n\t\ttimeouts {\n\t\t\twrite_idle 1h\n\t\t}\n\t}\n")
+	revoked := never.stalls(t, "revoked", "HTTP/2")
+	for _, p := range []*stalled{channel, revoked} {
+		p.held = p.node.becomes(t, p.user, p.held)
+	}
+	for _, p := range []*stalled{film, channel, revoked} {
+		close(p.gone)
+		go io.Copy(io.Discard, p.body) // what it would take, were it there
+	}
+	c.stalls(t, tv(revoked.user))
+	never.operateWell(t, "revoke", revoked.user, revoked.held.GuardID)
+	c.ends(t, tv(revoked.user))
+	c.ends(t, tv(channel.user))
+	n.isClosed(t, channel.user)
+	n.want(t, 201, channel.user, "POST", "/guards", `{"streamId":"next"}`, "User-Agent", "another")
+	eventually(t, "the film is cut", film.isSent)
+	n.atLimit(t, film.user)
+}

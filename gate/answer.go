@@ -19,6 +19,7 @@ type answer struct {
 	prev, next *Passage
 	met        int    // how often, since its header was sent
 	release    func() // gives back the store, nil as long as it does not hold it
+	sender     Sender
 
 	mu      sync.Mutex // also of the passage's claim, from when the header is sent
 	sent    bool       // its header is
@@ -33,11 +34,16 @@ type answer struct {
 	cut    atomic.Bool
 	sealed sync.Mutex // of what follows
 	ended  bool
-	unsend Unsender
 }
 
-// Unsender has a write to the client fail, also one that is under way.
-type Unsender interface{ Unsend() }
+// Sender sends an answer to its client.
+type Sender interface {
+	// Unsend has a write fail, also one that is under way. It is called again and again
+	// from when an answer without a length is cut until it is Answered.
+	Unsend()
+	// Met is called as often as an answer that lasts is met.
+	Met()
+}
 
 // answers is a part of the table.
 type answers struct {
@@ -115,10 +121,11 @@ func (s *answers) sends(id guard.ID) bool {
 }
 
 // Answers says that the request for media is being answered, until it is Answered.
-func (p *Passage) Answers() {
+func (p *Passage) Answers(sender Sender) {
 	if !p.counted {
 		return
 	}
+	p.answer.sender = sender
 	s := p.gate.sending
 	s.part(p.claim.ID).enter(p)
 	s.size.Add(1)
@@ -134,16 +141,12 @@ func (p *Passage) Sends() {
 	p.answer.mu.Unlock()
 }
 
-// SendsOn is Sends for an answer that says no length. unsend is called again and again
-// from when the answer is cut until it is Answered.
-func (p *Passage) SendsOn(unsend Unsender) {
+// SendsOn is Sends for an answer that says no length.
+func (p *Passage) SendsOn() {
 	a := &p.answer
 	if a.part == nil {
 		return
 	}
-	a.sealed.Lock()
-	a.unsend = unsend
-	a.sealed.Unlock()
 	endless := !p.isLed()
 	a.mu.Lock()
 	a.sent, a.endless = true, endless
@@ -246,6 +249,7 @@ func (s *answers) meet(found []due) []due {
 		a.mu.Unlock()
 		if a.met >= longEnough {
 			p.hold()
+			a.sender.Met()
 		}
 	}
 	return found
@@ -316,8 +320,8 @@ func (a *answer) end() {
 func (a *answer) unsends() (goesOn bool) {
 	a.sealed.Lock()
 	defer a.sealed.Unlock()
-	if !a.ended && a.unsend != nil {
-		a.unsend.Unsend()
+	if !a.ended {
+		a.sender.Unsend()
 	}
 	return !a.ended
 }

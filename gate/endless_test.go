@@ -49,14 +49,15 @@ func channel(g *Gate, url string) *Passage {
 	r := ask("u", url, 1)
 	r.Client = 7
 	p := g.Begin(context.Background(), r)
-	p.Answers()
-	p.SendsOn(unsent{})
+	p.Answers(unsent{})
+	p.SendsOn()
 	return p
 }
 
 type unsent struct{}
 
 func (unsent) Unsend() {}
+func (unsent) Met()    {}
 
 // withChannels is for a test of endless answers, in virtual time.
 func withChannels(t *testing.T, test func(t *testing.T, g *Gate, s *goesAway)) {

@@ -126,9 +126,8 @@ type Request struct {
 	// Fallback names the playback where the request itself does not.
 	Fallback string
 
-	Policy   guard.Policy
-	observed guard.Policy
-	Mode     Mode
+	Policy guard.Policy
+	Mode   Mode
 	// Refused says that somebody else has refused the request already: whatever it was for,
 	// it does not play.
 	Refused bool
@@ -310,8 +309,8 @@ func asksFor(r *Request) bool {
 // policy is what a request is asked about by.
 func (g *Gate) policy(r *Request) *guard.Policy {
 	if r.Mode == Observe {
-		r.observed = r.judgedBy()
-		return &r.observed
+		observed := r.judgedBy()
+		return &observed
 	}
 	return &r.Policy
 }
