@@ -50,8 +50,7 @@ setup: ## install or name the tools that the tests use
 	scripts/setup
 
 # The tests come last, so that the output ends with their summary.
-test: SEEDS = 300
-test: setup lint simulation release-build ## everything: lint, release build, all tests with -race and none skipped
+test: setup lint release-build ## everything: lint, release build, all tests with -race and none skipped
 	scripts/gotest
 
 e2e: setup ## real players, in a browser and on the command line, against the built binary

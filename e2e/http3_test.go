@@ -13,7 +13,6 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
-	"golang.org/x/net/http2"
 
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
@@ -70,10 +69,16 @@ func (s *secured) app(t *testing.T, user, version string) *app {
 			p.base = "http://" + s.addr
 		}
 	case "HTTP/2":
-		tr := &http2.Transport{TLSClientConfig: trust, DialTLSContext: func(_ context.Context, network, addr string, config *tls.Config) (net.Conn, error) {
+		trust.NextProtos = []string{"h2"}
+		tr := &http.Transport{Protocols: new(http.Protocols), DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			c, err := net.Dial(network, addr)
-			return tls.Client(&carrying{c, p.gone}, config), err
+			if err != nil {
+				return nil, err
+			}
+			secure := tls.Client(&carrying{c, p.gone}, trust)
+			return secure, secure.HandshakeContext(ctx)
 		}}
+		tr.Protocols.SetHTTP2(true)
 		p.speak, p.close = tr, tr.CloseIdleConnections
 	case "HTTP/3":
 		tr := &http3.Transport{TLSClientConfig: trust, Dial: func(ctx context.Context, addr string, config *tls.Config, q *quic.Config) (*quic.Conn, error) {
