@@ -54,7 +54,7 @@ test: setup lint release-build ## everything: lint, release build, all tests wit
 	scripts/gotest
 
 e2e: setup ## real players, in a browser and on the command line, against the built binary
-	scripts/gotest ./e2e/...
+	scripts/gotest ./e2e -args -both
 
 monitoring: ## rules and dashboard, in a real Prometheus that watches the built binary
 	go test -C docs/monitoring -count=1 -timeout 5m ./...

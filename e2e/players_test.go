@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"flag"
 	"strings"
 	"testing"
 
@@ -31,12 +32,21 @@ func page(origin, player string) string { return origin + "/player/page.html?pla
 // playback is a player with something that it plays, as a user who has no other.
 type playback struct{ player, media, user string }
 
-// playbacks are all players with all that they play. To playback stream a segment
-// is as good as another: there it is without MPEG-TS.
+var bothWays = flag.Bool("both", false, "play all media with playback auto and with stream (make e2e)")
+
+// playbacks are all players with all that they play: each in one of two ways, or in both.
+// To playback stream a segment is as good as another: there it is without MPEG-TS.
 func playbacks(way string) (all []playback) {
 	for player, list := range plays {
+		next := "auto"
 		for _, media := range list {
-			if way == "stream" && strings.Contains(media, "/ts/") {
+			is := next
+			if strings.Contains(media, "/ts/") {
+				is = "auto"
+			} else if next = "stream"; is == "stream" {
+				next = "auto"
+			}
+			if is != way && (!*bothWays || strings.Contains(media, "/ts/")) {
 				continue
 			}
 			user := player + strings.NewReplacer("/{channel}", "", "/", "-").Replace(media)

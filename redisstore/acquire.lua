@@ -130,7 +130,7 @@ local own = find('G', id)
 if not own and length == 1 and not first(function(r) return r.id == id end) then
   own = find('G', served)
   if own and is(own, NAMELESS) then
-    own.id, own.flags, news[#news + 1] = id, without(own.flags, NAMELESS), served
+    own.id, own.flags, news[#news + 1], changed = id, without(own.flags, NAMELESS), served, true
   else
     own = nil
   end

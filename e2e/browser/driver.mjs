@@ -19,6 +19,7 @@ const browser = await chromium.launch({
 		'--disable-background-networking',
 		'--disable-component-update',
 		'--disable-sync',
+		'--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup', // pages of its own for each window, which nobody sees
 		'--autoplay-policy=no-user-gesture-required',
 		'--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
 	],

@@ -92,6 +92,7 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"LimitPerClient", (*suite).limitPerClient},
 		{"NamelessKeepAliveWhatNeverNamedItself", (*suite).namelessKeepAliveWhatNeverNamedItself},
 		{"LongAnswerIsItsPathsAlone", (*suite).longAnswerIsItsPathsAlone},
+		{"LongAnswerThatIsRefusedHasItsName", (*suite).longAnswerThatIsRefusedHasItsName},
 		{"ShortAnswerIsItsClientsAgain", (*suite).shortAnswerIsItsClientsAgain},
 		{"LongAnswerTakesNoNamedGuard", (*suite).longAnswerTakesNoNamedGuard},
 		{"NamelessLookIsServedToo", (*suite).namelessLookIsServedToo},

@@ -56,6 +56,18 @@ func (s *suite) longAnswerIsItsPathsAlone() {
 	s.acquire(guard.Admitted, atPath(9, 3), two)
 }
 
+// A guard has its path's name also where the answer may not go on, on another stream.
+func (s *suite) longAnswerThatIsRefusedHasItsName() {
+	none := policy
+	none.Rules = []guard.Rule{{Per: "stream"}}
+	news := atPath(9, 1)
+	s.acquire(guard.Admitted, news, policy)
+	elsewhere := answeredLong(news)
+	elsewhere.Stream = "elsewhere"
+	s.acquire(guard.Rejected, elsewhere, none)
+	s.holds(1)
+}
+
 // What seemed to be long was a segment: its guard serves those after it.
 func (s *suite) shortAnswerIsItsClientsAgain() {
 	one := policy
