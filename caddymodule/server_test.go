@@ -86,12 +86,13 @@ func (s *server) call(want int, method, path string, fields ...string) (http.Hea
 	}
 	resp := s.send(r)
 	defer resp.Body.Close()
+	if resp.StatusCode != want {
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10)) // it may be without an end
+		s.t.Fatalf("%s %s %q: %d, want %d\n%s", method, path, fields, resp.StatusCode, want, body)
+	}
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		s.t.Fatal(err)
-	}
-	if resp.StatusCode != want {
-		s.t.Fatalf("%s %s %q: %d, want %d\n%s", method, path, fields, resp.StatusCode, want, body)
 	}
 	return resp.Header, string(body)
 }
