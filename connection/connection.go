@@ -62,8 +62,9 @@ type Conn struct {
 // carried is a playback on a connection.
 type carried struct {
 	*playback
-	asked int64 // when it was last
-	cut   int64 // when a file of it was cut short that no manifest names
+	asked   int64 // when it was last
+	cut     int64 // when a file of it was cut short that no manifest names
+	between bool  // another was asked for since, whose end the connection's may be
 }
 
 type contextKey struct{}
@@ -250,6 +251,10 @@ func (c *Conn) end(state http.ConnState) {
 	if state == http.StateClosed {
 		said = c.said(now)
 	}
+	last := int64(0)
+	for i := range c.carried {
+		last = max(last, c.carried[i].asked)
+	}
 	for i := range c.carried {
 		switch of := &c.carried[i]; {
 		case state == http.StateHijacked:
@@ -258,6 +263,7 @@ func (c *Conn) end(state http.ConnState) {
 		case of.cut != 0 && now-of.cut <= int64(justNow):
 			r.leave(of, nil, nothing)
 		default:
+			of.between = of.asked < last
 			r.leave(of, c.server, said)
 		}
 	}

@@ -313,6 +313,23 @@ func TestWhatAClosingSays(t *testing.T) {
 				c.get("a/2")
 			}
 		}, nil},
+		"another playback's connection": {func(w *world) {
+			c := w.client()
+			c.get("a/1", "a/2")
+			time.Sleep(time.Second)
+			c.get("b/1", "b/2")
+			c.CloseIdleConnections()
+			time.Sleep(5 * time.Second)
+		}, []string{"u a 10.5s", "u b 6s"}},
+		"another playback's answer is broken off, and a page plays on": {func(w *world) {
+			c := w.client()
+			c.get("a/manifest", "a/1")
+			time.Sleep(time.Second)
+			c.get("b/manifest")
+			c.open("b/endless").Close()
+			time.Sleep(8 * time.Second)
+			c.get("a/2", "a/3")
+		}, []string{"u b 6s"}},
 		"players that were silent, and are over after one that was not": {func(w *world) {
 			silent := w.client()
 			silent.get("a/1", "a/2")

@@ -15,7 +15,8 @@ var After = guard.Paced(5 * time.Second)
 
 // A client that was silent for so long before it closed a connection may close those
 // that are idle, and play segments that are as long as they get: it is not over before it
-// would have asked for the next one.
+// would have asked for the next one. Nor is a playback whose connection was closed when
+// another was using it: a browser closes the one whose answer its page breaks off.
 var (
 	idles   = guard.Paced(3 * time.Second)
 	segment = guard.Paced(10500 * time.Millisecond)
@@ -99,7 +100,7 @@ func (r *Registry) GoesOn(p *Playback) {
 func (r *Registry) end(p *playback, server *Server, release func()) {
 	now := r.now()
 	e := &ending{playback: p, due: now + int64(r.after), server: server, release: release, older: r.leavers[p.viewer()]}
-	if server != nil && now-p.asked >= int64(idles) {
+	if server != nil && (p.between || now-p.asked >= int64(idles)) {
 		e.due = max(e.due, p.asked+int64(segment))
 	}
 	if e.older != nil {

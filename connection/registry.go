@@ -43,11 +43,13 @@ func (p *Playback) key() key { return key{p.Closer, p.ID} }
 // playback is one that has connections, or is over.
 type playback struct {
 	Playback
-	led    atomic.Bool // one of its requests was for a manifest
-	open   int         // connections that carry it
-	asked  int64       // when it was last asked for on one that is closed
-	said   int64       // when one was last closed that says its client is gone; 0 if none was
-	ending *ending     // nil if it is not over
+	led   atomic.Bool // one of its requests was for a manifest
+	open  int         // connections that carry it
+	asked int64       // when it was last asked for on one that is closed
+	said  int64       // when one was last closed that says its client is gone; 0 if none was
+	// Another was asked for since on the one that was closed last.
+	between bool
+	ending  *ending // nil if it is not over
 }
 
 // Registry knows the connections of any number of servers. Create it with New.
@@ -135,7 +137,7 @@ func (r *Registry) leave(of *carried, server *Server, said saying) {
 	defer r.mu.Unlock()
 	p := of.playback
 	p.open--
-	p.asked = max(p.asked, of.asked)
+	p.asked, p.between = max(p.asked, of.asked), of.between
 	if said == gone {
 		p.said = r.now()
 	}

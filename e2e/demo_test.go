@@ -169,6 +169,11 @@ func (p *tab) press(t *testing.T, device, button string) {
 // shows waits until a tile is in a state; when it plays, until its video goes on.
 func (p *tab) shows(t *testing.T, device, state string) {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("the page says %q", p.text(t, "body"))
+		}
+	}()
 	eventually(t, device+" is "+state, func() bool {
 		return p.number(t, fmt.Sprintf("document.querySelectorAll('%s[data-state=\"%s\"]').length", tile(device), state)) == 1
 	})
