@@ -246,10 +246,10 @@ func (h *Handler) provision(ctx caddy.Context, srv *caddyhttp.Server) (err error
 	h.gate.Hold = h.store.Hold
 	if srv != nil {
 		hook(srv)
-	}
-	if h.Reclaim != "off" && srv != nil {
-		h.connected = &connected{connections, closerOf(h.store)}
-		h.gate.Connections = connections
+		if h.Reclaim != "off" {
+			h.connected = &connected{connections, closerOf(h.store)}
+			h.gate.Connections = connections
+		}
 	}
 	h.gate.Observing = h.observesByCall
 	h.setNaming()

@@ -62,9 +62,8 @@ type Conn struct {
 // carried is a playback on a connection.
 type carried struct {
 	*playback
-	asked   int64 // when it was last
-	cut     int64 // when a file of it was cut short that no manifest names
-	between bool  // another was asked for since, whose end the connection's may be
+	asked int64 // when it was last
+	cut   int64 // when a file of it was cut short that no manifest names
 }
 
 type contextKey struct{}
@@ -139,7 +138,7 @@ func (c *Conn) muted() {
 	for i := range c.carried {
 		of := &c.carried[i]
 		c.server.registry.hide(of.key())
-		c.server.registry.leave(of, nil, nothing)
+		c.server.registry.leave(of, nil, nothing, false)
 	}
 	c.carried = nil
 }
@@ -229,7 +228,7 @@ func (c *Conn) add(p *Playback, now int64, manifest bool) bool {
 		return false
 	}
 	r.hide(quiet.key())
-	r.leave(quiet, nil, nothing)
+	r.leave(quiet, nil, nothing, false)
 	known := r.join(p, manifest)
 	if known == nil {
 		*quiet = c.carried[len(c.carried)-1]
@@ -259,12 +258,11 @@ func (c *Conn) end(state http.ConnState) {
 		switch of := &c.carried[i]; {
 		case state == http.StateHijacked:
 			r.hide(of.key())
-			r.leave(of, nil, nothing)
+			r.leave(of, nil, nothing, false)
 		case of.cut != 0 && now-of.cut <= int64(justNow):
-			r.leave(of, nil, nothing)
+			r.leave(of, nil, nothing, false)
 		default:
-			of.between = of.asked < last
-			r.leave(of, c.server, said)
+			r.leave(of, c.server, said, of.asked < last)
 		}
 	}
 	c.carried = nil

@@ -66,7 +66,7 @@ func (r *Registry) Ends(p *Playback, release func()) {
 	}
 	r.known++
 	known := r.playback(p)
-	r.end(known, nil, release)
+	r.end(known, nil, false, release)
 	r.answers[p.ID] = known.ending
 	r.ends.Store(int64(len(r.answers)))
 }
@@ -97,10 +97,10 @@ func (r *Registry) GoesOn(p *Playback) {
 }
 
 // end says that a playback is over.
-func (r *Registry) end(p *playback, server *Server, release func()) {
+func (r *Registry) end(p *playback, server *Server, others bool, release func()) {
 	now := r.now()
 	e := &ending{playback: p, due: now + int64(r.after), server: server, release: release, older: r.leavers[p.viewer()]}
-	if server != nil && (p.between || now-p.asked >= int64(idles)) {
+	if server != nil && (others || now-p.asked >= int64(idles)) {
 		e.due = max(e.due, p.asked+int64(segment))
 	}
 	if e.older != nil {

@@ -43,13 +43,11 @@ func (p *Playback) key() key { return key{p.Closer, p.ID} }
 // playback is one that has connections, or is over.
 type playback struct {
 	Playback
-	led   atomic.Bool // one of its requests was for a manifest
-	open  int         // connections that carry it
-	asked int64       // when it was last asked for on one that is closed
-	said  int64       // when one was last closed that says its client is gone; 0 if none was
-	// Another was asked for since on the one that was closed last.
-	between bool
-	ending  *ending // nil if it is not over
+	led    atomic.Bool // one of its requests was for a manifest
+	open   int         // connections that carry it
+	asked  int64       // when it was last asked for on one that is closed
+	said   int64       // when one was last closed that says its client is gone; 0 if none was
+	ending *ending     // nil if it is not over
 }
 
 // Registry knows the connections of any number of servers. Create it with New.
@@ -130,14 +128,15 @@ func (r *Registry) playback(p *Playback) *playback {
 	return known
 }
 
-// leave is one connection less, which was the server's, and what its end says. Where a
+// leave is one connection less, which was the server's, and what its end says; others
+// says that another playback was asked for on it since, whose end that may be. Where a
 // client closes all of its connections at once, those that say little may be the last.
-func (r *Registry) leave(of *carried, server *Server, said saying) {
+func (r *Registry) leave(of *carried, server *Server, said saying, others bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := of.playback
 	p.open--
-	p.asked, p.between = max(p.asked, of.asked), of.between
+	p.asked = max(p.asked, of.asked)
 	if said == gone {
 		p.said = r.now()
 	}
@@ -148,7 +147,7 @@ func (r *Registry) leave(of *carried, server *Server, said saying) {
 		r.known--
 		delete(r.playbacks, p.key())
 	default:
-		r.end(p, server, nil)
+		r.end(p, server, others, nil)
 	}
 }
 

@@ -38,15 +38,14 @@ var bothWays = flag.Bool("both", false, "play all media with playback auto and w
 // To playback stream a segment is as good as another: there it is without MPEG-TS.
 func playbacks(way string) (all []playback) {
 	for player, list := range plays {
-		next := "auto"
+		turn := 0
 		for _, media := range list {
-			is := next
-			if strings.Contains(media, "/ts/") {
-				is = "auto"
-			} else if next = "stream"; is == "stream" {
-				next = "auto"
+			is, only := "auto", strings.Contains(media, "/ts/")
+			if !only {
+				is = []string{"auto", "stream"}[turn%2]
+				turn++
 			}
-			if is != way && (!*bothWays || strings.Contains(media, "/ts/")) {
+			if is != way && (only || !*bothWays) {
 				continue
 			}
 			user := player + strings.NewReplacer("/{channel}", "", "/", "-").Replace(media)

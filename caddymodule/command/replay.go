@@ -144,6 +144,9 @@ func (o *operator) replay(r *replaying, logs []string) error {
 	defer stop()
 	caddyCtx, cancel := caddy.NewContext(caddy.Context{Context: ctx})
 	defer cancel()
+	if !o.json && term.IsTerminal(int(os.Stderr.Fd())) {
+		options.Progress = progress(time.Now())
+	}
 	sites, err := caddymodule.NewReplay(caddyCtx, o.loaded, r.site, options)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.config, err)
@@ -153,9 +156,6 @@ func (o *operator) replay(r *replaying, logs []string) error {
 		return errors.New("name an access log, or give it on standard input")
 	case len(logs) == 0:
 		logs = []string{"-"}
-	}
-	if !o.json && term.IsTerminal(int(os.Stderr.Fd())) {
-		options.Progress = progress(time.Now())
 	}
 	// There is room, up to 1.75 GB, and each line is garbage soon.
 	debug.SetGCPercent(300)
