@@ -376,8 +376,9 @@ func (l *Ledger) fight(now time.Time, g *Guard, p Policy) (standing time.Duratio
 }
 
 // doubt is what becomes of a start that a rule refuses. Guards in its way of the
-// same client and stream may be the same viewer's, and over: whether they are is
-// known when the start has waited. Where all of them are too few none is doubted.
+// same client and stream, and of no other device, may be the same viewer's, and over:
+// whether they are is known when the start has waited. Where all of them are too few
+// none is doubted.
 func (l *Ledger) doubt(now time.Time, room *room, g *Guard, c *Claim, v *Verdict) Outcome {
 	if c.Patience == 0 || g.Client == 0 || g.Stream == "" {
 		return Rejected
@@ -407,7 +408,9 @@ func (l *Ledger) doubt(now time.Time, room *room, g *Guard, c *Claim, v *Verdict
 }
 
 // same reports whether two guards may be one viewer's.
-func (r *record) same(g *Guard) bool { return r.Client == g.Client && r.Stream == g.Stream }
+func (r *record) same(g *Guard) bool {
+	return r.Client == g.Client && r.Stream == g.Stream && alike(r.Device, g.Device)
+}
 
 // Refresh is Store.Refresh at a moment of the store's clock.
 func (l *Ledger) Refresh(now time.Time, id ID, p Policy) Verdict {

@@ -80,8 +80,6 @@ local function refuse(mark)
   return answer(outcome, '', free_in)
 end
 
-local function alike(a, b) return a == '' or b == '' or a == b end
-
 -- Whether a request without a name may be part of a playback: what is not known of
 -- either matches anything.
 local function may(r)

@@ -12,8 +12,10 @@ end
 local function expires(r) return r.refreshed + r.interval end
 local function doubted_at(r) return r.refreshed + r.doubted - 1 end
 
+local function alike(a, b) return a == '' or b == '' or a == b end
+
 -- Whether two guards may be one viewer's.
-local function same(a, b) return a.client == b.client and a.stream == b.stream end
+local function same(a, b) return a.client == b.client and a.stream == b.stream and alike(a.device, b.device) end
 
 -- The guards beside the guard new that the n-th rule counts with it.
 local function beside(new, n)

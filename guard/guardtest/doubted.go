@@ -98,7 +98,7 @@ func (s *suite) doubtThatIsAnsweredTakesNothing() {
 func (s *suite) onlyTheSameClientAndStreamAreDoubted() {
 	s.acquire(guard.Admitted, by(7, claim(1)), one)
 	for _, c := range []guard.Claim{
-		by(8, claim(2)), claim(2), by(7, on(2, "other", "tv", "")), by(7, on(2, "", "tv", "")),
+		by(8, claim(2)), claim(2), by(7, on(2, "other", "tv", "")), by(7, on(2, "", "tv", "")), by(7, on(2, "movie", "phone", "")),
 		waited(by(7, claim(2))),
 	} {
 		v := s.acquire(guard.Rejected, c, one)
@@ -115,8 +115,14 @@ func (s *suite) onlyTheSameClientAndStreamAreDoubted() {
 	s.Advance(patience)
 	s.acquire(guard.Rejected, waited(by(8, claim(3))), one)
 	s.acquire(guard.Rejected, waited(by(7, on(3, "other", "tv", ""))), one)
+	s.acquire(guard.Rejected, waited(by(7, on(3, "movie", "phone", ""))), one)
 	s.acquire(guard.Rejected, by(7, claim(2)), one)
 	s.holds(1)
+	// A device that is not known may be any.
+	s.replaces(guard.Admitted, waited(by(7, on(3, "movie", "", ""))), one, 1)
+	s.doubts(patient(anew(by(7, claim(1)))), one, patience, 3)
+	s.Advance(patience)
+	s.replaces(guard.Admitted, waited(anew(by(7, claim(1)))), one, 3)
 	// A guard of whom nothing is known is like no other.
 	s.release(true, 1)
 	for _, client := range []guard.Client{0, 7} {
