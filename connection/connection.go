@@ -12,10 +12,12 @@
 package connection
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,7 +64,8 @@ type Conn struct {
 // carried is a playback on a connection.
 type carried struct {
 	*playback
-	asked int64 // when it was last
+	asked int64 // when it was last,
+	busy  int   // and what Conn.busy was then
 	cut   int64 // when a file of it was cut short that no manifest names
 }
 
@@ -138,7 +141,7 @@ func (c *Conn) muted() {
 	for i := range c.carried {
 		of := &c.carried[i]
 		c.server.registry.hide(of.key())
-		c.server.registry.leave(of, nil, nothing, false)
+		c.server.registry.leave(of, closing{})
 	}
 	c.carried = nil
 }
@@ -167,7 +170,7 @@ func (r *Registry) Carry(c *Conn, p *Playback, manifest bool) {
 	if c.mute {
 		r.hide(p.key())
 	} else if of := c.find(p); of != nil {
-		of.asked = now
+		of.asked, of.busy = now, c.busy
 		if manifest && !of.led.Load() {
 			of.led.Store(true)
 		}
@@ -214,7 +217,7 @@ func (c *Conn) add(p *Playback, now int64, manifest bool) bool {
 	if len(c.carried) < maxCarried {
 		known := r.join(p, manifest)
 		if known != nil {
-			c.carried = append(c.carried, carried{playback: known, asked: now})
+			c.carried = append(c.carried, carried{playback: known, asked: now, busy: c.busy})
 		}
 		return known != nil
 	}
@@ -228,14 +231,14 @@ func (c *Conn) add(p *Playback, now int64, manifest bool) bool {
 		return false
 	}
 	r.hide(quiet.key())
-	r.leave(quiet, nil, nothing, false)
+	r.leave(quiet, closing{})
 	known := r.join(p, manifest)
 	if known == nil {
 		*quiet = c.carried[len(c.carried)-1]
 		c.carried = c.carried[:len(c.carried)-1]
 		return false
 	}
-	*quiet = carried{playback: known, asked: now}
+	*quiet = carried{playback: known, asked: now, busy: c.busy}
 	return true
 }
 
@@ -250,22 +253,32 @@ func (c *Conn) end(state http.ConnState) {
 	if state == http.StateClosed {
 		said = c.said(now)
 	}
-	last := int64(0)
-	for i := range c.carried {
-		last = max(last, c.carried[i].asked)
-	}
+	slices.SortFunc(c.carried, func(a, b carried) int { return cmp.Compare(a.asked, b.asked) })
+	last := len(c.carried) - 1
 	for i := range c.carried {
 		switch of := &c.carried[i]; {
 		case state == http.StateHijacked:
 			r.hide(of.key())
-			r.leave(of, nil, nothing, false)
+			r.leave(of, closing{})
 		case of.cut != 0 && now-of.cut <= int64(justNow):
-			r.leave(of, nil, nothing, false)
+			r.leave(of, closing{})
+		case of.asked < c.carried[last].asked:
+			r.leave(of, closing{c.server, said, true, c.carried[last].playback})
+		case of.busy < c.busy && i > 0:
+			r.leave(of, closing{c.server, said, true, c.carried[i-1].playback})
 		default:
-			r.leave(of, c.server, said, of.asked < last)
+			r.leave(of, closing{c.server, said, of.busy < c.busy, nil})
 		}
 	}
 	c.carried = nil
+}
+
+// closing is the end of a connection as a playback sees it that was carried there.
+type closing struct {
+	server *Server // whose connection it was
+	says   saying
+	others bool      // the connection was used for something else since,
+	beside *playback // by this one, if it is known
 }
 
 // saying is what the end of a connection says of its client.

@@ -123,9 +123,13 @@ func (l *listener) Close() error   { l.once.Do(func() { close(l.done) }); return
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 // answer serves /<playback>/<kind>: a manifest, a segment, a file that nothing leads
-// to, or an endless stream. Those with a query last so long.
+// to, an endless stream, or an image, which is no playback's.
 func (w *world) answer(rw http.ResponseWriter, r *http.Request) {
 	name, kind, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if kind == "image" {
+		rw.Write(make([]byte, 1<<20))
+		return
+	}
 	p := &Playback{Closer: w, ID: guard.ID{name[0]}, User: r.Header.Get("User"), Client: 7}
 	c := From(r.Context())
 	if c != nil && r.Header.Get("Via") != "" {
@@ -330,6 +334,37 @@ func TestWhatAClosingSays(t *testing.T) {
 			time.Sleep(8 * time.Second)
 			c.get("a/2", "a/3")
 		}, []string{"u b 6s"}},
+		"the same, by a page whose other player is silent for long": {func(w *world) {
+			c := w.client()
+			c.get("a/manifest", "a/1")
+			time.Sleep(time.Second)
+			c.get("b/manifest")
+			c.open("b/endless").Close()
+			time.Sleep(time.Second)
+			c.get("b/1", "b/2")
+			time.Sleep(20 * time.Second)
+			w.expect()
+			c.CloseIdleConnections() // of b alone, since a had none any more
+		}, []string{"u b 27s"}},
+		"something is broken off that is nobody's playback": {func(w *world) {
+			c := w.client()
+			c.get("a/manifest", "a/1")
+			time.Sleep(time.Second)
+			c.open("a/image").Close()
+			time.Sleep(8 * time.Second)
+			c.get("a/2", "a/3")
+		}, nil},
+		"something is broken off that is nobody's playback, and another plays on": {func(w *world) {
+			c := w.client()
+			c.get("b/1", "a/manifest", "a/1")
+			time.Sleep(time.Second)
+			c.open("a/image").Close()
+			time.Sleep(time.Second)
+			c.get("b/2", "b/3")
+			time.Sleep(20 * time.Second)
+			w.expect()
+			c.CloseIdleConnections()
+		}, []string{"u b 27s"}},
 		"players that were silent, and are over after one that was not": {func(w *world) {
 			silent := w.client()
 			silent.get("a/1", "a/2")

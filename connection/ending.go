@@ -15,8 +15,8 @@ var After = guard.Paced(5 * time.Second)
 
 // A client that was silent for so long before it closed a connection may close those
 // that are idle, and play segments that are as long as they get: it is not over before it
-// would have asked for the next one. Nor is a playback whose connection was closed when
-// another was using it: a browser closes the one whose answer its page breaks off.
+// would have asked for the next one. Nor is a playback whose connection was used for
+// something else since: a browser closes the one whose answer its page breaks off.
 var (
 	idles   = guard.Paced(3 * time.Second)
 	segment = guard.Paced(10500 * time.Millisecond)
@@ -33,9 +33,9 @@ const (
 // ending is that a playback is over, unless something is asked for it soon.
 type ending struct {
 	*playback
+	closing // of its client's last connection; no server's where an endless answer is over
 	due     int64
-	server  *Server // whose connection its client has closed last; nil where an endless answer is over
-	release func()  // gives back the store; may be nil
+	release func() // gives back the store; may be nil
 
 	newer, older *ending // others of the same viewer's
 }
@@ -66,7 +66,7 @@ func (r *Registry) Ends(p *Playback, release func()) {
 	}
 	r.known++
 	known := r.playback(p)
-	r.end(known, nil, false, release)
+	r.end(known, closing{}, release)
 	r.answers[p.ID] = known.ending
 	r.ends.Store(int64(len(r.answers)))
 }
@@ -97,10 +97,10 @@ func (r *Registry) GoesOn(p *Playback) {
 }
 
 // end says that a playback is over.
-func (r *Registry) end(p *playback, server *Server, others bool, release func()) {
+func (r *Registry) end(p *playback, how closing, release func()) {
 	now := r.now()
-	e := &ending{playback: p, due: now + int64(r.after), server: server, release: release, older: r.leavers[p.viewer()]}
-	if server != nil && (others || now-p.asked >= int64(idles)) {
+	e := &ending{playback: p, closing: how, due: now + int64(r.after), release: release, older: r.leavers[p.viewer()]}
+	if how.server != nil && (how.others || now-p.asked >= int64(idles)) {
 		e.due = max(e.due, p.asked+int64(segment))
 	}
 	if e.older != nil {
@@ -164,12 +164,18 @@ func (r *Registry) take(e *ending) (closes bool) {
 	return closes
 }
 
-// closes reports whether an ending still says that its playback is over.
+// closes reports whether an ending still says that its playback is over. It does not
+// where a page goes on, which has broken off another's answer.
 func (r *Registry) closes(e *ending) bool {
-	if e.server != nil {
-		return !e.server.ending.Load() && !r.hidden.has(e.key(), r.now())
+	if e.server == nil {
+		return r.Stopping == nil || !r.Stopping()
 	}
-	return r.Stopping == nil || !r.Stopping()
+	if e.beside != nil {
+		if other := r.playbacks[e.beside.key()]; other != nil && other.open > 0 {
+			return false
+		}
+	}
+	return !e.server.ending.Load() && !r.hidden.has(e.key(), r.now())
 }
 
 // due closes what has been over for long enough.

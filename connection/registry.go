@@ -128,26 +128,25 @@ func (r *Registry) playback(p *Playback) *playback {
 	return known
 }
 
-// leave is one connection less, which was the server's, and what its end says; others
-// says that another playback was asked for on it since, whose end that may be. Where a
-// client closes all of its connections at once, those that say little may be the last.
-func (r *Registry) leave(of *carried, server *Server, said saying, others bool) {
+// leave is one connection less. Where a client closes all of its connections at once,
+// those that say little may be the last.
+func (r *Registry) leave(of *carried, how closing) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := of.playback
 	p.open--
 	p.asked = max(p.asked, of.asked)
-	if said == gone {
+	if how.says == gone {
 		p.said = r.now()
 	}
 	switch {
 	case p.open > 0, p.ending != nil:
 		r.known--
-	case said == nothing, p.said < p.asked:
+	case how.says == nothing, p.said < p.asked:
 		r.known--
 		delete(r.playbacks, p.key())
 	default:
-		r.end(p, server, others, nil)
+		r.end(p, how, nil)
 	}
 }
 

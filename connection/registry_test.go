@@ -249,7 +249,7 @@ func TestBeyondTheBoundNothingIsSaid(t *testing.T) {
 		carry(r, other, store, id(2))
 		leave(r, other)
 		leave(r, nc)
-		time.Sleep(After + time.Second)
+		time.Sleep(segment + time.Second)
 		synctest.Wait()
 		if len(store.closed) != 1 || r.known != 0 {
 			t.Errorf("closed %q, %d known", store.closed, r.known)
