@@ -50,11 +50,11 @@ type world struct {
 	origin  map[string]string // what it answers, by URL or path
 	asked   []*http.Request   // what it was asked for
 	players map[string]*player
-	news    []func(guard.ID) // of the nodes
-	several bool             // nodes
-	lost    bool             // news are not told
-	last    *reply           // of a step
-	id      string           // of the last guard that the API told of
+	news    []func(guard.News) // of the nodes
+	several bool               // nodes
+	lost    bool               // news are not told
+	last    *reply             // of a step
+	id      string             // of the last guard that the API told of
 }
 
 // theWorld is the one of the test that runs.
@@ -740,7 +740,7 @@ func (s telling) tell(ids ...guard.ID) {
 	}
 	for _, id := range ids {
 		for _, tell := range news {
-			tell(id)
+			tell(guard.News{ID: id})
 		}
 	}
 }
@@ -796,12 +796,15 @@ func (s telling) Undo(ctx context.Context, user string, id guard.ID, replaced []
 }
 
 // Watch implements guard.Watcher.
-func (s telling) Watch(ctx context.Context, news func(guard.ID)) {
+func (s telling) Watch(ctx context.Context, heard func(guard.News)) {
 	s.world.mu.Lock()
-	s.world.news = append(s.world.news, news)
+	s.world.news = append(s.world.news, heard)
 	s.world.mu.Unlock()
 	<-ctx.Done()
 }
+
+// Tell is for nodes that see connections, which these do not.
+func (s telling) Tell(context.Context, guard.News) error { return nil }
 
 // bridge leads from a world to a Redis outside: it has that do what is asked at
 // the world's time, and users of its own for each world.

@@ -44,6 +44,9 @@ func (h *hungUp) HangUp(_ context.Context, user string, _ guard.ID) (bool, error
 	return true, nil
 }
 
+// Leaves implements connection.Closer.
+func (*hungUp) Leaves(guard.ID, time.Duration) {}
+
 // IsBack implements connection.Closer.
 func (*hungUp) IsBack(guard.ID) {}
 

@@ -31,6 +31,7 @@ type world struct {
 
 	mu     sync.Mutex
 	closed []string      // ids and the seconds after which their guards were closed
+	leave  []string      // playbacks of which other nodes were told
 	back   []string      // playbacks that are
 	hangs  chan struct{} // the store answers when it is closed; nil: at once
 	stays  bool          // the store closes nothing
@@ -49,6 +50,12 @@ func (w *world) HangUp(_ context.Context, user string, id guard.ID) (bool, error
 	defer w.mu.Unlock()
 	w.closed = append(w.closed, fmt.Sprintf("%s %s %v", user, string(id[:1]), at))
 	return true, nil
+}
+
+func (w *world) Leaves(id guard.ID, in time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.leave = append(w.leave, fmt.Sprintf("%s in %v", id[:1], in))
 }
 
 func (w *world) IsBack(id guard.ID) {

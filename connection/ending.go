@@ -22,8 +22,9 @@ var (
 	segment = guard.Paced(10500 * time.Millisecond)
 )
 
-// Longest is the most that it takes until it is known whether a playback is over.
-var Longest = max(After, segment-idles) + 2*soon
+// Longest is the most that it takes until it is known whether a playback is over, on
+// other nodes too.
+var Longest = max(After, segment-idles) + 6*soon
 
 const (
 	atOnce     = 8 // guards that are closed at once
@@ -107,6 +108,9 @@ func (r *Registry) end(p *playback, how closing, release func()) {
 		e.older.newer = e
 	}
 	p.ending, r.leavers[p.viewer()] = e, e
+	if r.closes(e) {
+		e.Closer.Leaves(e.ID, time.Duration(e.due-now))
+	}
 	i, _ := slices.BinarySearchFunc(r.left, e.due+1, func(other *ending, due int64) int { return cmp.Compare(other.due, due) })
 	r.left = slices.Insert(r.left, i, e)
 	r.pending.Store(int64(len(r.left)))

@@ -18,6 +18,9 @@ type Closer interface {
 	// connections, and reports whether it did. Without an error, a guard that was not
 	// closed never is.
 	HangUp(ctx context.Context, user string, id guard.ID) (bool, error)
+	// Leaves hears of a playback that is over in so long, if nothing is asked for it. It
+	// does not block.
+	Leaves(id guard.ID, in time.Duration)
 	// IsBack hears of a playback that was left, and is asked for again before its guard
 	// was closed.
 	IsBack(id guard.ID)

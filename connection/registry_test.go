@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,6 +96,9 @@ func TestHowLongAnotherStartWaits(t *testing.T) {
 		close(closes)
 		expect(0)
 		w.expect("u b 5s")
+		if want := []string{"b in 5s", "a in 5s"}; !slices.Equal(w.leave, want) {
+			t.Errorf("other nodes were told of %q, want %q", w.leave, want)
+		}
 	})
 }
 
@@ -181,7 +185,8 @@ func TestWhatTheStoreKeepsOpenIsNotWaitedFor(t *testing.T) {
 // hangs is a store that never answers.
 type hangs struct{}
 
-func (hangs) IsBack(guard.ID) {}
+func (hangs) Leaves(guard.ID, time.Duration) {}
+func (hangs) IsBack(guard.ID)                {}
 
 func (hangs) HangUp(ctx context.Context, _ string, _ guard.ID) (bool, error) {
 	<-ctx.Done()

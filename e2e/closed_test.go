@@ -3,10 +3,13 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/streamguard/streamguard/redisstore/redistest"
 )
@@ -56,5 +59,52 @@ func TestSlotOfAPlayerThatIsGoneCanBeTaken(t *testing.T) {
 				n.holds(t, user, 2)
 			})
 		}
+	}
+}
+
+// A start that comes to another node than the one that has seen the closing waits for it
+// there, too.
+func TestStartOnAnotherNodeWaitsForWhatHasJustBeenLeft(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	config := site(files, inRedis(server), "limit 1")
+	a, b := start(t, config), start(t, config)
+	client := redis.NewClient(&redis.Options{Addr: server.Addr})
+	defer client.Close()
+	news := client.Subscribe(t.Context(), "ended:sg:")
+	if _, err := news.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	leave := func(user string) {
+		t.Helper()
+		a.client = &http.Client{Transport: new(http.Transport)}
+		a.want(t, 201, user, "POST", "/guards", `{"playbackId":"p"}`)
+		a.want(t, 200, user, "POST", "/guards", `{"playbackId":"p"}`)
+		a.client.CloseIdleConnections()
+		for {
+			m, err := news.ReceiveMessage(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(m.Payload) == 21 { // an id, and when it is to be closed
+				return
+			}
+		}
+	}
+	leave("alice")
+	b.want(t, 201, "alice", "POST", "/guards", `{"playbackId":"next"}`)
+
+	leave("bob")
+	starts := make(chan *answer)
+	go func() {
+		answer, err := b.send("bob", "POST", "/guards", `{"playbackId":"next"}`)
+		if err != nil {
+			t.Error(err)
+		}
+		starts <- answer
+	}()
+	a.want(t, 200, "bob", "POST", "/guards", `{"playbackId":"p"}`)
+	if answer := <-starts; answer != nil && answer.status != 429 {
+		t.Errorf("a start beside a playback that is back was answered %d", answer.status)
 	}
 }

@@ -67,7 +67,11 @@ func (g *Gate) due(c *guard.Claim, v *guard.Verdict) time.Duration {
 	if g.Connections == nil || c.Patience == 0 {
 		return 0
 	}
-	return g.Connections.Due(g.Keeper, v.InTheWay)
+	here, elsewhere := g.Connections.Due(g.Keeper, v.InTheWay), g.Keeper.Leaving(v.InTheWay)
+	if here == 0 || elsewhere != 0 && elsewhere < here {
+		return elsewhere
+	}
+	return here
 }
 
 func (g *Gate) playback(c *guard.Claim) *connection.Playback {

@@ -83,12 +83,24 @@ type Batcher interface {
 	AcquireAll(ctx context.Context, requests []Request) []Answer
 }
 
-// Watcher is a Store that tells when a guard was ended, closed or doubted, or has
-// answered a doubt, here or on another node.
+// News is of one guard. It was ended, closed or doubted, or has answered a doubt, here or
+// on another node. Or another node is about to close it.
+type News struct {
+	ID ID
+
+	// ClosedIn is 0 for what has happened. Else the guard's client has left it, and it
+	// is closed so much later unless something is asked for it meanwhile.
+	ClosedIn time.Duration
+}
+
+// Watcher is a Store that has news of guards.
 type Watcher interface {
-	// Watch calls news for each until the context is done. It outlives the
+	// Watch calls heard for each until the context is done. It outlives the
 	// store's absence. It is a hint: calls may come late, twice or not at all.
-	Watch(ctx context.Context, news func(ID))
+	Watch(ctx context.Context, heard func(News))
+
+	// Tell has the other nodes hear that a guard is about to be closed.
+	Tell(ctx context.Context, about News) error
 }
 
 // Walker is a Store that can go through all users, in steps so small that the

@@ -59,10 +59,11 @@ type Keeper struct {
 	hangUps *xsync.Map[guard.ID, chan struct{}] // each closed when the store has answered
 	served  *xsync.Map[guard.ID, lease]         // and the last of the leases of theirs
 	waiting *waiting                            // starts, for news of doubted guards
+	leaving leaving                             // what other nodes are about to close
 	named   *xsync.Map[guard.ID, guard.Claim]   // guards of explicit calls, as the store last told of them
 	ended   endings
 	asking  singleflight.Group
-	left    chan struct{} // one for each call under way that a request did not wait for
+	left    chan struct{} // one for each call under way that nobody waits for
 	due     chan guard.Request
 	turns   [turns]chan struct{} // by hash of the user
 
@@ -136,7 +137,7 @@ func (k *Keeper) run(together int) {
 	}
 	k.running.Go(func() { k.sweep(ctx, together) })
 	if w, ok := k.Store.(guard.Watcher); ok {
-		k.running.Go(func() { w.Watch(ctx, k.forget) })
+		k.running.Go(func() { w.Watch(ctx, k.hear) })
 	}
 }
 
@@ -287,6 +288,15 @@ func (k *Keeper) note(at moment, c guard.Claim, p guard.Policy, v guard.Verdict,
 	case guard.Rejected, guard.Revoked, guard.Replaced, guard.Uncounted:
 		k.leases.delete(c.ID)
 		k.deny(at, c, p, v)
+	}
+}
+
+// hear is news of a guard.
+func (k *Keeper) hear(n guard.News) {
+	if n.ClosedIn > 0 {
+		k.leaving.note(n, k.clock())
+	} else {
+		k.forget(n.ID)
 	}
 }
 

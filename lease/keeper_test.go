@@ -33,7 +33,7 @@ type counter struct {
 	deaf                               atomic.Bool  // the answer to a closing is lost, and its news
 
 	mu       sync.Mutex
-	watchers []func(guard.ID)
+	watchers []func(guard.News)
 }
 
 var errAway = errors.New("away")
@@ -118,15 +118,7 @@ func (s *counter) AcquireAll(ctx context.Context, requests []guard.Request) []gu
 	return answers
 }
 
-func (s *counter) publish(id guard.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, w := range s.watchers {
-		if !s.mute.Load() {
-			w(id)
-		}
-	}
-}
+func (s *counter) publish(id guard.ID) { s.Tell(context.Background(), guard.News{ID: id}) }
 
 func (s *counter) Release(ctx context.Context, user string, id guard.ID, p guard.Policy) (bool, error) {
 	if err := ctx.Err(); err != nil {
@@ -141,11 +133,22 @@ func (s *counter) Revoke(ctx context.Context, user string, id guard.ID, p guard.
 	return s.Store.Revoke(ctx, user, id, p)
 }
 
-func (s *counter) Watch(ctx context.Context, ended func(guard.ID)) {
+func (s *counter) Watch(ctx context.Context, heard func(guard.News)) {
 	s.mu.Lock()
-	s.watchers = append(s.watchers, ended)
+	s.watchers = append(s.watchers, heard)
 	s.mu.Unlock()
 	<-ctx.Done()
+}
+
+func (s *counter) Tell(_ context.Context, about guard.News) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.watchers {
+		if !s.mute.Load() {
+			w(about)
+		}
+	}
+	return nil
 }
 
 // node is a keeper and its tests' words.

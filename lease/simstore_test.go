@@ -362,12 +362,15 @@ func call[V any](l *link, user string, id guard.ID, f func(*guard.Ledger, time.T
 	return v, nil
 }
 
-func (l *link) Watch(ctx context.Context, news func(guard.ID)) {
+func (l *link) Watch(ctx context.Context, heard func(guard.News)) {
 	l.mu.Lock()
-	l.news = news
+	l.news = func(id guard.ID) { heard(guard.News{ID: id}) }
 	l.mu.Unlock()
 	<-ctx.Done()
 }
+
+// Tell is for starts that wait, of which there are none here.
+func (l *link) Tell(context.Context, guard.News) error { return nil }
 
 // tell publishes what a verdict has news of.
 func (l *link) tell(v guard.Verdict) {

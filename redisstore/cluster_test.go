@@ -80,7 +80,7 @@ func TestWalkAndProbeKnowTheWholeCluster(t *testing.T) {
 		t.Errorf("a walk meets %d users, %v; want 30", met, err)
 	}
 	ended := make(chan guard.ID, 1000)
-	go s.Watch(t.Context(), func(id guard.ID) { ended <- id })
+	go s.Watch(t.Context(), func(n guard.News) { ended <- n.ID })
 	until(t, "an end at another server is heard of", func() bool {
 		acquires(t, all, guard.Admitted, "1", guard.Play)
 		_, err := all.Release(t.Context(), "u", claim("u", "1").ID, guard.Policy{TTL: time.Millisecond})

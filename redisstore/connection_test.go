@@ -57,7 +57,7 @@ func TestForgottenConnectionsAreReplacedWithinTheCall(t *testing.T) {
 			o.OnAway = func(server string, away bool) { t.Errorf("%s is away: %t", server, away) }
 			s := open(t, o)
 			ended := make(chan guard.ID, 1000)
-			go s.Watch(t.Context(), func(id guard.ID) { ended <- id })
+			go s.Watch(t.Context(), func(n guard.News) { ended <- n.ID })
 			one := guard.Policy{Limit: 1, Interval: policy.Interval, TTL: policy.TTL}
 			if v, err := s.Acquire(t.Context(), claim("full", "1"), one); err != nil || v.Outcome != guard.Admitted {
 				t.Fatal(v.Outcome, err)

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -370,7 +371,7 @@ func TestWatchHearsOfEndingsAndOutlivesTheServer(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.Watch(ctx, func(id guard.ID) { ended <- id })
+		s.Watch(ctx, func(n guard.News) { ended <- n.ID })
 	}()
 	// A message before the subscription is lost: end guards until one is heard of.
 	hear := func(end func(context.Context, string, guard.ID, guard.Policy) (bool, error)) {
@@ -417,7 +418,7 @@ func TestNewsIsOfEndingsDoubtsAndAnswers(t *testing.T) {
 	server := redistest.Start(t)
 	s := open(t, Options{Addresses: []string{server.Addr}})
 	news := make(chan guard.ID, 1000)
-	go s.Watch(t.Context(), func(id guard.ID) { news <- id })
+	go s.Watch(t.Context(), func(n guard.News) { news <- n.ID })
 	until(t, "it hears", func() bool { return !s.Deaf() })
 	of := func(playback string) guard.Claim {
 		c := claim("u", playback)
@@ -477,7 +478,7 @@ func TestWatchHearsFromThenOnThatItMay(t *testing.T) {
 	deaf := make(chan error, 1000)
 	s := open(t, Options{Addresses: []string{server.Addr}, Username: "gate", Password: "secret", OnDeaf: func(err error) { deaf <- err }})
 	ended := make(chan guard.ID, 1000)
-	go s.Watch(t.Context(), func(id guard.ID) { ended <- id })
+	go s.Watch(t.Context(), func(n guard.News) { ended <- n.ID })
 	until(t, "the subscription is refused again and again", func() bool {
 		_, stats, _ := strings.Cut(server.Info(t.Context(), "commandstats").Val(), "cmdstat_subscribe:")
 		refused, _ := strconv.Atoi(part(strings.SplitN(stats, "\r\n", 2)[0], "rejected_calls"))
@@ -704,5 +705,41 @@ func TestBreaker(t *testing.T) {
 		case away = <-changes:
 		default:
 		}
+	}
+}
+
+// A node that is about to close a guard says so, and the others hear it.
+func TestOneTellsTheOthersWhatItIsAboutToClose(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Start(t).Addr
+	heard := make(chan string, 10)
+	nodes := make([]*Store, 3)
+	for i := range nodes {
+		s := open(t, Options{Addresses: []string{addr}, Node: uint8(i + 1)})
+		nodes[i] = s
+		go s.Watch(t.Context(), func(n guard.News) { heard <- fmt.Sprint(i, " ", string(n.ID[:1]), " ", n.ClosedIn) })
+		until(t, "it hears", func() bool { return !s.Deaf() })
+	}
+	for _, nonsense := range []string{"", "short", strings.Repeat("x", 20), strings.Repeat("x", 22)} {
+		if err := nodes[1].redis().Publish(t.Context(), nodes[1].channel, nonsense).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := nodes[1].Tell(t.Context(), guard.News{ID: guard.ID{'a'}, ClosedIn: 5 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nodes[1].Acquire(t.Context(), guard.Claim{User: "u", ID: guard.ID{'b'}}, guard.Policy{Limit: 1, Interval: time.Minute, TTL: 90 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nodes[1].Release(t.Context(), "u", guard.ID{'b'}, guard.Policy{TTL: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for range 5 {
+		all = append(all, <-heard)
+	}
+	slices.Sort(all)
+	if want := []string{"0 a 5s", "0 b 0s", "1 b 0s", "2 a 5s", "2 b 0s"}; !slices.Equal(all, want) {
+		t.Errorf("heard %q, want %q", all, want)
 	}
 }

@@ -34,7 +34,7 @@ func works(t *testing.T, s *Store) {
 	ended := make(chan guard.ID, 100)
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	go s.Watch(watching, func(id guard.ID) { ended <- id })
+	go s.Watch(watching, func(n guard.News) { ended <- n.ID })
 	var batch []guard.Request
 	for _, user := range []string{"a", "b", "c", "d", "e"} {
 		if v, err := s.Acquire(ctx, claim(user, "1"), policy); err != nil || v.Outcome != guard.Admitted {
@@ -373,7 +373,7 @@ func TestSentinelAndMasterThatHang(t *testing.T) {
 	})
 	s := open(t, Options{Addresses: []string{sentinels[0].Addr}, MasterName: "guards", Timeout: time.Second})
 	ended := make(chan guard.ID, 1000)
-	go s.Watch(t.Context(), func(id guard.ID) { ended <- id })
+	go s.Watch(t.Context(), func(n guard.News) { ended <- n.ID })
 	hears := func() bool {
 		s.Acquire(t.Context(), claim("u", "1"), policy) // fails as long as no master answers
 		s.Release(t.Context(), "u", claim("u", "1").ID, policy)

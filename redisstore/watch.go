@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"net"
 	"time"
@@ -22,17 +23,17 @@ const (
 )
 
 // Watch implements guard.Watcher. It subscribes once a second at most.
-func (s *Store) Watch(ctx context.Context, news func(guard.ID)) {
+func (s *Store) Watch(ctx context.Context, heard func(guard.News)) {
 	for failures, told := 0, false; ctx.Err() == nil; {
 		next := time.After(time.Second)
 		start := time.Now()
-		err := s.hear(ctx, news)
-		heard := s.hears.Swap(false) && time.Since(start) > silence
+		err := s.hear(ctx, heard)
+		lived := s.hears.Swap(false) && time.Since(start) > silence
 		if errors.Is(err, redis.ErrClosed) || ctx.Err() != nil {
 			return
 		}
 		refused := answered(err)
-		if heard && !refused {
+		if lived && !refused {
 			failures, told = 0, false
 		} else {
 			failures++
@@ -64,7 +65,7 @@ func (s *Store) isAway() bool {
 // hear listens as long as the subscription lives. The client's own way, which
 // is to ask and not to mind the answer, would go on listening to a master that
 // hangs when there is another.
-func (s *Store) hear(ctx context.Context, news func(guard.ID)) error {
+func (s *Store) hear(ctx context.Context, heard func(guard.News)) error {
 	sub := s.redis().Subscribe(ctx, s.channel)
 	defer sub.Close()
 	defer context.AfterFunc(ctx, func() { sub.Close() })()
@@ -83,9 +84,36 @@ func (s *Store) hear(ctx context.Context, news func(guard.ID)) error {
 		case *redis.Subscription:
 			s.hears.Store(n.Count > 0)
 		case *redis.Message:
-			if len(n.Payload) == len(guard.ID{}) {
-				news(guard.ID([]byte(n.Payload)))
+			if about, ok := s.newsOf([]byte(n.Payload)); ok {
+				heard(about)
 			}
 		}
 	}
+}
+
+// Tell implements guard.Watcher. The message is an id, which of the nodes tells, and in
+// how many milliseconds the guard is to be closed (16 bytes, 1, 4). An id alone is news of
+// what has happened.
+func (s *Store) Tell(ctx context.Context, about guard.News) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	message := append(append(make([]byte, 0, 21), about.ID[:]...), s.node)
+	message = binary.BigEndian.AppendUint32(message, milliseconds(about.ClosedIn))
+	return s.typed(s.redis().Publish(ctx, s.channel, message).Err())
+}
+
+// newsOf reads a message. What this node has told itself is no news.
+func (s *Store) newsOf(message []byte) (about guard.News, ok bool) {
+	if len(message) < len(about.ID) {
+		return about, false
+	}
+	about.ID, message = guard.ID(message[:len(about.ID)]), message[len(about.ID):]
+	switch {
+	case len(message) == 0:
+		return about, true
+	case len(message) == 5 && message[0] != s.node:
+		about.ClosedIn = time.Duration(binary.BigEndian.Uint32(message[1:])) * time.Millisecond
+		return about, about.ClosedIn > 0
+	}
+	return about, false
 }

@@ -78,7 +78,7 @@ func TestDeafStoreSaysSoOnce(t *testing.T) {
 			if !s.Deaf() {
 				t.Error("it hears before it listens")
 			}
-			go s.Watch(t.Context(), func(guard.ID) {})
+			go s.Watch(t.Context(), func(guard.News) {})
 			if c.want == "" {
 				until(t, "it hears", func() bool { return !s.Deaf() })
 			} else if err := <-deaf; !strings.Contains(err.Error(), c.want) || !s.Deaf() {
