@@ -60,6 +60,9 @@ func works(t *testing.T, s *Store) {
 			t.Errorf("probe: %+v", server)
 		}
 	}
+	if err := s.Tell(ctx, guard.News{ID: claim("a", "1").ID, ClosedIn: time.Second}); err != nil {
+		t.Errorf("tell: %v", err)
+	}
 	deadline := time.After(time.Minute)
 	for n, heard := 0, false; !heard; n++ { // each time another: one that was revoked stays so
 		c := claim("f", strconv.Itoa(n))
