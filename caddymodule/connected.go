@@ -70,22 +70,29 @@ func hook(srv *caddyhttp.Server) {
 	srv.RegisterOnShutdown(server.End)
 }
 
-// carry is the moment when a request has been let in.
-func (c *connected) carry(r *http.Request, v *visit) (conn *connection.Conn, p connection.Playback) {
-	if c == nil || v.passage.ID == (guard.ID{}) {
-		return nil, p
+// carry is the moment when a request has been let in. It returns what carries it, if
+// that is known, and the playback's id.
+func (h *Handler) carry(r *http.Request, v *visit) (conn *connection.Conn, id guard.ID) {
+	if v.passage.ID == (guard.ID{}) {
+		return nil, id
 	}
-	g := &v.request
-	conn, p = seen(r), connection.Playback{Closer: c.closer, ID: v.passage.Guard(), User: g.User, Device: g.Device, Client: g.Client}
-	c.registry.Carry(conn, &p, g.Kind == playback.Manifest)
-	return conn, p
+	id = v.passage.Guard()
+	if h.connected == nil { // another gate of the store may heed closings
+		connections.GoesOn(&connection.Playback{Closer: closerOf(h.store), ID: id})
+		return nil, id
+	}
+	c, g := h.connected, &v.request
+	conn = seen(r)
+	c.registry.Carry(conn, &connection.Playback{Closer: c.closer, ID: id, User: g.User, Device: g.Device, Client: g.Client}, g.Kind == playback.Manifest)
+	return conn, id
 }
 
 // answered is the moment when that request has been answered.
-func (c *connected) answered(r *http.Request, v *visit, conn *connection.Conn, p *connection.Playback) {
+func (c *connected) answered(r *http.Request, v *visit, conn *connection.Conn, id guard.ID) {
 	if conn == nil {
 		return
 	}
+	p := &connection.Playback{Closer: c.closer, ID: id}
 	if r.Context().Err() == nil {
 		c.registry.Answered(conn, p, false, false)
 		return

@@ -10,7 +10,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/streamguard/streamguard/caddymodule/storage"
-	"github.com/streamguard/streamguard/connection"
 	"github.com/streamguard/streamguard/gate"
 	"github.com/streamguard/streamguard/guard"
 	"github.com/streamguard/streamguard/playback"
@@ -19,7 +18,21 @@ import (
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler: it reads the request, begins
 // its passage, and answers.
+//
+// The stack of a new connection is just large enough for what serves a file, and to
+// make it larger costs as much as all else here. So functions that are under way while
+// the next handler is have small frames.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	v, token, err := h.receive(w, r, next)
+	if v == nil {
+		return err
+	}
+	return h.deliver(w, r, next, v, token)
+}
+
+// receive answers what the origin is not to be asked for, and what is not the gate's. It
+// returns a visit for what may pass, which is to be answered, and the token of its path.
+func (h *Handler) receive(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) (_ *visit, token *guard.ID, _ error) {
 	withoutTunnels(r.Header)
 	h.putBack(r)
 	id, tokened, cut := h.token(r)
@@ -28,7 +41,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			r.Header.Set("Stream-Guard-Id", id.String()) // to the API an explicit id like any other
 		}
 		h.serveAPI(w, r)
-		return nil
+		return nil, nil, nil
 	}
 	kind := playback.Other // a request by another method is no viewer's: an encoder publishes by PUT
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
@@ -36,20 +49,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	switch {
 	case r.Method == http.MethodOptions:
-		return next.ServeHTTP(w, r)
+		return nil, nil, next.ServeHTTP(w, r)
 	case kind == playback.Other && h.isAssetList(r, tokened):
-		return h.serveAssets(w, r, next, id, tokened)
+		return nil, nil, h.serveAssets(w, r, next, id, tokened)
 	case kind == playback.Other && cut:
-		return h.plainly(w, r)
+		return nil, nil, h.plainly(w, r)
 	case kind == playback.Other:
-		return h.passOn(w, r, next)
+		return nil, nil, h.passOn(w, r, next)
 	case kind == playback.Manifest && tokened:
 		u := received(r)
 		if first := playback.FirstTokenLocation(u.EscapedPath(), u.RawQuery); first != "" {
-			return h.sendOn(w, r, first)
+			return nil, nil, h.sendOn(w, r, first)
 		}
 	}
-	v, token := &visit{users: h.logUsers, under: under{h, r, id}}, (*guard.ID)(nil)
+	v := &visit{users: h.logUsers, under: under{h, r, id}}
 	if tokened {
 		token = &v.under.token
 	}
@@ -57,22 +70,22 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	p, err := h.begin(v, r)
 	switch {
 	case err != nil && h.gate.OnError == gate.Refuse:
-		return h.refuse(w, r, v, problem.Unavailable())
+		return nil, nil, h.refuse(w, r, v, problem.Unavailable())
 	case err != nil: // the fault is ours: the viewer is not to suffer for it
-		return next.ServeHTTP(w, r)
+		return nil, nil, next.ServeHTTP(w, r)
 	case p.Redirects:
-		return h.redirect(w, r, p)
+		return nil, nil, h.redirect(w, r, p)
 	case p.Refusal != nil && !h.mayBeList(&v.request, p):
 		if p.Repeated {
 			h.tarpit.hold(r.Context())
 		}
-		return h.refuse(w, r, v, p.Refusal)
+		return nil, nil, h.refuse(w, r, v, p.Refusal)
 	case p.Gone != nil:
-		return caddyhttp.Error(499, p.Gone)
+		return nil, nil, caddyhttp.Error(499, p.Gone)
 	case p.Word == gate.Passed && isTokened(r) && !h.gateBehind.Load(): // a request without a user under somebody's token
-		return h.plainly(w, r)
+		return nil, nil, h.plainly(w, r)
 	}
-	return h.deliver(w, r, next, v, token)
+	return v, token, nil
 }
 
 // deliver has the origin answer what may pass.
@@ -87,29 +100,27 @@ func (h *Handler) deliver(w http.ResponseWriter, r *http.Request, next caddyhttp
 	case h.connected != nil:
 		w = v.word.over(w, nil)
 	}
-	conn, carried := h.connected.carry(r, v)
-	if h.connected == nil && v.passage.ID != (guard.ID{}) { // another gate of the store may heed closings
-		connections.GoesOn(&connection.Playback{Closer: closerOf(h.store), ID: v.passage.Guard()})
-	}
+	conn, id := h.carry(r, v)
 	if !v.passage.IsTrial() && h.connected == nil && v.request.Kind == playback.Manifest {
 		return h.passCounted(w, r, next, v, token)
 	}
 	returned := false
 	defer func() {
 		v.passage.End(v.delivered(r, err, returned))
-		h.connected.answered(r, v, conn, &carried)
+		h.connected.answered(r, v, conn, id)
 	}()
-	err = h.passCounted(w, r, next, v, token)
+	if v.request.Kind == playback.Media && r.Method == http.MethodGet {
+		err = h.send(w, r, next, v)
+	} else {
+		err = h.passCounted(w, r, next, v, token)
+	}
 	returned = true
 	return err
 }
 
 // passCounted hands a request that may pass to what is behind.
 func (h *Handler) passCounted(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler, v *visit, token *guard.ID) error {
-	switch {
-	case v.request.Kind != playback.Manifest && r.Method == http.MethodGet:
-		return h.send(w, r, next, v)
-	case v.request.Kind != playback.Manifest:
+	if v.request.Kind != playback.Manifest {
 		return next.ServeHTTP(w, r)
 	}
 	err := h.serveManifest(w, r, next, v, token)
