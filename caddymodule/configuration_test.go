@@ -402,6 +402,10 @@ func TestDocumentedJSONIsItsCaddyfile(t *testing.T) {
 	if err := caddy.Load([]byte(config), true); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the site before answers no more", func() bool {
+		_, body := s.call(200, "GET", "/logo.png")
+		return body == "media"
+	})
 	for n, status := range []int{200, 200, 200, 429} {
 		s.call(status, "GET", fmt.Sprintf("/vod/%d/1.ts", n), "X-Device", fmt.Sprint("tv", n))
 	}
