@@ -185,7 +185,7 @@ func survives(t *testing.T, store string, newcomer int, fault func(meanwhile fun
 
 	eventually(t, "all who play are in Redis", func() bool {
 		held, ok := n.listed(t, "alice")
-		if session("new").status != 200 || !ok {
+		if session("new").status != 200 || !ok || n.away(t) {
 			return false
 		}
 		for _, v := range viewers {
@@ -203,6 +203,17 @@ func survives(t *testing.T, store string, newcomer int, fault func(meanwhile fun
 			t.Errorf("%s %s was answered %d", a.Request.Method, a.Request.URI, a.Status)
 		}
 	}
+}
+
+// away reports whether the node calls the store once a second only, as it still may
+// for a second after the fault: meanwhile it counts without the store.
+func (n *node) away(t *testing.T) bool {
+	t.Helper()
+	last := fmt.Sprintf("/%d", time.Now().UnixNano())
+	n.ask(t, "", "GET", last, "")
+	eventually(t, "the log is complete", func() bool { return strings.Contains(n.log.String(), last) })
+	said := n.log.String()
+	return strings.LastIndex(said, "a server of the store does not answer") > strings.LastIndex(said, "a server of the store answers again")
 }
 
 // command gives Redis a command that it is to carry out.
