@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -8,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -205,15 +208,33 @@ func survives(t *testing.T, store string, newcomer int, fault func(meanwhile fun
 	}
 }
 
-// away reports whether the node calls the store once a second only, as it still may
-// for a second after the fault: meanwhile it counts without the store.
+// away reports whether the node calls a server once a second only that is there: it may
+// for a second after the fault, and counts without it meanwhile.
 func (n *node) away(t *testing.T) bool {
 	t.Helper()
 	last := fmt.Sprintf("/%d", time.Now().UnixNano())
 	n.ask(t, "", "GET", last, "")
 	eventually(t, "the log is complete", func() bool { return strings.Contains(n.log.String(), last) })
-	said := n.log.String()
-	return strings.LastIndex(said, "a server of the store does not answer") > strings.LastIndex(said, "a server of the store answers again")
+	away := make(map[string]bool)
+	for line := range strings.Lines(n.log.String()) {
+		var l struct{ Msg, Server string }
+		if json.Unmarshal([]byte(line), &l) == nil && l.Server != "" {
+			away[l.Server] = !strings.Contains(l.Msg, "answers again")
+		}
+	}
+	for server, is := range away {
+		if !is {
+			continue
+		}
+		conn, err := net.Dial("tcp", server)
+		if err == nil {
+			conn.Close()
+		}
+		if !errors.Is(err, syscall.ECONNREFUSED) {
+			return true
+		}
+	}
+	return false
 }
 
 // command gives Redis a command that it is to carry out.

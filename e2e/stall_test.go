@@ -179,6 +179,37 @@ func TestAnswerThatIsNotReadIsCut(t *testing.T) {
 	}
 }
 
+// A bound on the time of a whole answer cuts who reads slowly. That is the server's
+// doing, too. HTTP/3 has no such bound.
+func TestAnswerThatTakesTooLongIsCut(t *testing.T) {
+	t.Parallel()
+	c := newChannels(t)
+	n := startStalling(t, c, "\tservers {\n\t\ttimeouts {\n\t\t\twrite 2500ms\n\t\t}\n\t}\n")
+	var films, channels []*stalled
+	for _, version := range []string{"HTTP/1.1", "HTTP/2"} {
+		films = append(films, n.stalls(t, "film", version))
+		channels = append(channels, n.stalls(t, "channel", version))
+	}
+	for _, p := range channels {
+		p.held = n.becomes(t, p.user, p.held)
+	}
+	for _, p := range films {
+		eventually(t, "the "+p.user+" is cut", p.isSent)
+	}
+	for _, p := range channels {
+		c.ends(t, tv(p.user))
+		n.isClosed(t, p.user)
+	}
+	for _, p := range films {
+		n.atLimit(t, p.user)
+		if got, err := io.Copy(io.Discard, p.body); err == nil {
+			t.Errorf("the %s is whole, %d bytes", p.user, got)
+		}
+		p.get(t, 200, "1.ts")
+		n.same(t, p.user, p.held)
+	}
+}
+
 // Who speaks HTTP/2 and is gone without a word takes nothing of the connection, not even
 // the end of its answers. A channel is over all the same, and so is one that is revoked; a
 // segment's slot is kept.
