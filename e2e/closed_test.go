@@ -75,6 +75,9 @@ func TestStartOnAnotherNodeWaitsForWhatHasJustBeenLeft(t *testing.T) {
 	if _, err := news.Receive(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "both nodes hear of endings", func() bool {
+		return client.PubSubNumSub(t.Context(), "ended:sg:").Val()["ended:sg:"] == 3
+	})
 	leave := func(user string) {
 		t.Helper()
 		a.client = &http.Client{Transport: new(http.Transport)}
@@ -87,6 +90,7 @@ func TestStartOnAnotherNodeWaitsForWhatHasJustBeenLeft(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(m.Payload) == 21 { // an id, and when it is to be closed
+				b.guards(t, user) // and by now the other node has read it as well
 				return
 			}
 		}
