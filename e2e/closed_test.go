@@ -67,17 +67,13 @@ func TestSlotOfAPlayerThatIsGoneCanBeTaken(t *testing.T) {
 func TestStartOnAnotherNodeWaitsForWhatHasJustBeenLeft(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	config := site(files, inRedis(server), "limit 1")
-	a, b := start(t, config), start(t, config)
+	a, b := pair(t, server, site(files, inRedis(server), "limit 1"))
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
 	defer client.Close()
 	news := client.Subscribe(t.Context(), "ended:sg:")
 	if _, err := news.Receive(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "both nodes hear of endings", func() bool {
-		return client.PubSubNumSub(t.Context(), "ended:sg:").Val()["ended:sg:"] == 3
-	})
 	leave := func(user string) {
 		t.Helper()
 		a.client = &http.Client{Transport: new(http.Transport)}

@@ -164,6 +164,17 @@ func start(t *testing.T, caddyfile string) *node {
 	return n
 }
 
+// pair starts two nodes that have a Redis in common, and returns when each hears what
+// becomes of the other's guards.
+func pair(t *testing.T, server *redistest.Server, caddyfile string) (a, b *node) {
+	t.Helper()
+	a, b = start(t, caddyfile), start(t, caddyfile)
+	eventually(t, "both nodes have subscribed", func() bool {
+		return strings.HasSuffix(say(server, "PUBSUB", "NUMSUB", "ended:sg:"), "\n2")
+	})
+	return a, b
+}
+
 // local puts the node's port in the place of 8090.
 func (n *node) local(text string) string {
 	_, port, _ := net.SplitHostPort(n.addr)
