@@ -12,7 +12,7 @@ import (
 func TestSilentTabKeepsItsSlot(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto", "limit 1", "interval 1s", "ttl 90s"))
+	n := start(t, s.site(inRedis(redistest.Start(t)), "playback auto", "limit 1", "interval 1s", "ttl 10m"))
 	for player, live := range map[string]string{"hls": liveCMAF, "dash": liveDASH, "shaka": liveDASH, "video": liveTS, "native": liveCMAF} {
 		for _, test := range []struct {
 			name           string

@@ -19,7 +19,14 @@ const browser = await chromium.launch({
 		'--disable-background-networking',
 		'--disable-component-update',
 		'--disable-sync',
-		'--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup', // pages of its own for each window, which nobody sees
+		'--disable-features=' + [
+			// Pages of its own for each window, which nobody sees.
+			'WebUIOmniboxPopup', 'WebUIOmniboxAimPopup',
+			// What Playwright cannot live with. The last such option is the only one.
+			'AvoidUnnecessaryBeforeUnloadCheckSync', 'BoundaryEventDispatchTracksNodeRemoval', 'DestroyProfileOnBrowserClose',
+			'DialMediaRouteProvider', 'GlobalMediaControls', 'HttpsUpgrades', 'LensOverlay', 'MediaRouter', 'PaintHolding',
+			'ThirdPartyStoragePartitioning', 'Translate', 'RenderDocument', 'OptimizationHints',
+		].join(),
 		'--autoplay-policy=no-user-gesture-required',
 		'--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
 	],
