@@ -181,7 +181,7 @@ func TestAnswerThatIsNotReadIsCut(t *testing.T) {
 
 // A bound on the time of a whole answer cuts who reads slowly. That is the server's
 // doing, too. HTTP/3 has no such bound.
-func TestAnswerThatTakesTooLongIsCut(t *testing.T) {
+func TestAnswerThatIsNotReadInTimeIsCut(t *testing.T) {
 	t.Parallel()
 	c := newChannels(t)
 	n := startStalling(t, c, "\tservers {\n\t\ttimeouts {\n\t\t\twrite 2500ms\n\t\t}\n\t}\n")
