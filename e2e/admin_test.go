@@ -176,8 +176,7 @@ func TestARevocationIsFeltByAViewerOfAnotherNode(t *testing.T) {
 	t.Parallel()
 	// Without the news of it the other node would go on for three minutes, which
 	// is longer than this test waits.
-	server := redistest.Start(t)
-	a, b := pair(t, server, site(files, inRedis(server), "playback auto", "interval 10m", "ttl 15m"))
+	a, b := pair(t, monitored(inRedis(redistest.Start(t)), "playback auto", "interval 10m", "ttl 15m"))
 	viewer := b.watch(t, "alice", mpd, endless)
 	opened := b.want(t, 200, "alice", "GET", "/media/cmaf/master.m3u8", "")
 	segment := strings.TrimSuffix(opened.url.Path, "master.m3u8") + "s0/001.m4s"

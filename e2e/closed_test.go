@@ -67,7 +67,7 @@ func TestSlotOfAPlayerThatIsGoneCanBeTaken(t *testing.T) {
 func TestStartOnAnotherNodeWaitsForWhatHasJustBeenLeft(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	a, b := pair(t, server, site(files, inRedis(server), "limit 1"))
+	a, b := pair(t, monitored(inRedis(server), "limit 1"))
 	client := redis.NewClient(&redis.Options{Addr: server.Addr})
 	defer client.Close()
 	news := client.Subscribe(t.Context(), "ended:sg:")

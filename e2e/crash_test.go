@@ -114,8 +114,7 @@ func TestNodeKilledUnderLoad(t *testing.T) {
 // it knew is over, and of its viewers as many go on as there are slots.
 func TestStoppedNodeTakesNoSlotThatIsAnothersByNow(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	a, b := pair(t, server, site(files, inRedis(server), "limit 3", "interval 1s", "ttl 5s"))
+	a, b := pair(t, monitored(inRedis(redistest.Start(t)), "limit 3", "interval 1s", "ttl 5s"))
 	plays := func(n *node, session string) int {
 		answer, err := n.segment("alice", session)
 		if err != nil {

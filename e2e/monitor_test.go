@@ -32,6 +32,20 @@ func (n *node) scrape(t *testing.T) map[string]float64 {
 	return series
 }
 
+// none reports whether a gauge is 0, of every store or server that it is told of.
+func (n *node) none(t *testing.T, gauge string) (none bool) {
+	t.Helper()
+	for series, value := range n.scrape(t) {
+		if strings.HasPrefix(series, "caddy_stream_guard_"+gauge+"{") {
+			if value != 0 {
+				return false
+			}
+			none = true
+		}
+	}
+	return none
+}
+
 func TestScrapeEqualsTheTraffic(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)

@@ -164,14 +164,12 @@ func start(t *testing.T, caddyfile string) *node {
 	return n
 }
 
-// pair starts two nodes that have a Redis in common, and returns when each hears what
-// becomes of the other's guards.
-func pair(t *testing.T, server *redistest.Server, caddyfile string) (a, b *node) {
+// pair starts two monitored nodes, and returns when each hears what becomes of the
+// other's guards.
+func pair(t *testing.T, caddyfile string) (a, b *node) {
 	t.Helper()
 	a, b = start(t, caddyfile), start(t, caddyfile)
-	eventually(t, "both nodes have subscribed", func() bool {
-		return strings.HasSuffix(say(server, "PUBSUB", "NUMSUB", "ended:sg:"), "\n2")
-	})
+	eventually(t, "both nodes have subscribed", func() bool { return a.none(t, "store_deaf") && b.none(t, "store_deaf") })
 	return a, b
 }
 
