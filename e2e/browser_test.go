@@ -145,7 +145,8 @@ func newTab(t *testing.T, call, page string, more ...any) *tab {
 	t.Cleanup(func() {
 		if t.Failed() {
 			said, _ := b.call(p.id, "log")
-			t.Logf("the page says %s", said)
+			state, _ := b.call(p.id, "run", "state")
+			t.Logf("the page says %s, and shows %s", said, state)
 		}
 		b.call(p.id, "quit")
 	})

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/url"
@@ -200,7 +201,7 @@ func (n *node) end(t *testing.T) {
 		}
 	}
 	if t.Failed() {
-		t.Logf("Caddy's log:\n%s", log[max(0, len(log)-5_000):])
+		t.Logf("refused were:\n%sCaddy's log:\n%s", refusals(log), log[max(0, len(log)-5_000):])
 	}
 }
 
@@ -237,6 +238,7 @@ func (j *journal) String() string {
 
 // access is a line of the access log about a request that the gate judged.
 type access struct {
+	At       float64 `json:"ts"` // seconds since 1970
 	Status   int     `json:"status"`
 	Duration float64 `json:"duration"` // seconds
 	Request  struct {
@@ -257,16 +259,35 @@ type access struct {
 func (n *node) accesses(t *testing.T, user string) (list []access) {
 	t.Helper()
 	n.stop()
-	for line := range strings.Lines(n.log.String()) {
-		var a access
-		if json.Unmarshal([]byte(line), &a) != nil || a.Gate == nil {
-			continue
-		}
+	for a := range accessesIn(n.log.String()) {
 		if got := a.Request.Headers["X-User-Id"]; a.User == user || len(got) == 1 && got[0] == user {
 			list = append(list, a)
 		}
 	}
 	return list
+}
+
+// accessesIn are the requests in a log that a gate has seen.
+func accessesIn(log string) iter.Seq[access] {
+	return func(yield func(access) bool) {
+		for line := range strings.Lines(log) {
+			var a access
+			if json.Unmarshal([]byte(line), &a) == nil && a.Gate != nil && !yield(a) {
+				return
+			}
+		}
+	}
+}
+
+// refusals are the last hundred requests in a log that were refused, one to a line.
+func refusals(log string) string {
+	var lines []string
+	for a := range accessesIn(log) {
+		if a.Status == http.StatusTooManyRequests {
+			lines = append(lines, fmt.Sprintf("%.3f %s %s %s, %s\n", a.At, a.User, a.Request.Method, a.Request.URI, a.Gate.Verdict))
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-100):], "")
 }
 
 // site is a Caddyfile with these options of stream_guard, one to a line, in

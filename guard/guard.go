@@ -5,6 +5,7 @@
 package guard
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -133,6 +134,14 @@ const (
 	// those that some were forgotten, Resume is no more than Play.
 	Resume
 )
+
+// In is the intent of a claim that a store takes now, with this context.
+func (i Intent) In(ctx context.Context) Intent {
+	if i == Play && Abandoned(ctx) {
+		return Look
+	}
+	return i
+}
 
 // Settle is how long after the release of a playback its last requests may
 // arrive. They pass for as long as the playback had its guard, if that is

@@ -40,7 +40,7 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 		if held, trial, ok := k.Known(&c, &p); ok {
 			return &common{verdict: isKnown(&c, &p, held), trial: trial}, nil
 		}
-		v, trial, err := k.acquireAnyhow(context.WithoutCancel(ctx), c, p)
+		v, trial, err := k.acquireAnyhow(guard.Abandonable(ctx), c, p)
 		return &common{verdict: v, trial: trial}, err
 	})
 	select {
@@ -49,7 +49,7 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 			return guard.Verdict{}, nil, r.Err
 		}
 		v, trial, ok := r.Val.(*common).take()
-		if !ok {
+		if !ok || c.Intent == guard.Play && v.Outcome == guard.Vacant { // undone; asked for another who has gone
 			return k.Ask(ctx, c, p)
 		}
 		return v, trial, nil

@@ -282,7 +282,9 @@ func (k *Keeper) note(at moment, c guard.Claim, p guard.Policy, v guard.Verdict,
 		}
 	case guard.Vacant:
 		k.leases.delete(c.ID)
-		k.rememberVacancy(at, &c, &p, v.Held)
+		if c.Intent == guard.Look {
+			k.rememberVacancy(at, &c, &p, v.Held)
+		}
 	case guard.Released, guard.Absent:
 		k.leases.delete(c.ID)
 	case guard.Rejected, guard.Revoked, guard.Replaced, guard.Uncounted:

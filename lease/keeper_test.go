@@ -329,24 +329,65 @@ func TestConcurrentRequestsShareOneAcquire(t *testing.T) {
 }
 
 func TestACancelledRequestLeavesTheAcquireToTheOthers(t *testing.T) {
-	run(t, func(t *testing.T, s *counter, a, _ node) {
+	for name, delayed := range map[string]struct {
+		question bool
+		calls    int64
+	}{
+		"before the store is asked": {true, 2}, // for another it is no start
+		"while the store answers":   {false, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(t *testing.T, s *counter, a, _ node) {
+				if delayed.question {
+					s.delay.Store(int64(100 * time.Millisecond))
+				} else {
+					s.late.Store(int64(100 * time.Millisecond))
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					if _, err := delivered(a.Check(ctx, claim(1), policy)); !errors.Is(err, context.Canceled) {
+						t.Errorf("the cancelled request: %v", err)
+					}
+				})
+				synctest.Wait()
+				wg.Go(func() { a.check(guard.Admitted, claim(1), policy) })
+				synctest.Wait()
+				cancel()
+				wg.Wait()
+				a.check(guard.Known, claim(1), policy)
+				if n := s.acquires.Load(); n != delayed.calls {
+					t.Errorf("%d calls, want %d", n, delayed.calls)
+				}
+			})
+		})
+	}
+}
+
+// A viewer changes channels so fast that the start of the one he has left comes to the
+// store after that of the one he is on, by another node.
+func TestWhoHasGoneReplacesNobody(t *testing.T) {
+	run(t, func(t *testing.T, s *counter, a, b node) {
+		last := guard.Policy{Limit: 1, AtLimit: guard.ReplaceOldest, Interval: policy.Interval, TTL: policy.TTL}
 		s.delay.Store(int64(100 * time.Millisecond))
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			if _, err := delivered(a.Check(ctx, claim(1), policy)); !errors.Is(err, context.Canceled) {
-				t.Errorf("the cancelled request: %v", err)
+		ctx, leave := context.WithCancel(t.Context())
+		var left sync.WaitGroup
+		left.Go(func() {
+			if _, err := delivered(a.Check(ctx, claim(1), last)); !errors.Is(err, context.Canceled) {
+				t.Errorf("the request that was left: %v", err)
 			}
 		})
 		synctest.Wait()
-		wg.Go(func() { a.check(guard.Admitted, claim(1), policy) })
-		synctest.Wait()
-		cancel()
-		wg.Wait()
-		a.check(guard.Known, claim(1), policy)
-		if n := s.acquires.Load(); n != 1 {
-			t.Errorf("%d calls, want 1", n)
-		}
+		leave()
+		left.Wait()
+		s.delay.Store(0)
+		b.check(guard.Admitted, claim(2), last)
+		time.Sleep(time.Second) // in virtual time
+		s.holds(t, 2)
+		b.check(guard.Known, claim(2), last)
+		// What he left is as if it had not been asked for.
+		a.check(guard.Admitted, claim(1), last)
+		s.holds(t, 1)
 	})
 }
 

@@ -147,10 +147,10 @@ func TestWhoComesWhileAGuardIsUndoneTakesTheSlot(t *testing.T) {
 	})
 }
 
-// A client that has gone may have been served.
+// A client that has gone while the store answered may have been served.
 func TestAClientThatHangsUpIsNoFailure(t *testing.T) {
 	run(t, func(t *testing.T, s *counter, a, _ node) {
-		s.delay.Store(int64(100 * time.Millisecond))
+		s.late.Store(int64(100 * time.Millisecond))
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		if _, trial, err := a.Check(ctx, claim(1), one); !errors.Is(err, context.DeadlineExceeded) || trial != nil {

@@ -81,7 +81,7 @@ func (s *Store) Close() error {
 }
 
 // Acquire implements guard.Store. Its only error is ErrFull.
-func (s *Store) Acquire(_ context.Context, c guard.Claim, p guard.Policy) (v guard.Verdict, err error) {
+func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (v guard.Verdict, err error) {
 	sh := s.shard(c.User)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -89,6 +89,7 @@ func (s *Store) Acquire(_ context.Context, c guard.Claim, p guard.Policy) (v gua
 	if l == nil {
 		l = new(guard.Ledger)
 	}
+	c.Intent = c.Intent.In(ctx)
 	v = l.Acquire(s.now(), c, p)
 	if l.Len() == 0 || sh.ledgers[c.User] != nil {
 		return v, nil

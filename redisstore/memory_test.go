@@ -45,7 +45,7 @@ func bytesPerGuard(tb testing.TB, guards int) float64 {
 		user := fmt.Sprintf("user-%011d", n*100/155)
 		id := guard.DeriveID(user, "", strconv.Itoa(n))
 		claim := guard.Claim{User: user, ID: id, Stream: fmt.Sprintf("stream-%017d", n)}
-		scripts.acquire.EvalSha(ctx, pipe, []string{s.key(user)}, s.acquireArgs(claim, long)...)
+		scripts.acquire.EvalSha(ctx, pipe, []string{s.key(user)}, s.acquireArgs(ctx, claim, long)...)
 		if pipe.Len() == 1000 || n == guards-1 {
 			if _, err := pipe.Exec(ctx); err != nil {
 				tb.Fatal(err)

@@ -79,7 +79,7 @@ func (s *Store) Timeout() time.Duration { return s.timeout }
 
 // Acquire implements guard.Store.
 func (s *Store) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, error) {
-	answer, err := s.run(ctx, scripts.acquire, c.User, s.acquireArgs(c, p)...)
+	answer, err := s.run(ctx, scripts.acquire, c.User, s.acquireArgs(ctx, c, p)...)
 	if err != nil {
 		return guard.Verdict{}, fmt.Errorf("acquiring a guard: %w", err)
 	}
@@ -96,7 +96,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 		cmds := make([]*redis.Cmd, len(theirs))
 		for i, at := range theirs {
 			r := requests[at]
-			cmds[i] = scripts.acquire.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, s.acquireArgs(r.Claim, r.Policy)...)
+			cmds[i] = scripts.acquire.EvalSha(ctx, pipe, []string{s.key(r.Claim.User)}, s.acquireArgs(ctx, r.Claim, r.Policy)...)
 		}
 		pipe.Exec(timed) // each command has its own error
 		for i, at := range theirs {
@@ -121,7 +121,7 @@ func (s *Store) AcquireAll(ctx context.Context, requests []guard.Request) []guar
 }
 
 // acquireArgs are acquire.lua's ARGV.
-func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
+func (s *Store) acquireArgs(ctx context.Context, c guard.Claim, p guard.Policy) []any {
 	var flags byte
 	for i, is := range [...]bool{c.Named, c.Nameless, c.Anew, c.Keeps, c.Waited, p.Observe, c.Reloads} {
 		if is {
@@ -146,11 +146,25 @@ func (s *Store) acquireArgs(c guard.Claim, p guard.Policy) []any {
 	default:
 		fixed = append(fixed, 0)
 	}
-	args := append(make([]any, 0, 8), fixed, c.Stream, c.Device, string(c.Labels), s.channel)
+	args := append(make([]any, 0, 8), fixedArg{ctx, fixed}, c.Stream, c.Device, string(c.Labels), s.channel)
 	for _, r := range p.AllRules() {
 		args = append(args, r.Per, r.Limit, int(r.AtLimit))
 	}
 	return args
+}
+
+// fixedArg is the first of acquire.lua's ARGV, as it is at the moment when it is sent:
+// the call may have waited for a connection.
+type fixedArg struct {
+	ctx   context.Context
+	bytes []byte
+}
+
+// MarshalBinary implements encoding.BinaryMarshaler.
+func (a fixedArg) MarshalBinary() ([]byte, error) {
+	intent := &a.bytes[len(guard.ID{})]
+	*intent = byte(guard.Intent(*intent).In(a.ctx))
+	return a.bytes, nil
 }
 
 // milliseconds has four bytes in a record: 49 days.

@@ -653,6 +653,42 @@ func TestAHungServerCostsTheTimeout(t *testing.T) {
 	}
 }
 
+// A start that waits for a connection is none when it is sent, if whoever asked for it
+// has gone meanwhile.
+func TestWhoGoesBeforeTheCallIsSentTakesNothing(t *testing.T) {
+	server := redistest.Start(t)
+	line := redistest.NewLine(t, server.Addr)
+	line.Set(redistest.Trouble{NoAnswers: true}) // to the connection's first words
+	late, other := open(t, Options{Addresses: []string{line.Addr}, Timeout: time.Minute}), open(t, Options{Addresses: []string{server.Addr}})
+	last := guard.Policy{Limit: 1, AtLimit: guard.ReplaceOldest, Interval: policy.Interval, TTL: policy.TTL}
+	ctx, leave := context.WithCancel(t.Context())
+	outcome := make(chan guard.Outcome, 1)
+	go func() {
+		v, err := late.Acquire(guard.Abandonable(ctx), claim("u", "left"), last)
+		if err != nil {
+			t.Error(err)
+		}
+		outcome <- v.Outcome
+	}()
+	direct := client(t, server.Addr)
+	until(t, "the call waits for its connection", func() bool {
+		clients, err := direct.ClientList(t.Context()).Result()
+		return err == nil && strings.Contains(clients, "cmd=hello")
+	})
+	leave()
+	now, err := other.Acquire(t.Context(), claim("u", "now"), last)
+	if err != nil || now.Outcome != guard.Admitted {
+		t.Fatal(now.Outcome, err)
+	}
+	line.Set(redistest.Trouble{})
+	if got := <-outcome; got != guard.Vacant {
+		t.Errorf("the start that was left: %v, want vacant", got)
+	}
+	if guards, err := other.List(t.Context(), "u"); err != nil || len(guards) != 1 || guards[0].ID != now.Guard.ID {
+		t.Errorf("the user holds %+v, %v; want %v", guards, err, now.Guard)
+	}
+}
+
 // A server that does not answer is not asked, but for one call a second.
 func TestBreaker(t *testing.T) {
 	server := redistest.Start(t)

@@ -56,7 +56,7 @@ Object.assign(window, {
 	quality: (index) => switches[name].quality(index),
 	seek: (time) => { video().currentTime = time },
 	text: () => switches[name].text(),
-	state: () => ({ time: video().currentTime, played: seconds(video().played), height: video().videoHeight, refusals, interruptions }),
+	state: () => ({ time: video().currentTime, played: seconds(video().played), height: video().videoHeight, error: video().error?.message, refusals, interruptions }),
 })
 document.title = 'ready'
 

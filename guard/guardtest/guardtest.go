@@ -75,6 +75,7 @@ func Run(t *testing.T, run func(t *testing.T, test func(*testing.T, Harness))) {
 		{"ResumeIsJudgedByTheLimitOnceAnEndWasForgotten", (*suite).resumeIsJudgedByTheLimitOnceAnEndWasForgotten},
 		{"NothingIsLeftAfterTTL", (*suite).nothingIsLeftAfterTTL},
 		{"LookReplacesNobody", (*suite).lookReplacesNobody},
+		{"WhoHasGoneTakesNothing", (*suite).whoHasGoneTakesNothing},
 		{"LookThatMovesReplacesNobody", (*suite).lookThatMovesReplacesNobody},
 		{"ReplacedPlaybackCannotCarryOn", (*suite).replacedPlaybackCannotCarryOn},
 		{"AnotherClientThrowsOutWhoIsWatching", (*suite).anotherClientThrowsOutWhoIsWatching},

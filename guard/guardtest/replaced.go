@@ -1,6 +1,7 @@
 package guardtest
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -18,6 +19,30 @@ func (s *suite) lookReplacesNobody() {
 	s.holds(1)
 	s.replaces(guard.Admitted, named(claim(2)), replacing, 1)
 	s.holds(2)
+}
+
+// Whoever asks has gone before the store was asked: that takes no slot, nor anybody's.
+// Who has gone since is admitted.
+func (s *suite) whoHasGoneTakesNothing() {
+	ctx, leave := context.WithCancel(context.Background())
+	acquire := func(want guard.Outcome, c guard.Claim) {
+		s.Helper()
+		v, err := s.Store.Acquire(guard.Abandonable(ctx), c, replacing)
+		if err != nil || v.Outcome != want {
+			s.Errorf("acquire: %v, %v, want %v", v.Outcome, err, want)
+		}
+	}
+	acquire(guard.Admitted, named(claim(1)))
+	leave()
+	acquire(guard.Refreshed, named(claim(1)))
+	for _, c := range []guard.Claim{named(claim(2)), nameless(on(3, "other", "tv", ""))} {
+		acquire(guard.Vacant, c)
+		s.holds(1)
+	}
+	s.release(true, 1)
+	acquire(guard.Vacant, named(claim(2)))
+	s.holds()
+	acquire(guard.Admitted, with(claim(2), guard.Resume)) // nobody waits for that anyway
 }
 
 // A look moves its guard only where nobody is.
