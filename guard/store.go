@@ -21,8 +21,8 @@ import (
 type Store interface {
 	// Acquire admits the playback or says why not. A guard that exists is
 	// refreshed whatever the limit is by now: an admitted viewer stays admitted.
-	// With a context of Abandonable, and whoever asks gone before the claim is on its
-	// way, Play is no more than Look.
+	// Where whoever asks has gone (Abandoned) before the claim is on its way, Play is
+	// no more than Look.
 	Acquire(ctx context.Context, c Claim, p Policy) (Verdict, error)
 
 	// Refresh extends both times of a guard: Refreshed, Absent or Revoked. It
@@ -69,18 +69,18 @@ func IsForDisplay(ctx context.Context) bool { return ctx.Value(forDisplay{}) != 
 
 type asker struct{}
 
-// Abandonable returns a context that outlives ctx: a call that is under way is answered.
-// A store still sees (Abandoned) that ctx is done when it is about to begin one. Who has
-// gone from one playback may have begun another since, on another connection; a claim
-// that comes so late would replace that.
+// Abandonable returns a context that outlives ctx, so that a call that is under way is
+// answered. A store still sees (Abandoned) whether ctx is done when it begins one.
 func Abandonable(ctx context.Context) context.Context {
 	return context.WithValue(context.WithoutCancel(ctx), asker{}, ctx)
 }
 
-// Abandoned reports whether the context is one of Abandonable, and whoever asks has gone.
+// Abandoned reports whether the context is done, or the one that it is an Abandonable of.
+// Who has gone from one playback may have begun another since, on another connection:
+// a claim that is sent so late would replace that.
 func Abandoned(ctx context.Context) bool {
 	by, ok := ctx.Value(asker{}).(context.Context)
-	return ok && by.Err() != nil
+	return ctx.Err() != nil || ok && Abandoned(by)
 }
 
 // Request is a claim with the policy it is judged by.

@@ -367,28 +367,39 @@ func TestACancelledRequestLeavesTheAcquireToTheOthers(t *testing.T) {
 // A viewer changes channels so fast that the start of the one he has left comes to the
 // store after that of the one he is on, by another node.
 func TestWhoHasGoneReplacesNobody(t *testing.T) {
-	run(t, func(t *testing.T, s *counter, a, b node) {
-		last := guard.Policy{Limit: 1, AtLimit: guard.ReplaceOldest, Interval: policy.Interval, TTL: policy.TTL}
-		s.delay.Store(int64(100 * time.Millisecond))
-		ctx, leave := context.WithCancel(t.Context())
-		var left sync.WaitGroup
-		left.Go(func() {
-			if _, err := delivered(a.Check(ctx, claim(1), last)); !errors.Is(err, context.Canceled) {
-				t.Errorf("the request that was left: %v", err)
-			}
+	last := guard.Policy{Limit: 1, AtLimit: guard.ReplaceOldest, Interval: policy.Interval, TTL: policy.TTL}
+	for name, ask := range map[string]func(context.Context, node) (guard.Verdict, error){
+		"media": func(ctx context.Context, n node) (guard.Verdict, error) {
+			return delivered(n.Check(ctx, claim(1), last))
+		},
+		"POST": func(ctx context.Context, n node) (guard.Verdict, error) { return n.Acquire(ctx, claim(1), last) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			run(t, func(t *testing.T, s *counter, a, b node) {
+				s.delay.Store(int64(100 * time.Millisecond))
+				ctx, leave := context.WithCancel(t.Context())
+				var left sync.WaitGroup
+				left.Go(func() {
+					if v, err := ask(ctx, a); v.Outcome != guard.Vacant && !errors.Is(err, context.Canceled) {
+						t.Errorf("what was left: %v, %v", v.Outcome, err)
+					}
+				})
+				synctest.Wait()
+				leave()
+				s.delay.Store(0)
+				b.check(guard.Admitted, claim(2), last)
+				left.Wait()
+				time.Sleep(time.Second) // in virtual time
+				s.holds(t, 2)
+				b.check(guard.Known, claim(2), last)
+				// It is as if it had not been asked for.
+				if v, err := ask(t.Context(), a); err != nil || v.Outcome != guard.Admitted {
+					t.Errorf("what is begun after all: %v, %v", v.Outcome, err)
+				}
+				s.holds(t, 1)
+			})
 		})
-		synctest.Wait()
-		leave()
-		left.Wait()
-		s.delay.Store(0)
-		b.check(guard.Admitted, claim(2), last)
-		time.Sleep(time.Second) // in virtual time
-		s.holds(t, 2)
-		b.check(guard.Known, claim(2), last)
-		// What he left is as if it had not been asked for.
-		a.check(guard.Admitted, claim(1), last)
-		s.holds(t, 1)
-	})
+	}
 }
 
 // Whoever was refused may start as soon as another stops, on any node.
