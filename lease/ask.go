@@ -20,6 +20,11 @@ const maxLeft = 1024
 //
 // The trial, nil for nearly all requests, has to be ended.
 func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.Verdict, *Trial, error) {
+	return k.ask(ctx, c, p, false)
+}
+
+// ask is Ask, in a call of its own if alone.
+func (k *Keeper) ask(ctx context.Context, c guard.Claim, p guard.Policy, alone bool) (guard.Verdict, *Trial, error) {
 	if v, ok := k.denied(&c, &p); ok {
 		return v, nil, nil
 	}
@@ -32,6 +37,9 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 	}
 	ended := k.ended.of(c.ID).Load() // a call sent before the last ending is no answer to a start after it
 	key := fmt.Sprint(c.Intent, c.Anew, c.Waited, k.hashOf(c), ended, p)
+	if alone {
+		key += fmt.Sprintf("%p", &c)
+	}
 	result := k.asking.DoChan(key, func() (any, error) {
 		defer k.turn(c.User)()
 		if v, ok := k.vacant(&c, &p); ok { // since another has asked just now
@@ -49,7 +57,10 @@ func (k *Keeper) Ask(ctx context.Context, c guard.Claim, p guard.Policy) (guard.
 			return guard.Verdict{}, nil, r.Err
 		}
 		v, trial, ok := r.Val.(*common).take()
-		if !ok || c.Intent == guard.Play && v.Outcome == guard.Vacant { // undone; asked for another who has gone
+		if c.Intent == guard.Play && v.Outcome == guard.Vacant { // it was asked for another who has gone
+			return k.ask(ctx, c, p, true)
+		}
+		if !ok { // undone
 			return k.Ask(ctx, c, p)
 		}
 		return v, trial, nil
