@@ -57,7 +57,7 @@ func (k *Keeper) ask(ctx context.Context, c guard.Claim, p guard.Policy, alone b
 			return guard.Verdict{}, nil, r.Err
 		}
 		v, trial, ok := r.Val.(*common).take()
-		if c.Intent == guard.Play && v.Outcome == guard.Vacant { // it was asked for another who has gone
+		if onlyLooked(&c, &v) { // for another who has gone
 			return k.ask(ctx, c, p, true)
 		}
 		if !ok { // undone
@@ -78,6 +78,12 @@ func (k *Keeper) ask(ctx context.Context, c guard.Claim, p guard.Policy, alone b
 		}
 		return guard.Verdict{}, nil, ctx.Err()
 	}
+}
+
+// onlyLooked reports whether the store took a start for a look, since whoever asked for
+// it had gone (guard.Abandoned).
+func onlyLooked(c *guard.Claim, v *guard.Verdict) bool {
+	return c.Intent == guard.Play && v.Outcome == guard.Vacant
 }
 
 // isKnown is the verdict of a request of a playback that is.

@@ -27,7 +27,7 @@ func (k *Keeper) Acquire(ctx context.Context, c guard.Claim, p guard.Policy) (gu
 	if err == nil {
 		k.heard(at, c, p, v)
 	}
-	if err == nil && c.Intent == guard.Play && v.Outcome == guard.Vacant { // whoever asked has gone: that is no refusal
+	if err == nil && onlyLooked(&c, &v) { // that is no refusal
 		err = ctx.Err()
 	}
 	return v, err

@@ -282,7 +282,7 @@ func (k *Keeper) note(at moment, c guard.Claim, p guard.Policy, v guard.Verdict,
 		}
 	case guard.Vacant:
 		k.leases.delete(c.ID)
-		if c.Intent == guard.Look {
+		if !onlyLooked(&c, &v) {
 			k.rememberVacancy(at, &c, &p, v.Held)
 		}
 	case guard.Released, guard.Absent:
